@@ -1,0 +1,1 @@
+//! Disk to named tensors: safetensors, config, tokenizer, pictures, calibration rows.

@@ -1,0 +1,1 @@
+//! The Circle file format alone: owned model, bounded reader, deterministic writer, verifier, printer.

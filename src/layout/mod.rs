@@ -1,0 +1,1 @@
+//! Prompt layouts: segments to position ids and rotary tables.

@@ -1,0 +1,6 @@
+//! `encircle`: Hugging Face checkpoints in, static quantized Circle models out.
+pub mod checkpoint;
+pub mod circle;
+pub mod layout;
+pub mod quant;
+pub mod tensor;

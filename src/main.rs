@@ -1,0 +1,2 @@
+//! The `encircle` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The vocabulary of quantization: dtypes, qparams, observers, fake quantization, policy.
