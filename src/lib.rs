@@ -2,5 +2,6 @@
 pub mod checkpoint;
 pub mod circle;
 pub mod layout;
+pub mod ops;
 pub mod quant;
 pub mod tensor;

@@ -2,6 +2,15 @@
 //!
 //! This room is the leaf of the house: it must not know any other room.
 
+mod elementwise;
+mod matmul;
+pub(crate) mod simd;
+
+pub use elementwise::{
+    add, add_bias, gelu_erf, gelu_tanh, logistic, mean, mul, rms_norm, softmax, sub,
+};
+pub use matmul::{Par, matmul_nn, matmul_nt};
+
 use std::sync::Arc;
 
 /// A dense row-major f32 tensor. Cloning shares the payload.

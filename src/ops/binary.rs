@@ -1,0 +1,124 @@
+//! Sum, difference and product of two tensors, with NumPy broadcasting.
+
+use super::{OpDef, ensure};
+use crate::tensor::{self, Par, Tensor};
+
+/// Which function of two arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryKind {
+    /// a + b
+    Add,
+    /// a - b
+    Sub,
+    /// a · b
+    Mul,
+}
+
+/// `a ∘ b`, shapes broadcast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binary {
+    /// The function.
+    pub kind: BinaryKind,
+}
+
+impl Binary {
+    fn kernel(&self) -> fn(&mut [f32], &[f32], &[f32]) {
+        match self.kind {
+            BinaryKind::Add => tensor::add,
+            BinaryKind::Sub => tensor::sub,
+            BinaryKind::Mul => tensor::mul,
+        }
+    }
+}
+
+impl OpDef for Binary {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let [a, b] = inputs else { return Err(format!("takes 2 inputs, found {}", inputs.len())) };
+        let rank = a.len().max(b.len());
+        let extent =
+            |s: &[usize], axis: usize| (axis + s.len()).checked_sub(rank).map_or(1, |at| s[at]);
+        (0..rank)
+            .map(|axis| match (extent(a, axis), extent(b, axis)) {
+                (x, y) if x == y || y == 1 => Ok(x),
+                (1, y) => Ok(y),
+                _ => Err(format!("{a:?} and {b:?} do not broadcast")),
+            })
+            .collect()
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let shapes = [inputs[0].shape(), inputs[1].shape()];
+        let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
+        let mut out = vec![0.0; shape.iter().product()];
+        let kernel = self.kernel();
+        let (a, b) = (inputs[0].data(), inputs[1].data());
+        if out.is_empty() {
+        } else if shapes[0] == shape && repeats(shapes[1], &shape) {
+            for (out, a) in out.chunks_mut(b.len()).zip(a.chunks(b.len())) {
+                kernel(out, a, b);
+            }
+        } else {
+            general(&mut out, &shape, [a, b], shapes, kernel);
+        }
+        Tensor::new(shape, out)
+    }
+}
+
+/// Whether a tensor of `shape` is repeated whole, axis after axis, to fill `out`.
+fn repeats(shape: &[usize], out: &[usize]) -> bool {
+    let lead = shape.iter().take_while(|&&n| n == 1).count();
+    out.ends_with(&shape[lead..])
+}
+
+/// Any broadcast, a row of the last axis at a time.
+fn general(
+    out: &mut [f32],
+    shape: &[usize],
+    data: [&[f32]; 2],
+    shapes: [&[usize]; 2],
+    kernel: fn(&mut [f32], &[f32], &[f32]),
+) {
+    let width = *shape.last().expect("invariant: two scalars take the repeating path");
+    let strides = shapes.map(|s| broadcast_strides(s, shape.len()));
+    let mut filled = [vec![0.0; width], vec![0.0; width]];
+    let mut index = vec![0; shape.len() - 1];
+    for out in out.chunks_exact_mut(width) {
+        let at = [0, 1].map(|i| index.iter().zip(&strides[i]).map(|(x, s)| x * s).sum::<usize>());
+        for i in 0..2 {
+            if strides[i][shape.len() - 1] == 0 {
+                filled[i].fill(data[i][at[i]]);
+            }
+        }
+        let [a, b] = [0, 1].map(|i| {
+            if strides[i][shape.len() - 1] == 0 {
+                &filled[i][..]
+            } else {
+                &data[i][at[i]..at[i] + width]
+            }
+        });
+        kernel(out, a, b);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
+/// Element strides of `shape` seen at rank `rank`; zero where an extent of 1 is repeated.
+fn broadcast_strides(shape: &[usize], rank: usize) -> Vec<usize> {
+    let mut strides = vec![0; rank];
+    let mut step = 1;
+    for (axis, &extent) in shape.iter().enumerate().rev() {
+        strides[axis + rank - shape.len()] = if extent == 1 { 0 } else { step };
+        step *= extent;
+    }
+    strides
+}
+
+/// Broadcasting needs no more ranks than the format has.
+pub(super) fn check_rank(shape: &[usize]) -> Result<(), String> {
+    ensure(shape.len() <= 6, || format!("rank {} is beyond the 6 that runtimes take", shape.len()))
+}

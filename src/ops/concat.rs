@@ -1,0 +1,44 @@
+//! Concatenation along one axis. Values move unchanged, so all inputs and the output share one grid.
+
+use super::{OpDef, OutputRule, ensure};
+use crate::tensor::{Par, Tensor};
+
+/// Joins its inputs along `axis`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Concat {
+    /// The axis.
+    pub axis: usize,
+}
+
+impl OpDef for Concat {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let first = inputs.first().ok_or("takes at least 1 input, found 0")?;
+        ensure(self.axis < first.len(), || format!("axis {} of {first:?}", self.axis))?;
+        let mut shape = first.to_vec();
+        for other in &inputs[1..] {
+            let fits = other.len() == first.len()
+                && (0..first.len()).all(|i| i == self.axis || other[i] == first[i]);
+            ensure(fits, || format!("{other:?} does not join {first:?} on axis {}", self.axis))?;
+            shape[self.axis] += other[self.axis];
+        }
+        Ok(shape)
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+        let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
+        let outer: usize = shape[..self.axis].iter().product();
+        let mut out = Vec::with_capacity(shape.iter().product());
+        for i in 0..outer {
+            for input in inputs {
+                let block: usize = input.shape()[self.axis..].iter().product();
+                out.extend_from_slice(&input.data()[i * block..(i + 1) * block]);
+            }
+        }
+        Tensor::new(shape, out)
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::SameAsInputs
+    }
+}

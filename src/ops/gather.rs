@@ -1,0 +1,32 @@
+//! Embedding lookup: rows of a table `[vocab, hidden]` at ids `[...]`, giving `[..., hidden]`.
+//!
+//! Ids travel as f32, exact below 2^24; the border that lets ids in checks them against the table.
+
+use super::{OpDef, ensure};
+use crate::tensor::{Par, Tensor};
+
+/// Looks rows up: inputs are the table and the ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gather;
+
+impl OpDef for Gather {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let [table, ids] = inputs else {
+            return Err(format!("takes 2 inputs, found {}", inputs.len()));
+        };
+        ensure(table.len() == 2, || format!("table must be [rows, width], found {table:?}"))?;
+        Ok(ids.iter().copied().chain([table[1]]).collect())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let (table, ids) = (inputs[0], inputs[1]);
+        let width = table.shape()[1];
+        let mut out = Vec::with_capacity(ids.data().len() * width);
+        for &id in ids.data() {
+            let row = id as usize * width;
+            out.extend_from_slice(&table.data()[row..row + width]);
+        }
+        let shape: Vec<usize> = ids.shape().iter().copied().chain([width]).collect();
+        Tensor::new(shape, out)
+    }
+}

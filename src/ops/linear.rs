@@ -1,0 +1,38 @@
+//! Linear layer: y = x Wᵀ + b with x `[..., in]`, W `[out, in]`, b `[out]`.
+
+use super::{OpDef, ensure};
+use crate::tensor::{self, Par, Tensor};
+
+/// Inputs are x, W and, optionally, b.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear;
+
+impl OpDef for Linear {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let (x, w) = match inputs {
+            [x, w] | [x, w, _] => (x, w),
+            _ => return Err(format!("takes 2 or 3 inputs, found {}", inputs.len())),
+        };
+        ensure(w.len() == 2 && x.last() == Some(&w[1]), || {
+            format!("{x:?} does not meet weight {w:?}")
+        })?;
+        if let Some(b) = inputs.get(2) {
+            ensure(**b == [w[0]], || format!("bias {b:?} does not fit weight {w:?}"))?;
+        }
+        Ok(x[..x.len() - 1].iter().copied().chain([w[0]]).collect())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+        let (x, w) = (inputs[0], inputs[1]);
+        let (n, k) = (w.shape()[0], w.shape()[1]);
+        let m = x.data().len() / k;
+        let mut out = vec![0.0; m * n];
+        tensor::matmul_nt(&mut out, x.data(), w.data(), [m, k, n], par);
+        if let Some(bias) = inputs.get(2) {
+            tensor::add_bias(&mut out, bias.data());
+        }
+        let mut shape = x.shape().to_vec();
+        *shape.last_mut().expect("invariant: rank was checked while building") = n;
+        Tensor::new(shape, out)
+    }
+}

@@ -1,0 +1,60 @@
+//! Batched matrix product: `[..., m, k] · [..., k, n]`, or `· [..., n, k]ᵀ`; batch axes are equal.
+//!
+//! Both operands keep the same rank: runtimes disagree about mixed ranks.
+
+use super::{OpDef, ensure};
+use crate::tensor::{self, Par, Tensor};
+use rayon::prelude::*;
+
+/// Inputs are the left and the right operand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatMul {
+    /// Whether the right operand is stored `[..., n, k]`.
+    pub transpose_rhs: bool,
+}
+
+impl MatMul {
+    fn dims(&self, a: &[usize], b: &[usize]) -> [usize; 3] {
+        let rank = a.len();
+        let n = b[if self.transpose_rhs { rank - 2 } else { rank - 1 }];
+        [a[rank - 2], a[rank - 1], n]
+    }
+}
+
+impl OpDef for MatMul {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let [a, b] = inputs else { return Err(format!("takes 2 inputs, found {}", inputs.len())) };
+        let rank = a.len();
+        ensure(rank >= 2 && rank == b.len(), || {
+            format!("ranks of {a:?} and {b:?} differ or are below 2")
+        })?;
+        let inner = b[if self.transpose_rhs { rank - 1 } else { rank - 2 }];
+        let fits = a[..rank - 2] == b[..rank - 2] && a[rank - 1] == inner;
+        ensure(fits, || {
+            format!("{a:?} does not meet {b:?} (transpose_rhs {})", self.transpose_rhs)
+        })?;
+        let [m, _, n] = self.dims(a, b);
+        Ok(a[..rank - 2].iter().copied().chain([m, n]).collect())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+        let (a, b) = (inputs[0], inputs[1]);
+        let dims @ [m, k, n] = self.dims(a.shape(), b.shape());
+        let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
+        let mut out = vec![0.0; shape.iter().product()];
+        let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| match self.transpose_rhs {
+            true => tensor::matmul_nt(out, a, b, dims, Par::Seq),
+            false => tensor::matmul_nn(out, a, b, dims, Par::Seq),
+        };
+        let (a, b) = (a.data(), b.data());
+        if par == Par::All && out.len() * k > 1 << 20 {
+            out.par_chunks_mut(m * n)
+                .zip(a.par_chunks(m * k))
+                .zip(b.par_chunks(k * n))
+                .for_each(one);
+        } else {
+            out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)).for_each(one);
+        }
+        Tensor::new(shape, out)
+    }
+}

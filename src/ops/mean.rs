@@ -1,0 +1,24 @@
+//! Mean over the last axis, which stays with extent 1.
+
+use super::OpDef;
+use crate::tensor::{self, Par, Tensor};
+
+/// Mean of every row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mean;
+
+impl OpDef for Mean {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let mut shape = inputs.first().ok_or("takes 1 input, found 0")?.to_vec();
+        *shape.last_mut().ok_or("needs an axis to average over")? = 1;
+        Ok(shape)
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let mut shape = inputs[0].shape().to_vec();
+        let width = shape.last_mut().map(|n| std::mem::replace(n, 1)).unwrap_or(1);
+        let mut out = vec![0.0; shape.iter().product()];
+        tensor::mean(&mut out, inputs[0].data(), width);
+        Tensor::new(shape, out)
+    }
+}

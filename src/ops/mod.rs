@@ -1,0 +1,90 @@
+//! Operators: everything encircle knows about each of them, one file an operator or small family.
+//!
+//! An operator is told shapes and handed tensors; it must not know graphs, so none can depend on
+//! its neighbours. Adding one is adding a file and a name in the list below.
+
+mod binary;
+mod concat;
+mod gather;
+mod linear;
+mod matmul;
+mod mean;
+mod movement;
+mod rms_norm;
+mod softmax;
+mod unary;
+
+pub use binary::{Binary, BinaryKind};
+pub use concat::Concat;
+pub use gather::Gather;
+pub use linear::Linear;
+pub use matmul::MatMul;
+pub use mean::Mean;
+pub use movement::{Reshape, Slice, Transpose};
+pub use rms_norm::RmsNorm;
+pub use softmax::Softmax;
+pub use unary::{Unary, UnaryKind};
+
+use crate::tensor::{Par, Tensor};
+
+/// What is known of an operator's output before any data is seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OutputRule {
+    /// The range of the output is learned in calibration.
+    Observe,
+    /// The operator moves values without changing them: output and inputs share one `QuantParams`.
+    SameAsInputs,
+    /// The output lies in `[min, max]` whatever the data.
+    Pinned {
+        /// Least value.
+        min: f32,
+        /// Greatest value.
+        max: f32,
+    },
+}
+
+/// The contract of an operator.
+pub trait OpDef {
+    /// Shape of the output, or why the input shapes do not fit (lower case, no full stop).
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String>;
+    /// The float kernel. Shapes were checked by [`OpDef::shape`] when the graph was built.
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor;
+    /// Which statistics the output needs.
+    fn rule(&self) -> OutputRule {
+        OutputRule::Observe
+    }
+}
+
+macro_rules! ops {
+    ($($name:ident),* $(,)?) => {
+        /// The closed set of operators.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs, reason = "each variant carries the documented type of its name")]
+        pub enum Op { $($name($name)),* }
+
+        impl Op {
+            /// The operator's contract.
+            pub fn def(&self) -> &dyn OpDef {
+                match self { $(Op::$name(op) => op),* }
+            }
+            /// The operator's name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$name(_) => stringify!($name)),* }
+            }
+        }
+        $(impl From<$name> for Op { fn from(op: $name) -> Op { Op::$name(op) } })*
+    };
+}
+
+ops![
+    Binary, Concat, Gather, Linear, MatMul, Mean, Reshape, RmsNorm, Slice, Softmax, Transpose,
+    Unary,
+];
+
+/// `Ok` if `condition` holds, else the message.
+fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(message()) }
+}
+
+#[cfg(test)]
+mod tests;

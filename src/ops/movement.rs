@@ -1,0 +1,131 @@
+//! Operators that move values and never change them: reshape, transpose, slice.
+//! Input and output share one grid, so an integer runtime only copies bytes.
+
+use super::{OpDef, OutputRule, binary::check_rank, ensure};
+use crate::tensor::{Par, Tensor};
+
+/// The same elements under another shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reshape {
+    /// The new shape.
+    pub shape: Vec<usize>,
+}
+
+impl OpDef for Reshape {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let x = inputs.first().ok_or("takes 1 input, found 0")?;
+        let same = x.iter().product::<usize>() == self.shape.iter().product::<usize>();
+        ensure(same, || format!("{x:?} does not reshape to {:?}", self.shape))?;
+        check_rank(&self.shape).map(|()| self.shape.clone())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        inputs[0].clone().reshape(self.shape.clone())
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::SameAsInputs
+    }
+}
+
+/// Axes in another order: output axis `i` is input axis `perm[i]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transpose {
+    /// The order.
+    pub perm: Vec<usize>,
+}
+
+impl OpDef for Transpose {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let x = inputs.first().ok_or("takes 1 input, found 0")?;
+        let mut seen = self.perm.clone();
+        seen.sort_unstable();
+        let valid = seen.iter().copied().eq(0..x.len());
+        ensure(valid, || format!("{:?} is no order of the axes of {x:?}", self.perm))?;
+        Ok(self.perm.iter().map(|&axis| x[axis]).collect())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let x = inputs[0];
+        let shape: Vec<usize> = self.perm.iter().map(|&axis| x.shape()[axis]).collect();
+        let mut strides = vec![1; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * x.shape()[axis];
+        }
+        let strides: Vec<usize> = self.perm.iter().map(|&axis| strides[axis]).collect();
+        // Trailing axes that stay in place are copied as one run.
+        let fixed = (0..shape.len()).rev().take_while(|&i| self.perm[i] == i).count();
+        let run: usize = shape[shape.len() - fixed..].iter().product();
+        let (outer, steps) = (&shape[..shape.len() - fixed], &strides[..shape.len() - fixed]);
+        let mut out = Vec::with_capacity(x.data().len());
+        gather_runs(x.data(), outer, steps, 0, run, &mut out);
+        Tensor::new(shape, out)
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::SameAsInputs
+    }
+}
+
+/// Appends, in row-major order over `shape`, the runs of `run` elements that start at `at` plus
+/// each index times `strides`.
+fn gather_runs(
+    data: &[f32],
+    shape: &[usize],
+    strides: &[usize],
+    at: usize,
+    run: usize,
+    out: &mut Vec<f32>,
+) {
+    match (shape, strides) {
+        ([], _) => out.extend_from_slice(&data[at..at + run]),
+        ([n], [step]) if run == 1 => out.extend((0..*n).map(|i| data[at + i * step])),
+        ([n, shape @ ..], [step, strides @ ..]) => {
+            for i in 0..*n {
+                gather_runs(data, shape, strides, at + i * step, run, out);
+            }
+        }
+        (_, []) => unreachable!("one stride an axis"),
+    }
+}
+
+/// The box that starts at `begin` and has extents `size`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slice {
+    /// First index on every axis.
+    pub begin: Vec<usize>,
+    /// Extent on every axis.
+    pub size: Vec<usize>,
+}
+
+impl OpDef for Slice {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let x = inputs.first().ok_or("takes 1 input, found 0")?;
+        let fits = x.len() == self.begin.len()
+            && x.len() == self.size.len()
+            && x.iter().zip(&self.begin).zip(&self.size).all(|((&n, &b), &s)| s > 0 && b + s <= n);
+        ensure(fits, || format!("{:?} + {:?} is no box in {x:?}", self.begin, self.size))?;
+        Ok(self.size.clone())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let x = inputs[0];
+        let rank = self.size.len();
+        let mut strides = vec![1; rank];
+        for axis in (1..rank).rev() {
+            strides[axis - 1] = strides[axis] * x.shape()[axis];
+        }
+        let start = self.begin.iter().zip(&strides).map(|(b, s)| b * s).sum();
+        // Trailing axes taken whole, and the first one that is not, are one run.
+        let whole = (0..rank).rev().take_while(|&i| self.size[i] == x.shape()[i]).count();
+        let cut = rank.saturating_sub(whole + 1);
+        let run: usize = self.size[cut..].iter().product();
+        let mut out = Vec::with_capacity(self.size.iter().product());
+        gather_runs(x.data(), &self.size[..cut], &strides[..cut], start, run, &mut out);
+        Tensor::new(self.size.clone(), out)
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::SameAsInputs
+    }
+}

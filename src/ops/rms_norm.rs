@@ -1,0 +1,29 @@
+//! RMSNorm over the last axis: y = γ x / √(mean x² + ε) (Zhang and Sennrich, 2019).
+
+use super::{OpDef, ensure};
+use crate::tensor::{self, Par, Tensor};
+
+/// Inputs are x `[..., width]` and γ `[width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RmsNorm {
+    /// ε
+    pub epsilon: f32,
+}
+
+impl OpDef for RmsNorm {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let [x, gamma] = inputs else {
+            return Err(format!("takes 2 inputs, found {}", inputs.len()));
+        };
+        ensure(gamma.len() == 1 && x.last() == gamma.last(), || {
+            format!("{x:?} does not meet γ {gamma:?}")
+        })?;
+        Ok(x.to_vec())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let mut out = vec![0.0; inputs[0].data().len()];
+        tensor::rms_norm(&mut out, inputs[0].data(), inputs[1].data(), self.epsilon);
+        Tensor::new(inputs[0].shape(), out)
+    }
+}

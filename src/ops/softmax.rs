@@ -1,0 +1,28 @@
+//! Softmax over the last axis: yᵢ = exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x).
+
+use super::{OpDef, OutputRule, ensure};
+use crate::tensor::{self, Par, Tensor};
+
+/// Softmax of every row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Softmax;
+
+impl OpDef for Softmax {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let x = inputs.first().ok_or("takes 1 input, found 0")?;
+        ensure(!x.is_empty(), || "needs an axis to normalise over".into())?;
+        Ok(x.to_vec())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let x = inputs[0];
+        let mut out = vec![0.0; x.data().len()];
+        tensor::softmax(&mut out, x.data(), x.shape()[x.shape().len() - 1]);
+        Tensor::new(x.shape(), out)
+    }
+
+    /// y lies in [0, 1] whatever the data, so a prompt unlike the calibration set cannot saturate it.
+    fn rule(&self) -> OutputRule {
+        OutputRule::Pinned { min: 0.0, max: 1.0 }
+    }
+}

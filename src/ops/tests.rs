@@ -1,0 +1,100 @@
+//! Laws that every operator obeys.
+
+use super::*;
+use proptest::prelude::*;
+
+fn ramp(shape: &[usize]) -> Tensor {
+    let len: usize = shape.iter().product();
+    Tensor::new(shape, (0..len).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.1).collect())
+}
+
+fn check(op: &Op, inputs: &[Tensor]) -> Tensor {
+    let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+    let shape = op.def().shape(&shapes).unwrap();
+    let refs: Vec<&Tensor> = inputs.iter().collect();
+    let out = op.def().eval(&refs, Par::Seq);
+    assert_eq!(out.shape(), shape, "{}", op.name());
+    assert_eq!(out, op.def().eval(&refs, Par::All), "{} depends on the thread count", op.name());
+    out
+}
+
+#[test]
+fn shape_rule_is_the_kernels_shape() {
+    let x = ramp(&[2, 3, 4, 8]);
+    check(&Linear.into(), &[x.clone(), ramp(&[5, 8]), ramp(&[5])]);
+    check(&MatMul { transpose_rhs: true }.into(), &[x.clone(), ramp(&[2, 3, 6, 8])]);
+    check(&MatMul { transpose_rhs: false }.into(), &[x.clone(), ramp(&[2, 3, 8, 6])]);
+    check(&RmsNorm { epsilon: 1e-6 }.into(), &[x.clone(), ramp(&[8])]);
+    check(&Mean.into(), &[x.clone()]);
+    check(&Softmax.into(), &[x.clone()]);
+    check(&Gather.into(), &[ramp(&[9, 4]), Tensor::new([1, 3], vec![8.0, 0.0, 3.0])]);
+    for kind in [UnaryKind::Logistic, UnaryKind::GeluTanh, UnaryKind::GeluErf] {
+        check(&Unary { kind }.into(), &[x.clone()]);
+    }
+    for kind in [BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul] {
+        for other in
+            [&[2, 3, 4, 8][..], &[8], &[4, 8], &[1, 1, 4, 8], &[2, 3, 4, 1], &[3, 1, 1], &[]]
+        {
+            check(&Binary { kind }.into(), &[x.clone(), ramp(other)]);
+            check(&Binary { kind }.into(), &[ramp(other), x.clone()]);
+        }
+    }
+}
+
+#[test]
+fn misfits_are_refused_with_the_shapes() {
+    let refuse = |op: Op, shapes: &[&[usize]]| op.def().shape(shapes).unwrap_err();
+    assert_eq!(refuse(Linear.into(), &[&[2, 3], &[5, 4]]), "[2, 3] does not meet weight [5, 4]");
+    let add = Binary { kind: BinaryKind::Add };
+    assert_eq!(refuse(add.into(), &[&[3, 8], &[3, 7]]), "[3, 8] and [3, 7] do not broadcast");
+    let slice = Slice { begin: vec![2], size: vec![3] };
+    assert_eq!(refuse(slice.into(), &[&[4]]), "[2] + [3] is no box in [4]");
+}
+
+proptest! {
+    #[test]
+    fn transposing_there_and_back_is_identity(shape in prop::collection::vec(1usize..5, 1..5), seed in any::<u64>()) {
+        let mut perm: Vec<usize> = (0..shape.len()).collect();
+        for i in (1..perm.len()).rev() {
+            perm.swap(i, (seed >> (8 * i)) as usize % (i + 1));
+        }
+        let mut back = vec![0; perm.len()];
+        for (i, &p) in perm.iter().enumerate() {
+            back[p] = i;
+        }
+        let x = ramp(&shape);
+        let there = check(&Transpose { perm }.into(), std::slice::from_ref(&x));
+        prop_assert_eq!(check(&Transpose { perm: back }.into(), &[there]), x);
+    }
+
+    #[test]
+    fn slices_joined_are_the_whole(shape in prop::collection::vec(2usize..6, 1..5), axis in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>()) {
+        let axis = axis.index(shape.len());
+        let cut = 1 + cut.index(shape[axis] - 1);
+        let x = ramp(&shape);
+        let part = |from: usize, len: usize| {
+            let (mut begin, mut size) = (vec![0; shape.len()], shape.clone());
+            (begin[axis], size[axis]) = (from, len);
+            check(&Slice { begin, size }.into(), std::slice::from_ref(&x))
+        };
+        let joined = check(&Concat { axis }.into(), &[part(0, cut), part(cut, shape[axis] - cut)]);
+        prop_assert_eq!(joined, x);
+    }
+
+    #[test]
+    fn broadcasting_equals_the_definition(mask in 0u8..8, flip in any::<bool>()) {
+        let full = [3usize, 4, 5];
+        let other: Vec<usize> = (0..3).map(|i| if mask >> i & 1 == 1 { full[i] } else { 1 }).collect();
+        let (a, b) = (ramp(&full), ramp(&other));
+        let strides = [other[1] * other[2], other[2], 1];
+        let expected: Vec<f32> = (0..60).map(|i| {
+            let at = [i / 20, i / 5 % 4, i % 5];
+            let j: usize = (0..3).map(|k| if other[k] == 1 { 0 } else { at[k] * strides[k] }).sum();
+            let (x, y) = if flip { (b.data()[j], a.data()[i]) } else { (a.data()[i], b.data()[j]) };
+            x - y
+        }).collect();
+        let inputs = if flip { [b, a] } else { [a, b] };
+        let out = check(&Binary { kind: BinaryKind::Sub }.into(), &inputs);
+        prop_assert_eq!(out.data(), &expected[..]);
+    }
+}

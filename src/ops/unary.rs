@@ -1,0 +1,39 @@
+//! Functions of one element: the logistic function and GELU.
+
+use super::OpDef;
+use crate::tensor::{self, Par, Tensor};
+
+/// Which function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnaryKind {
+    /// 1 / (1 + e^-x); SiLU is x times this.
+    Logistic,
+    /// GELU with the tanh approximation.
+    GeluTanh,
+    /// GELU with the error function.
+    GeluErf,
+}
+
+/// The function on every element.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unary {
+    /// The function.
+    pub kind: UnaryKind,
+}
+
+impl OpDef for Unary {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Ok(inputs.first().ok_or("takes 1 input, found 0")?.to_vec())
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let mut out = vec![0.0; inputs[0].data().len()];
+        let kernel = match self.kind {
+            UnaryKind::Logistic => tensor::logistic,
+            UnaryKind::GeluTanh => tensor::gelu_tanh,
+            UnaryKind::GeluErf => tensor::gelu_erf,
+        };
+        kernel(&mut out, inputs[0].data());
+        Tensor::new(inputs[0].shape(), out)
+    }
+}

@@ -1,0 +1,215 @@
+//! Elementwise functions and row reductions, vectorized, with a fixed reduction order.
+
+use super::simd::dispatch;
+
+/// Width of the partial accumulators of a reduction: part of the numeric contract, not a tuning
+/// knob, since it fixes the order in which elements are added.
+const LANES: usize = 16;
+
+/// e^x to about 2 ulp; arguments are clamped to the range in which the result is a normal number.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, ties to even
+    let x = x.clamp(-87.0, 88.0);
+    let n = (x * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4_f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    // n is in [-126, 127], so the exponent bits stay in range.
+    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+/// tanh x to about 1e-7 absolute.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// erf x to 1.5e-7 absolute (Abramowitz and Stegun, 7.1.26).
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * a);
+    let p = 1.061_405_4_f32;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_8;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    (1.0 - p * t * exp(-a * a)).copysign(x)
+}
+
+/// Sum of a row: sixteen partial sums over strided elements, then added pairwise.
+#[inline(always)]
+fn sum(row: &[f32]) -> f32 {
+    fold(row, 0.0, |acc, x| acc + x, |a, b| a + b)
+}
+
+#[inline(always)]
+fn fold(
+    row: &[f32],
+    init: f32,
+    f: impl Fn(f32, f32) -> f32,
+    join: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let mut acc = [init; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for (a, &x) in acc.iter_mut().zip(chunk) {
+            *a = f(*a, x);
+        }
+    }
+    for (a, &x) in acc.iter_mut().zip(tail) {
+        *a = f(*a, x);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] = join(acc[i], acc[i + width]);
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+dispatch! {
+    /// `out = a + b` over equally long slices.
+    pub fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
+        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *o = a + b;
+        }
+    }
+}
+
+dispatch! {
+    /// `out = a - b` over equally long slices.
+    pub fn sub(out: &mut [f32], a: &[f32], b: &[f32]) {
+        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *o = a - b;
+        }
+    }
+}
+
+dispatch! {
+    /// `out = a * b` over equally long slices.
+    pub fn mul(out: &mut [f32], a: &[f32], b: &[f32]) {
+        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *o = a * b;
+        }
+    }
+}
+
+dispatch! {
+    /// `row += bias` for every row of `data`, rows as long as `bias`.
+    pub fn add_bias(data: &mut [f32], bias: &[f32]) {
+        for row in data.chunks_exact_mut(bias.len().max(1)) {
+            for (x, &b) in row.iter_mut().zip(bias) {
+                *x += b;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Logistic function 1 / (1 + e^-x).
+    pub fn logistic(out: &mut [f32], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = 1.0 / (1.0 + exp(-x));
+        }
+    }
+}
+
+dispatch! {
+    /// GELU with the tanh approximation: x/2 (1 + tanh(√(2/π)(x + 0.044715 x³))).
+    pub fn gelu_tanh(out: &mut [f32], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)));
+        }
+    }
+}
+
+dispatch! {
+    /// GELU with the error function: x/2 (1 + erf(x/√2)).
+    pub fn gelu_erf(out: &mut [f32], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+        }
+    }
+}
+
+dispatch! {
+    /// Softmax of every row of width `width`: exp(x - max) / Σ exp(x - max).
+    pub fn softmax(out: &mut [f32], x: &[f32], width: usize) {
+        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let max = fold(x, f32::NEG_INFINITY, f32::max, f32::max);
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = exp(x - max);
+            }
+            let scale = 1.0 / sum(out);
+            for o in out.iter_mut() {
+                *o *= scale;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// RMSNorm of every row: γ x / √(mean x² + ε), rows as long as `gamma`.
+    pub fn rms_norm(out: &mut [f32], x: &[f32], gamma: &[f32], epsilon: f32) {
+        let width = gamma.len();
+        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let square = fold(x, 0.0, |acc, x| acc + x * x, |a, b| a + b);
+            let scale = 1.0 / (square / width as f32 + epsilon).sqrt();
+            for ((o, &x), &g) in out.iter_mut().zip(x).zip(gamma) {
+                *o = g * (x * scale);
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Mean of every row of width `width`: one element a row.
+    pub fn mean(out: &mut [f32], x: &[f32], width: usize) {
+        for (o, x) in out.iter_mut().zip(x.chunks_exact(width)) {
+            *o = sum(x) / width as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_library_over_the_whole_range() {
+        for i in -8700..8800 {
+            let x = i as f32 * 0.01;
+            assert!((exp(x) / x.exp() - 1.0).abs() < 4e-7, "{x}: {} {}", exp(x), x.exp());
+        }
+    }
+
+    #[test]
+    fn gelu_tends_to_identity_and_zero() {
+        let x = [-40.0, -1.0, 0.0, 1.0, 40.0];
+        let (mut t, mut e) = ([0.0; 5], [0.0; 5]);
+        gelu_tanh(&mut t, &x);
+        gelu_erf(&mut e, &x);
+        assert_eq!((t[0], t[2], t[4]), (0.0, 0.0, 40.0));
+        assert_eq!((e[0], e[2], e[4]), (0.0, 0.0, 40.0));
+        assert!((e[3] - 0.841_344_7).abs() < 1e-6 && (t[3] - 0.841_192).abs() < 1e-6);
+    }
+
+    #[test]
+    fn softmax_rows_sum_to_one_and_masked_entries_vanish() {
+        let x: Vec<f32> = (0..37).map(|i| if i > 20 { -120.0 } else { (i as f32).sin() }).collect();
+        let mut out = vec![0.0; 37];
+        softmax(&mut out, &x, 37);
+        assert!((out.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!(out[21..].iter().all(|&p| p < 1e-30));
+    }
+}

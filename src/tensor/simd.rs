@@ -1,0 +1,35 @@
+//! One body, several instruction sets: a function is compiled under the widest vector extensions
+//! and the best one the processor has is chosen when it is called.
+//!
+//! The bodies are plain loops that the compiler vectorizes. They contain no fused multiply-add and
+//! fix their own reduction order, so every instruction set gives the same bits.
+
+/// Defines a function whose body is instantiated for AVX-512, AVX2 and the baseline.
+macro_rules! dispatch {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq")
+                {
+                    // SAFETY: the features that the function enables were detected on the line above.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the feature that the function enables was detected on the line above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use dispatch;
