@@ -1,0 +1,148 @@
+//! Runs a graph: a stage at a time, freeing dead values, showing every value to a tap.
+//!
+//! The executor must not know algorithms or files: weights arrive as tensors, and what a tap does
+//! with a value (observe it, quantize it) is the tap's business.
+
+use crate::graph::{Graph, Source, ValueId};
+use crate::tensor::{Par, Tensor};
+use std::ops::Range;
+
+/// Sees values as they are produced and may change them: calibration observes, a quantized run
+/// rounds to the grid.
+pub trait Tap {
+    /// Called once for every caller's input and every operator's output, in execution order.
+    fn visit(&mut self, id: ValueId, value: &mut Tensor);
+}
+
+/// A tap that looks away: the float run.
+pub struct Float;
+
+impl Tap for Float {
+    fn visit(&mut self, _: ValueId, _: &mut Tensor) {}
+}
+
+/// Tensors by value: parameters and constants of the stages at hand.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    tensors: Vec<Option<Tensor>>,
+}
+
+impl Weights {
+    /// No parameters yet; the constants of `graph` are present.
+    pub fn of_constants(graph: &Graph) -> Weights {
+        let constant = |id| match &graph.value(id).source {
+            Source::Const(tensor) => Some(tensor.clone()),
+            _ => None,
+        };
+        Weights { tensors: graph.ids().map(constant).collect() }
+    }
+
+    /// Puts a tensor in.
+    pub fn set(&mut self, id: ValueId, tensor: Tensor) {
+        self.tensors[id.index()] = Some(tensor);
+    }
+
+    /// The tensor, if present.
+    pub fn get(&self, id: ValueId) -> Option<&Tensor> {
+        self.tensors[id.index()].as_ref()
+    }
+
+    /// For rewriting in place.
+    pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tensor> {
+        self.tensors[id.index()].as_mut()
+    }
+
+    /// Drops a parameter that no coming stage needs.
+    pub fn forget(&mut self, id: ValueId) {
+        self.tensors[id.index()] = None;
+    }
+}
+
+/// How long each value of a graph lives. Made once, used for every sample.
+#[derive(Clone, Debug)]
+pub struct Lifetimes {
+    last_use: Vec<usize>,
+}
+
+impl Lifetimes {
+    /// The node that reads each value last; outputs live on.
+    pub fn of(graph: &Graph) -> Lifetimes {
+        let mut last_use = vec![0; graph.values.len()];
+        for (n, node) in graph.nodes.iter().enumerate() {
+            for input in &node.inputs {
+                last_use[input.index()] = n;
+            }
+        }
+        for output in &graph.outputs {
+            last_use[output.index()] = usize::MAX;
+        }
+        Lifetimes { last_use }
+    }
+}
+
+/// The live activations of one sample on its way through the stages.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    live: Vec<Option<Tensor>>,
+}
+
+impl Stream {
+    /// Starts a sample: `inputs` in the order of `graph.inputs`, each shown to the tap.
+    pub fn start(graph: &Graph, inputs: &[Tensor], tap: &mut dyn Tap) -> Stream {
+        assert_eq!(inputs.len(), graph.inputs.len(), "one tensor an input");
+        let mut live = vec![None; graph.values.len()];
+        for (&id, tensor) in graph.inputs.iter().zip(inputs) {
+            assert_eq!(tensor.shape(), graph.value(id).shape, "input {}", graph.value(id).name);
+            let mut tensor = tensor.clone();
+            tap.visit(id, &mut tensor);
+            live[id.index()] = Some(tensor);
+        }
+        Stream { live }
+    }
+
+    /// A live value: an output of the stages run so far that is still needed.
+    pub fn get(&self, id: ValueId) -> Option<&Tensor> {
+        self.live[id.index()].as_ref()
+    }
+
+    /// Runs some nodes; values that nothing later needs are freed on the way.
+    pub fn run(
+        &mut self,
+        graph: &Graph,
+        nodes: Range<usize>,
+        weights: &Weights,
+        lifetimes: &Lifetimes,
+        tap: &mut dyn Tap,
+        par: Par,
+    ) {
+        for n in nodes {
+            let node = &graph.nodes[n];
+            let operands: Vec<&Tensor> = node
+                .inputs
+                .iter()
+                .map(|&id| match &graph.value(id).source {
+                    Source::Input | Source::Node(_) => self.get(id),
+                    Source::Param(_) | Source::Const(_) => weights.get(id),
+                })
+                .map(|t| t.expect("invariant: operands are live until their last reader ran"))
+                .collect();
+            let mut out = node.op.def().eval(&operands, par);
+            for &id in &node.inputs {
+                if lifetimes.last_use[id.index()] == n {
+                    self.live[id.index()] = None;
+                }
+            }
+            tap.visit(node.output, &mut out);
+            self.live[node.output.index()] = Some(out);
+        }
+    }
+}
+
+/// Runs the whole graph on one sample and returns its outputs.
+pub fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap, par: Par) -> Vec<Tensor> {
+    let lifetimes = Lifetimes::of(graph);
+    let mut stream = Stream::start(graph, inputs, tap);
+    stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
+    let output = |id: &ValueId| stream.get(*id).cloned().expect("invariant: outputs live on");
+    graph.outputs.iter().map(output).collect()
+}

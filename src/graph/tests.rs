@@ -1,0 +1,59 @@
+//! The builder and the stage cuts.
+
+use super::*;
+
+fn two_stages() -> Graph {
+    let mut g = Builder::new("toy");
+    let x = g.input("x", [3, 8], Kind::Real);
+    let h = g.stage("first", |g| g.scope("a", |g| g.linear("up", x, 4, true)));
+    let y = g.stage("second", |g| g.scope("b", |g| g.rms_norm("norm", h, 1e-6, 0.5)));
+    g.finish(&[y]).unwrap()
+}
+
+#[test]
+fn names_are_scope_paths_and_params_are_checkpoint_keys() {
+    let graph = two_stages();
+    let names: Vec<&str> = graph.values.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names, ["x", "a.up.weight", "a.up.bias", "a.up", "b.norm.weight", "b.norm"]);
+    let keys: Vec<&str> = graph.params().map(|(_, p)| p.key.as_str()).collect();
+    assert_eq!(keys, ["a.up.weight", "a.up.bias", "b.norm.weight"]);
+}
+
+#[test]
+fn stages_know_what_crosses_their_borders() {
+    let graph = two_stages();
+    let name = |ids: Vec<ValueId>| -> Vec<String> {
+        ids.into_iter().map(|id| graph.value(id).name.clone()).collect()
+    };
+    let [first, second] = &graph.stages[..] else { panic!("two stages") };
+    assert_eq!(name(graph.stage_inputs(first)), ["x"]);
+    assert_eq!(name(graph.stage_outputs(first)), ["a.up"]);
+    assert_eq!(name(graph.stage_inputs(second)), ["a.up"]);
+    assert_eq!(name(graph.stage_outputs(second)), ["b.norm"]);
+    assert_eq!(name(graph.stage_params(second)), ["b.norm.weight"]);
+}
+
+#[test]
+fn the_first_misfit_is_reported_with_its_scope_path() {
+    let mut g = Builder::new("bad");
+    let x = g.input("x", [3, 8], Kind::Real);
+    let h = g.scope("layers.0.self_attn", |g| {
+        let h = g.linear("o_proj", x, 7, false);
+        g.add("residual", x, h)
+    });
+    let y = g.softmax("later", h);
+    let error = g.finish(&[y]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "layers.0.self_attn.residual: binary: [3, 8] and [3, 7] do not broadcast"
+    );
+}
+
+#[test]
+fn folded_scales_are_applied_to_the_rows_they_name() {
+    let edits = vec![Edit::ScaleRows { rows: 1..2, factor: 10.0 }];
+    let param = Param { key: "w".into(), stored_shape: vec![3, 2], edits };
+    let stored = Tensor::new([3, 2], vec![1.0; 6]);
+    let out = param.apply(stored, &[3, 2]);
+    assert_eq!(out.data(), [1.0, 1.0, 10.0, 10.0, 1.0, 1.0]);
+}

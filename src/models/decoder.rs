@@ -1,0 +1,144 @@
+//! The decoder blocks that Llama, Qwen3 and Qwen3-VL share.
+//!
+//! Rotary embedding is two constant tables and six elementwise operators: the first half of the
+//! sine table is negated, so that rotate-half is a swap of halves and needs no negation.
+
+use crate::checkpoint::TextConfig;
+use crate::graph::{Builder, Edit, ValueId};
+use crate::layout::Layout;
+use crate::ops::UnaryKind;
+use crate::tensor::Tensor;
+
+/// What tells decoder families apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flavor {
+    /// RMSNorm on every head of q and k (Qwen3).
+    pub(super) qk_norm: bool,
+    /// Bias on q, k and v.
+    pub(super) qkv_bias: bool,
+    /// Bias on the output projection.
+    pub(super) o_bias: bool,
+}
+
+/// Constants that every layer reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tables {
+    /// `[seq, head_dim]`
+    pub(super) cos: ValueId,
+    /// `[seq, head_dim]`, first half negated
+    pub(super) sin: ValueId,
+    /// `[1, 1, seq, seq]`, additive
+    pub(super) mask: ValueId,
+}
+
+/// The rotary tables of a layout and the causal mask, as constants of the current scope.
+pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: f32) -> Tables {
+    let (cos, sin) = text.rope.rotary(text.head_dim).tables(&layout.position_ids());
+    let seq = layout.seq_len();
+    let mask = (0..seq * seq).map(|i| if i % seq > i / seq { fill } else { 0.0 }).collect();
+    Tables {
+        cos: g.constant("cos", cos),
+        sin: g.constant("sin", negate_first_half(sin)),
+        mask: g.constant("causal_mask", Tensor::new([1, 1, seq, seq], mask)),
+    }
+}
+
+/// The sine table `[seq, head_dim]` for a rotation that swaps halves without negating.
+pub(super) fn negate_first_half(mut sin: Tensor) -> Tensor {
+    let width = sin.shape().last().copied().unwrap_or(0);
+    for row in sin.data_mut().chunks_exact_mut(width) {
+        for x in &mut row[..width / 2] {
+            *x = -*x;
+        }
+    }
+    sin
+}
+
+/// x cos + swap(x) sin over the last axis; `name` prefixes the values.
+pub(super) fn rotate(
+    g: &mut Builder,
+    name: &str,
+    x: ValueId,
+    cos: ValueId,
+    sin: ValueId,
+) -> ValueId {
+    let shape = g.shape(x).to_vec();
+    let (axis, width) = (shape.len() - 1, shape[shape.len() - 1]);
+    let x1 = g.slice(&format!("{name}_x1"), x, axis, 0, width / 2);
+    let x2 = g.slice(&format!("{name}_x2"), x, axis, width / 2, width - width / 2);
+    let swapped = g.concat(&format!("{name}_cat"), &[x2, x1], axis);
+    let a = g.mul(&format!("{name}_cos"), x, cos);
+    let b = g.mul(&format!("{name}_sin"), swapped, sin);
+    g.add(&format!("{name}_rot"), a, b)
+}
+
+/// x + Attention(RMSNorm(x)), then x + MLP(RMSNorm(x)); x is `[batch, seq, hidden]`. The output
+/// is named after the scope.
+pub(super) fn layer(
+    g: &mut Builder,
+    text: &TextConfig,
+    flavor: Flavor,
+    tables: Tables,
+    x: ValueId,
+) -> ValueId {
+    let eps = text.rms_norm_eps;
+    let h = g.rms_norm("input_layernorm", x, eps, 1.0);
+    let h = g.scope("self_attn", |g| attention(g, text, flavor, tables, h));
+    let x = g.add("post_attn", x, h);
+    let h = g.rms_norm("post_attention_layernorm", x, eps, 1.0);
+    let h = g.scope("mlp", |g| gated_mlp(g, text, h));
+    g.add("", x, h)
+}
+
+fn attention(
+    g: &mut Builder,
+    text: &TextConfig,
+    flavor: Flavor,
+    tables: Tables,
+    x: ValueId,
+) -> ValueId {
+    let (heads, kv_heads, dim) =
+        (text.num_attention_heads, text.num_key_value_heads, text.head_dim);
+    let (batch, seq, hidden) = (g.shape(x)[0], g.shape(x)[1], g.shape(x)[2]);
+    // 1/√d is folded into what makes k: the norm's gain where there is one, else the projection.
+    let scale = (dim as f32).sqrt().recip();
+    let fold = [Edit::ScaleRows { rows: 0..kv_heads * dim, factor: scale }];
+    let k_edits: &[Edit] = if flavor.qk_norm { &[] } else { &fold };
+    let q = g.linear("q_proj", x, heads * dim, flavor.qkv_bias);
+    let k = g.linear_edited("k_proj", x, kv_heads * dim, flavor.qkv_bias, k_edits);
+    let v = g.linear("v_proj", x, kv_heads * dim, flavor.qkv_bias);
+    let mut q = g.reshape("q_heads", q, [batch, seq, heads, dim]);
+    let mut k = g.reshape("k_heads", k, [batch, seq, kv_heads, dim]);
+    let v = g.reshape("v_heads", v, [batch, seq, kv_heads, dim]);
+    if flavor.qk_norm {
+        q = g.rms_norm("q_norm", q, text.rms_norm_eps, 1.0);
+        k = g.rms_norm("k_norm", k, text.rms_norm_eps, scale);
+    }
+    let [q, k, v] = [("q", q), ("k", k), ("v", v)]
+        .map(|(name, x)| g.transpose(&format!("{name}_t"), x, [0, 2, 1, 3]));
+    let q = rotate(g, "q", q, tables.cos, tables.sin);
+    let k = rotate(g, "k", k, tables.cos, tables.sin);
+    // Query heads that share a key head become rows of one product: no key is repeated.
+    let grouped = [batch, kv_heads, heads / kv_heads * seq];
+    let q = g.reshape("q_grouped", q, [&grouped[..], &[dim]].concat());
+    let logits = g.matmul_nt("logits", q, k);
+    let logits = g.reshape("logits_heads", logits, [batch, heads, seq, seq]);
+    let logits = g.add("mask_add", logits, tables.mask);
+    let weights = g.softmax("softmax", logits);
+    let weights = g.reshape("softmax_grouped", weights, [&grouped[..], &[seq]].concat());
+    let out = g.matmul("attn_out", weights, v);
+    let out = g.reshape("attn_heads", out, [batch, heads, seq, dim]);
+    let out = g.transpose("attn_t", out, [0, 2, 1, 3]);
+    let out = g.reshape("attn_merged", out, [batch, seq, heads * dim]);
+    g.linear("o_proj", out, hidden, flavor.o_bias)
+}
+
+fn gated_mlp(g: &mut Builder, text: &TextConfig, x: ValueId) -> ValueId {
+    let hidden = g.shape(x)[2];
+    let gate = g.linear("gate_proj", x, text.intermediate_size, false);
+    let sigmoid = g.unary("act_fn.sigmoid", UnaryKind::Logistic, gate);
+    let gate = g.mul("act_fn", gate, sigmoid);
+    let up = g.linear("up_proj", x, text.intermediate_size, false);
+    let h = g.mul("gated", gate, up);
+    g.linear("down_proj", h, hidden, false)
+}

@@ -1,0 +1,85 @@
+//! Text-only decoders: Llama, Qwen3 and Qwen2. They differ in flavor, not in structure.
+
+use super::decoder::{self, Flavor};
+use super::{Family, Feed, Head, ModelError, Request};
+use crate::checkpoint::{Config, TextConfig};
+use crate::graph::{Builder, Graph, Kind, Param, ValueId};
+
+/// Llama (Touvron et al., 2023; Dubey et al., 2024).
+pub static LLAMA: Family =
+    Family { name: "llama", architectures: &["LlamaForCausalLM"], build: |c, r| build(c, r, false, false) };
+/// Qwen3: q and k are normalised per head.
+pub static QWEN3: Family =
+    Family { name: "qwen3", architectures: &["Qwen3ForCausalLM"], build: |c, r| build(c, r, true, false) };
+/// Qwen2: biases on q, k and v.
+pub static QWEN2: Family =
+    Family { name: "qwen2", architectures: &["Qwen2ForCausalLM"], build: |c, r| build(c, r, false, true) };
+
+fn build(config: &Config, request: &Request, qk_norm: bool, qkv_bias: bool) -> Result<Graph, ModelError> {
+    let text = &config.text;
+    if !request.layout.spans().is_empty() {
+        return Err(ModelError::Misfit("the layout holds pictures, but the model reads text only".into()));
+    }
+    let bias = text.attention_bias;
+    let flavor = Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias };
+    let mut g = Builder::new(&config.model_type);
+    let (batch, seq) = (request.batch, request.layout.seq_len());
+    let feed = feed(&mut g, text, request.feed, batch, seq);
+    let out = g.scope("model", |g| {
+        let tables = decoder::tables(g, text, &request.layout, request.mask_fill);
+        let mut x = embed(g, "model", text, feed);
+        for i in 0..text.num_hidden_layers {
+            x = g.stage(&format!("model.layers.{i}"), |g| {
+                g.scope(&format!("layers.{i}"), |g| decoder::layer(g, text, flavor, tables, x))
+            });
+        }
+        x
+    });
+    let out = head(&mut g, "model", text, request.head, out);
+    Ok(g.finish(&[out])?)
+}
+
+/// What the caller feeds, before it is embedded.
+#[derive(Clone, Copy)]
+pub(super) enum Fed {
+    Ids(ValueId),
+    Embeds(ValueId),
+}
+
+/// Declares the input.
+pub(super) fn feed(g: &mut Builder, text: &TextConfig, feed: Feed, batch: usize, seq: usize) -> Fed {
+    match feed {
+        Feed::Ids => Fed::Ids(g.input("input_ids", [batch, seq], Kind::Index)),
+        Feed::Embeds => Fed::Embeds(g.input("inputs_embeds", [batch, seq, text.hidden_size], Kind::Real)),
+    }
+}
+
+/// Embeddings `[batch, seq, hidden]` of what was fed; `prefix` is the scope the caller stands in.
+pub(super) fn embed(g: &mut Builder, prefix: &str, text: &TextConfig, fed: Fed) -> ValueId {
+    match fed {
+        Fed::Embeds(x) => x,
+        Fed::Ids(ids) => g.stage(&format!("{prefix}.embed_tokens"), |g| {
+            let shape = [text.vocab_size, text.hidden_size];
+            let table = g.scope("embed_tokens", |g| g.param("weight", shape));
+            g.gather("embed_tokens", table, ids)
+        }),
+    }
+}
+
+/// Final norm and, if asked for, LM head; `prefix` is the scope of the decoder.
+pub(super) fn head(g: &mut Builder, prefix: &str, text: &TextConfig, head: Head, x: ValueId) -> ValueId {
+    g.stage("lm_head", |g| {
+        let x = g.scope(prefix, |g| g.rms_norm("norm", x, text.rms_norm_eps, 1.0));
+        if head == Head::Hidden {
+            return x;
+        }
+        let stored_shape = vec![text.vocab_size, text.hidden_size];
+        let key = match text.tie_word_embeddings {
+            true => format!("{prefix}.embed_tokens.weight"),
+            false => "lm_head.weight".into(),
+        };
+        let param = Param { key, stored_shape: stored_shape.clone(), edits: vec![] };
+        let weight = g.param_as("lm_head.weight", stored_shape, param);
+        g.push("lm_head", crate::ops::Linear, &[x, weight])
+    })
+}
