@@ -1,4 +1,1 @@
-//! stub
-/// stub
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantParams;
+//! The vocabulary of quantization: dtypes, qparams, observers, fake quantization, policy.
