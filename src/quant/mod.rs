@@ -1,1 +1,27 @@
-//! The vocabulary of quantization: dtypes, qparams, observers, fake quantization, policy.
+//! The vocabulary of quantization: dtypes, ranges, grids, observers, fake quantization, policy.
+//!
+//! Read [`params`] first (what a range becomes), then [`affine`] (what a grid does to data), then
+//! [`observer`] (where ranges come from) and [`policy`] (who gets which grid).
+//!
+//! This room must not know graphs, operators or the Circle format: it is arithmetic that can be
+//! tested by its laws alone.
+
+pub mod affine;
+pub mod bias;
+pub mod dtype;
+mod kernel;
+pub mod pack;
+pub mod params;
+pub mod range;
+pub mod scheme;
+
+pub use affine::{dequantize, fake_quant, quantize};
+pub use bias::{BiasError, quantize_bias};
+pub use dtype::{DType, ParseDTypeError};
+pub use pack::{pack4, unpack4};
+pub use params::{ParamsError, QuantParams};
+pub use range::{NoRange, Range};
+pub use scheme::{Scheme, SchemeError};
+
+#[cfg(test)]
+mod tests;

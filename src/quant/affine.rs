@@ -1,0 +1,145 @@
+//! What a grid does to data: fake quantization, quantization and back.
+//!
+//! `q = clamp(zero_point + rne(x * (1 / scale)), qmin, qmax)`, `y = (q - zero_point) * scale`, all in
+//! f32: bit-equal to torch's `fake_quantize_per_tensor_affine` and `..._per_channel_affine`, which
+//! multiply by the f32 reciprocal instead of dividing. NaN goes to `qmin`, infinities saturate.
+
+use super::kernel::{self, Grid};
+use super::{DType, QuantParams};
+
+/// Channels whose run of values is shorter than this are handled a row at a time.
+const SHORT_RUN: usize = 16;
+
+/// Snaps `data`, a row-major tensor of `shape`, to the grid.
+///
+/// # Panics
+/// If `params` does not fit `shape` (see [`QuantParams::check`]): a mistake of ours.
+pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
+    match params {
+        QuantParams::Affine { dtype, scale, zero_point, axis } => {
+            let channels = Channels::of(shape, *axis, data.len(), scale.len());
+            if dtype.bits() > 16 {
+                return channels.for_each_run(|c, run| {
+                    for x in &mut data[run] {
+                        let q = wide_step(f64::from(*x), scale[c], zero_point[c], *dtype);
+                        *x = ((q - i64::from(zero_point[c])) as f64 * f64::from(scale[c])) as f32;
+                    }
+                });
+            }
+            let grids: Vec<Grid> =
+                scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
+            if channels.run >= SHORT_RUN || grids.len() == 1 {
+                channels.for_each_run(|c, run| kernel::fake_quant(&mut data[run], grids[c]));
+            } else {
+                let row: Vec<Grid> =
+                    grids.iter().flat_map(|&g| std::iter::repeat_n(g, channels.run)).collect();
+                for data in data.chunks_exact_mut(row.len().max(1)) {
+                    kernel::fake_quant_row(data, &row);
+                }
+            }
+        }
+    }
+}
+
+/// The integers of `data`, a row-major tensor of `shape`, on an affine grid of at most 32 bits.
+///
+/// # Panics
+/// If `params` does not fit `shape`, or is no affine grid: a mistake of ours.
+pub fn quantize(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<i32> {
+    let (dtype, scale, zero_point, axis) = affine(params);
+    let channels = Channels::of(shape, axis, data.len(), scale.len());
+    let mut out = vec![0; data.len()];
+    channels.for_each_run(|c, run| {
+        if dtype.bits() > 16 {
+            for (q, x) in out[run.clone()].iter_mut().zip(&data[run]) {
+                let wide = wide_step(f64::from(*x), scale[c], zero_point[c], dtype);
+                *q = wide.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+            }
+        } else {
+            let grid = grid(dtype, scale[c], zero_point[c]);
+            kernel::quantize(&data[run.clone()], &mut out[run], grid, zero_point[c]);
+        }
+    });
+    out
+}
+
+/// The reals of integers `q`, a row-major tensor of `shape`: `(q - zero_point) * scale` in f32.
+///
+/// # Panics
+/// If `params` does not fit `shape`, or is no affine grid: a mistake of ours.
+pub fn dequantize(params: &QuantParams, shape: &[usize], q: &[i32]) -> Vec<f32> {
+    let (_, scale, zero_point, axis) = affine(params);
+    let channels = Channels::of(shape, axis, q.len(), scale.len());
+    let mut out = vec![0.0; q.len()];
+    channels.for_each_run(|c, run| {
+        let (scale, zero) = (scale[c], i64::from(zero_point[c]));
+        for (y, &q) in out[run.clone()].iter_mut().zip(&q[run]) {
+            // exact in f64 for every 32-bit difference, so rounded once
+            *y = ((i64::from(q) - zero) as f64 * f64::from(scale)) as f32;
+        }
+    });
+    out
+}
+
+fn affine(params: &QuantParams) -> (DType, &[f32], &[i32], Option<usize>) {
+    match params {
+        QuantParams::Affine { dtype, scale, zero_point, axis } => {
+            (*dtype, scale, zero_point, *axis)
+        }
+    }
+}
+
+pub(super) fn grid(dtype: DType, scale: f32, zero_point: i32) -> Grid {
+    Grid {
+        inverse: 1.0 / scale,
+        scale,
+        low: (dtype.qmin() - zero_point) as f32,
+        high: (dtype.qmax() - zero_point) as f32,
+    }
+}
+
+/// Grids wider than 16 bits hold biases, whose integers do not fit f32.
+fn wide_step(x: f64, scale: f32, zero_point: i32, dtype: DType) -> i64 {
+    let (low, high) = dtype.limits();
+    let q = (x / f64::from(scale)).round_ties_even() as i64;
+    q.saturating_add(i64::from(zero_point)).clamp(low, high)
+}
+
+/// A tensor seen as `[outer, channels, run]` around its channel axis.
+pub(super) struct Channels {
+    pub(super) outer: usize,
+    pub(super) count: usize,
+    pub(super) run: usize,
+}
+
+impl Channels {
+    fn of(shape: &[usize], axis: Option<usize>, len: usize, scales: usize) -> Channels {
+        let channels = Channels::around(shape, axis);
+        assert_eq!(channels.outer * channels.count * channels.run, len, "data fills {shape:?}");
+        assert_eq!(channels.count, scales, "one scale per channel of {shape:?}");
+        channels
+    }
+
+    /// # Panics
+    /// If `axis` is outside `shape`.
+    pub(super) fn around(shape: &[usize], axis: Option<usize>) -> Channels {
+        match axis {
+            None => Channels { outer: 1, count: 1, run: shape.iter().product() },
+            Some(axis) => Channels {
+                outer: shape[..axis].iter().product(),
+                count: shape[axis],
+                run: shape[axis + 1..].iter().product(),
+            },
+        }
+    }
+
+    /// Calls `f` with the channel and the place of every contiguous run of one channel.
+    pub(super) fn for_each_run(&self, mut f: impl FnMut(usize, std::ops::Range<usize>)) {
+        for outer in 0..self.outer {
+            for channel in 0..self.count {
+                let start = (outer * self.count + channel) * self.run;
+                f(channel, start..start + self.run);
+            }
+        }
+    }
+}

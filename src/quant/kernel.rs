@@ -1,0 +1,181 @@
+//! The loops over slices, compiled once for each instruction set and chosen at run time.
+//!
+//! Every kernel is one plain inline function. The instruction sets differ in width only: no fused
+//! multiply-add is ever emitted, so all of them give the same bits.
+
+/// One grid, prepared for the loop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    /// `1 / scale`, rounded to f32: torch multiplies by it instead of dividing.
+    pub(super) inverse: f32,
+    pub(super) scale: f32,
+    /// `qmin - zero_point`.
+    pub(super) low: f32,
+    /// `qmax - zero_point`.
+    pub(super) high: f32,
+}
+
+/// Adding and subtracting it rounds |x| < 2^22 to an integer, ties to even, and turns -0 into 0 as
+/// torch's integer detour does.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// `clamp(rne(x / scale))` relative to the zero point; NaN goes to `low`, like torch's cast.
+///
+/// The bounds are integers, so clamping before rounding equals torch's clamping after it, and keeps
+/// the rounding trick inside its domain.
+#[inline(always)]
+fn step(x: f32, grid: Grid) -> f32 {
+    let x = x * grid.inverse;
+    let x = if x > grid.low { x } else { grid.low };
+    let x = if x < grid.high { x } else { grid.high };
+    (x + ROUNDER) - ROUNDER
+}
+
+#[inline(always)]
+fn fake_quant_body(data: &mut [f32], grid: Grid) {
+    for x in data {
+        *x = step(*x, grid) * grid.scale;
+    }
+}
+
+#[inline(always)]
+fn fake_quant_row_body(data: &mut [f32], grids: &[Grid]) {
+    for (x, &grid) in data.iter_mut().zip(grids) {
+        *x = step(*x, grid) * grid.scale;
+    }
+}
+
+#[inline(always)]
+fn quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32) {
+    for (x, q) in data.iter().zip(out) {
+        *q = step(*x, grid) as i32 + zero_point;
+    }
+}
+
+/// Extremes of a slice, and the largest bit pattern of |x|: not below that of infinity exactly if
+/// some value is not finite.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extremes {
+    pub(super) min: f32,
+    pub(super) max: f32,
+    magnitude: u32,
+}
+
+impl Extremes {
+    pub(super) fn finite(self) -> bool {
+        self.magnitude < f32::INFINITY.to_bits()
+    }
+}
+
+const LANES: usize = 64;
+
+#[inline(always)]
+fn extremes_body(data: &[f32], out: &mut Extremes) {
+    let mut low = [f32::INFINITY; LANES];
+    let mut high = [f32::NEG_INFINITY; LANES];
+    let mut magnitude = [0_u32; LANES];
+    let mut chunks = data.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            let x = chunk[lane];
+            low[lane] = if x < low[lane] { x } else { low[lane] };
+            high[lane] = if x > high[lane] { x } else { high[lane] };
+            magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
+        }
+    }
+    for (lane, &x) in chunks.remainder().iter().enumerate() {
+        low[lane] = low[lane].min(x);
+        high[lane] = high[lane].max(x);
+        magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
+    }
+    out.min = low.iter().copied().fold(f32::INFINITY, f32::min);
+    out.max = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    out.magnitude = magnitude.iter().copied().fold(0, u32::max);
+}
+
+#[inline(always)]
+fn extremes_row_body(data: &[f32], low: &mut [f32], high: &mut [f32], magnitude: &mut u32) {
+    let mut seen = 0;
+    for ((&x, low), high) in data.iter().zip(low).zip(high) {
+        *low = if x < *low { x } else { *low };
+        *high = if x > *high { x } else { *high };
+        seen = seen.max(x.to_bits() & 0x7fff_ffff);
+    }
+    *magnitude = seen.max(*magnitude);
+}
+
+/// Compiles `$body` for each instruction set and defines `$name`, which picks one.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $ty:ty),*)) => {
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f")]
+                fn wide($($arg: $ty),*) {
+                    $body($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn middle($($arg: $ty),*) {
+                    $body($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx512f") {
+                    // SAFETY: the line above found the only feature `wide` needs.
+                    return unsafe { wide($($arg),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the line above found the only feature `middle` needs.
+                    return unsafe { middle($($arg),*) };
+                }
+            }
+            $body($($arg),*)
+        }
+    };
+}
+
+dispatch! {
+    /// Snaps every value to `grid`.
+    fake_quant = fake_quant_body(data: &mut [f32], grid: Grid)
+}
+dispatch! {
+    /// Snaps the i-th value to the i-th grid.
+    fake_quant_row = fake_quant_row_body(data: &mut [f32], grids: &[Grid])
+}
+dispatch! {
+    /// The integer of every value.
+    quantize = quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32)
+}
+dispatch! {
+    /// Smallest, largest and largest-magnitude value; NaN shows in the magnitude only.
+    extremes_into = extremes_body(data: &[f32], out: &mut Extremes)
+}
+dispatch! {
+    /// Folds the i-th value into the i-th extremes, and all magnitudes into one.
+    extremes_row = extremes_row_body(
+        data: &[f32], low: &mut [f32], high: &mut [f32], magnitude: &mut u32
+    )
+}
+
+/// Extremes of `data`; of nothing, an empty range.
+pub(super) fn extremes(data: &[f32]) -> Extremes {
+    let mut out = Extremes { min: f32::INFINITY, max: f32::NEG_INFINITY, magnitude: 0 };
+    extremes_into(data, &mut out);
+    out
+}
+
+/// The portable versions, for comparison with whatever this machine dispatches to.
+#[cfg(test)]
+pub(super) mod portable {
+    use super::*;
+
+    pub(in super::super) fn fake_quant(data: &mut [f32], grid: Grid) {
+        fake_quant_body(data, grid);
+    }
+
+    /// As the reference writes it: round, add the zero point, clamp, subtract it, scale.
+    pub(in super::super) fn reference(x: f32, scale: f32, zero: i32, qmin: i32, qmax: i32) -> f32 {
+        let q = zero as f32 + (x * (1.0 / scale)).round_ties_even();
+        let q = f64::from(q).max(f64::from(qmin)).min(f64::from(qmax));
+        ((q - f64::from(zero)) * f64::from(scale)) as f32
+    }
+}

@@ -1,0 +1,185 @@
+//! The grid of one tensor, and how a range becomes one.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DType, NoRange, Range, Scheme, SchemeError};
+
+/// Floor of every scale before division by the number of steps, as in TICO.
+const EPS: f32 = 1e-12;
+
+/// How one tensor's reals map to integers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum QuantParams {
+    /// `real = (q - zero_point) * scale`.
+    Affine {
+        /// Type of `q`.
+        dtype: DType,
+        /// Positive and finite; length 1, or the extent of `axis`.
+        scale: Vec<f32>,
+        /// Within the dtype's limits; as long as `scale`.
+        zero_point: Vec<i32>,
+        /// The channel axis; none for one scale in all.
+        axis: Option<usize>,
+    },
+}
+
+/// Why no grid could be made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ParamsError {
+    /// The statistics allow none.
+    #[error(transparent)]
+    NoRange(#[from] NoRange),
+    /// The statistics of one channel allow none.
+    #[error("channel {channel}: {why}")]
+    Channel {
+        /// Index on the channel axis.
+        channel: usize,
+        /// What is wrong with it.
+        why: NoRange,
+    },
+    /// The dtype cannot carry the scheme.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// A per-tensor scheme and several ranges, or none.
+    #[error("a per-tensor grid needs 1 range, found {found}")]
+    RangeCount {
+        /// Ranges given.
+        found: usize,
+    },
+    /// Scales and zero points do not pair up or are no grid.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl QuantParams {
+    /// The grid of `dtype` that keeps `range`; `scheme` must be per tensor.
+    pub fn from_range(
+        dtype: DType,
+        scheme: Scheme,
+        range: Range,
+    ) -> Result<QuantParams, ParamsError> {
+        QuantParams::from_ranges(dtype, scheme, &[range])
+    }
+
+    /// The grid of `dtype` that keeps `ranges`: one, or one for every index of the scheme's axis.
+    ///
+    /// TICO's formulas to the bit, in f32: symmetric grids divide by `qmax`, asymmetric ones
+    /// always hold zero, and a per-tensor constant is represented exactly.
+    pub fn from_ranges(
+        dtype: DType,
+        scheme: Scheme,
+        ranges: &[Range],
+    ) -> Result<QuantParams, ParamsError> {
+        scheme.check(dtype)?;
+        if scheme.axis.is_none() && ranges.len() != 1 {
+            return Err(ParamsError::RangeCount { found: ranges.len() });
+        }
+        let mut scale = Vec::with_capacity(ranges.len());
+        let mut zero_point = Vec::with_capacity(ranges.len());
+        for (channel, range) in ranges.iter().enumerate() {
+            let range = range.check().map_err(|why| match scheme.axis {
+                None => ParamsError::NoRange(why),
+                Some(_) => ParamsError::Channel { channel, why },
+            })?;
+            let (s, z) = if scheme.symmetric {
+                (range.max.abs().max(range.min.abs()).max(EPS) / dtype.qmax() as f32, 0)
+            } else if scheme.axis.is_none() && (range.max - range.min).abs() < 1e-8 {
+                constant(dtype, range.min)
+            } else {
+                asymmetric(dtype, range)
+            };
+            scale.push(s);
+            zero_point.push(z);
+        }
+        Ok(QuantParams::Affine { dtype, scale, zero_point, axis: scheme.axis })
+    }
+
+    /// The per-tensor grid of `scale` and `zero_point`, as given.
+    pub fn per_tensor(dtype: DType, scale: f32, zero_point: i32) -> QuantParams {
+        QuantParams::Affine { dtype, scale: vec![scale], zero_point: vec![zero_point], axis: None }
+    }
+
+    /// Refuses what [`fake_quant`](super::fake_quant) must not meet: scales that are not positive
+    /// and finite, zero points outside the dtype, lengths that do not agree with each other or
+    /// with `shape`. For grids that come from outside.
+    pub fn check(&self, shape: &[usize]) -> Result<(), ParamsError> {
+        let invalid = |text: String| Err(ParamsError::Invalid(text));
+        match self {
+            QuantParams::Affine { dtype, scale, zero_point, axis } => {
+                let expected = match axis {
+                    None => 1,
+                    Some(axis) => match shape.get(*axis) {
+                        Some(extent) => *extent,
+                        None => return invalid(format!("axis {axis} is outside shape {shape:?}")),
+                    },
+                };
+                if scale.len() != expected || zero_point.len() != expected {
+                    return invalid(format!(
+                        "expected {expected} scales and zero points, found {} and {}",
+                        scale.len(),
+                        zero_point.len()
+                    ));
+                }
+                if let Some(at) = scale.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
+                    return invalid(format!("scale {at} is {}", scale[at]));
+                }
+                let legal = dtype.qmin()..=dtype.qmax();
+                if let Some(at) = zero_point.iter().position(|z| !legal.contains(z)) {
+                    return invalid(format!("zero point {at} is {}: no {dtype}", zero_point[at]));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Type of the integers; none for MX, whose elements are small floats or scaled integers.
+    pub fn dtype(&self) -> Option<DType> {
+        match self {
+            QuantParams::Affine { dtype, .. } => Some(*dtype),
+        }
+    }
+
+    /// The channel or block axis, if any.
+    pub fn axis(&self) -> Option<usize> {
+        match self {
+            QuantParams::Affine { axis, .. } => *axis,
+        }
+    }
+
+    /// Scale and zero point of a per-tensor affine grid.
+    pub fn as_per_tensor(&self) -> Option<(f32, i32)> {
+        match self {
+            QuantParams::Affine { scale, zero_point, axis: None, .. } => {
+                Some((*scale.first()?, *zero_point.first()?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The grid of a tensor that is `value` everywhere: it maps to one step above or below zero.
+fn constant(dtype: DType, value: f32) -> (f32, i32) {
+    if value.abs() <= 1e-8 {
+        (1.0, 0)
+    } else if value > 0.0 {
+        (value.max(EPS), 0)
+    } else {
+        (value.abs().max(EPS), dtype.qmax())
+    }
+}
+
+fn asymmetric(dtype: DType, Range { min, max }: Range) -> (f32, i32) {
+    let (qmin, qmax) = (dtype.qmin() as f32, dtype.qmax() as f32);
+    // zero stays representable: padding, ReLU and masks are made of it
+    let width = if min > 0.0 {
+        max
+    } else if max < 0.0 {
+        -min
+    } else {
+        max - min
+    };
+    let scale = width.max(EPS) / (qmax - qmin);
+    let zero = (qmin - min / scale).round_ties_even().clamp(qmin, qmax);
+    (scale, zero as i32)
+}
