@@ -1,6 +1,7 @@
 //! Sum, difference and product of two tensors, with NumPy broadcasting.
 
-use super::{OpDef, ensure};
+use super::{Encoding, OpDef, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Which function of two arguments.
@@ -44,6 +45,15 @@ impl OpDef for Binary {
                 _ => Err(format!("{a:?} and {b:?} do not broadcast")),
             })
             .collect()
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let builtin = match self.kind {
+            BinaryKind::Add => BuiltinOperator::Add,
+            BinaryKind::Sub => BuiltinOperator::Sub,
+            BinaryKind::Mul => BuiltinOperator::Mul,
+        };
+        Encoding::new(builtin, Options::of(builtin))
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

@@ -1,6 +1,7 @@
 //! Concatenation along one axis. Values move unchanged, so all inputs and the output share one grid.
 
-use super::{OpDef, OutputRule, ensure};
+use super::{Encoding, OpDef, OutputRule, ensure};
+use crate::circle::{Activation, BuiltinOperator, Options};
 use crate::tensor::{Par, Tensor};
 
 /// Joins its inputs along `axis`.
@@ -22,6 +23,12 @@ impl OpDef for Concat {
             shape[self.axis] += other[self.axis];
         }
         Ok(shape)
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let axis = i32::try_from(self.axis).unwrap_or(i32::MAX);
+        let options = Options::Concatenation { axis, fused_activation: Activation::None };
+        Encoding::new(BuiltinOperator::Concatenation, options)
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

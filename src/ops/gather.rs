@@ -2,7 +2,8 @@
 //!
 //! Ids travel as f32, exact below 2^24; the border that lets ids in checks them against the table.
 
-use super::{OpDef, ensure};
+use super::{Encoding, OpDef, Operand, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{Par, Tensor};
 
 /// Looks rows up: inputs are the table and the ids.
@@ -16,6 +17,14 @@ impl OpDef for Gather {
         };
         ensure(table.len() == 2, || format!("table must be [rows, width], found {table:?}"))?;
         Ok(ids.iter().copied().chain([table[1]]).collect())
+    }
+
+    fn operand(&self, position: usize) -> Operand {
+        [Operand::Weight, Operand::Index][position]
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        Encoding::new(BuiltinOperator::Gather, Options::of(BuiltinOperator::Gather))
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

@@ -1,6 +1,7 @@
 //! Linear layer: y = x Wᵀ + b with x `[..., in]`, W `[out, in]`, b `[out]`.
 
-use super::{OpDef, ensure};
+use super::{Encoding, OpDef, Operand, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Inputs are x, W and, optionally, b.
@@ -22,12 +23,21 @@ impl OpDef for Linear {
         Ok(x[..x.len() - 1].iter().copied().chain([w[0]]).collect())
     }
 
+    fn operand(&self, position: usize) -> Operand {
+        [Operand::Activation, Operand::Weight, Operand::Bias][position]
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let builtin = BuiltinOperator::FullyConnected;
+        Encoding { arity: 3, ..Encoding::new(builtin, Options::of(builtin)) }
+    }
+
     fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let (x, w) = (inputs[0], inputs[1]);
         let (n, k) = (w.shape()[0], w.shape()[1]);
         let m = x.data().len() / k;
         let mut out = vec![0.0; m * n];
-        tensor::matmul_nt(&mut out, x.data(), w.data(), [m, k, n], par);
+        tensor::matmul(&mut out, x.data(), w.packed_nt(), par);
         if let Some(bias) = inputs.get(2) {
             tensor::add_bias(&mut out, bias.data());
         }

@@ -2,8 +2,9 @@
 //!
 //! Both operands keep the same rank: runtimes disagree about mixed ranks.
 
-use super::{OpDef, ensure};
-use crate::tensor::{self, Par, Tensor};
+use super::{Encoding, OpDef, ensure};
+use crate::circle::{BuiltinOperator, Options};
+use crate::tensor::{self, Packed, Par, Tensor};
 use rayon::prelude::*;
 
 /// Inputs are the left and the right operand.
@@ -37,14 +38,26 @@ impl OpDef for MatMul {
         Ok(a[..rank - 2].iter().copied().chain([m, n]).collect())
     }
 
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let options = Options::BatchMatMul {
+            adjoint_lhs: false,
+            adjoint_rhs: self.transpose_rhs,
+            asymmetric_quantize_inputs: false,
+        };
+        Encoding::new(BuiltinOperator::BatchMatmul, options)
+    }
+
     fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let (a, b) = (inputs[0], inputs[1]);
-        let dims @ [m, k, n] = self.dims(a.shape(), b.shape());
+        let [m, k, n] = self.dims(a.shape(), b.shape());
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
         let mut out = vec![0.0; shape.iter().product()];
-        let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| match self.transpose_rhs {
-            true => tensor::matmul_nt(out, a, b, dims, Par::Seq),
-            false => tensor::matmul_nn(out, a, b, dims, Par::Seq),
+        let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| {
+            let b = match self.transpose_rhs {
+                true => Packed::from_nt(b, k, n),
+                false => Packed::from_nn(b, k, n),
+            };
+            tensor::matmul(out, a, &b, Par::Seq);
         };
         let (a, b) = (a.data(), b.data());
         if par == Par::All && out.len() * k > 1 << 20 {

@@ -1,6 +1,7 @@
 //! Mean over the last axis, which stays with extent 1.
 
-use super::OpDef;
+use super::{Encoding, OpDef};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Mean of every row.
@@ -12,6 +13,11 @@ impl OpDef for Mean {
         let mut shape = inputs.first().ok_or("takes 1 input, found 0")?.to_vec();
         *shape.last_mut().ok_or("needs an axis to average over")? = 1;
         Ok(shape)
+    }
+
+    fn encode(&self, inputs: &[&[usize]]) -> Encoding {
+        let options = Options::of(BuiltinOperator::Mean);
+        Encoding::new(BuiltinOperator::Mean, options).with([inputs[0].len() - 1])
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

@@ -25,6 +25,7 @@ pub use rms_norm::RmsNorm;
 pub use softmax::Softmax;
 pub use unary::{Unary, UnaryKind};
 
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{Par, Tensor};
 
 /// What is known of an operator's output before any data is seen.
@@ -43,12 +44,59 @@ pub enum OutputRule {
     },
 }
 
+/// What an operator uses one of its operands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// Data, or a constant that meets data elementwise.
+    Activation,
+    /// A matrix with one output channel a row, quantized per channel.
+    Weight,
+    /// A gain applied to every row, quantized per tensor.
+    Gain,
+    /// Added to an accumulator, so its scale is that of input times weight (operands 0 and 1).
+    Bias,
+    /// Integers by nature.
+    Index,
+}
+
+/// An operator in Circle's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
+    /// The operator.
+    pub builtin: BuiltinOperator,
+    /// Its option table.
+    pub options: Options,
+    /// INT32 vectors that follow the operands: shapes, orders, axes.
+    pub constants: Vec<Vec<i32>>,
+    /// Operands the runtime expects; absent ones are written as -1.
+    pub arity: usize,
+}
+
+impl Encoding {
+    fn new(builtin: BuiltinOperator, options: Options) -> Encoding {
+        Encoding { builtin, options, constants: Vec::new(), arity: 0 }
+    }
+
+    fn with(mut self, constant: impl IntoIterator<Item = usize>) -> Encoding {
+        let constant = constant.into_iter().map(|x| i32::try_from(x).unwrap_or(i32::MAX));
+        self.constants.push(constant.collect());
+        self
+    }
+}
+
 /// The contract of an operator.
 pub trait OpDef {
     /// Shape of the output, or why the input shapes do not fit (lower case, no full stop).
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String>;
     /// The float kernel. Shapes were checked by [`OpDef::shape`] when the graph was built.
     fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor;
+    /// The operator in the Circle format, given the shapes of its operands.
+    fn encode(&self, inputs: &[&[usize]]) -> Encoding;
+    /// What the operand at `position` is used for.
+    fn operand(&self, position: usize) -> Operand {
+        let _ = position;
+        Operand::Activation
+    }
     /// Which statistics the output needs.
     fn rule(&self) -> OutputRule {
         OutputRule::Observe

@@ -1,7 +1,8 @@
 //! Operators that move values and never change them: reshape, transpose, slice.
 //! Input and output share one grid, so an integer runtime only copies bytes.
 
-use super::{OpDef, OutputRule, binary::check_rank, ensure};
+use super::{Encoding, OpDef, OutputRule, binary::check_rank, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{Par, Tensor};
 
 /// The same elements under another shape.
@@ -17,6 +18,13 @@ impl OpDef for Reshape {
         let same = x.iter().product::<usize>() == self.shape.iter().product::<usize>();
         ensure(same, || format!("{x:?} does not reshape to {:?}", self.shape))?;
         check_rank(&self.shape).map(|()| self.shape.clone())
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        // Runtimes differ in which of the two they read: the option or the operand.
+        let new_shape = self.shape.iter().map(|&n| i32::try_from(n).unwrap_or(i32::MAX)).collect();
+        Encoding::new(BuiltinOperator::Reshape, Options::Reshape { new_shape })
+            .with(self.shape.iter().copied())
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
@@ -43,6 +51,11 @@ impl OpDef for Transpose {
         let valid = seen.iter().copied().eq(0..x.len());
         ensure(valid, || format!("{:?} is no order of the axes of {x:?}", self.perm))?;
         Ok(self.perm.iter().map(|&axis| x[axis]).collect())
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let options = Options::of(BuiltinOperator::Transpose);
+        Encoding::new(BuiltinOperator::Transpose, options).with(self.perm.iter().copied())
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
@@ -106,6 +119,14 @@ impl OpDef for Slice {
             && x.iter().zip(&self.begin).zip(&self.size).all(|((&n, &b), &s)| s > 0 && b + s <= n);
         ensure(fits, || format!("{:?} + {:?} is no box in {x:?}", self.begin, self.size))?;
         Ok(self.size.clone())
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        let options = Options::of(BuiltinOperator::StridedSlice);
+        Encoding::new(BuiltinOperator::StridedSlice, options)
+            .with(self.begin.iter().copied())
+            .with(self.begin.iter().zip(&self.size).map(|(b, s)| b + s))
+            .with(self.begin.iter().map(|_| 1))
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

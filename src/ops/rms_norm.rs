@@ -1,6 +1,7 @@
 //! RMSNorm over the last axis: y = γ x / √(mean x² + ε) (Zhang and Sennrich, 2019).
 
-use super::{OpDef, ensure};
+use super::{Encoding, OpDef, Operand, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Inputs are x `[..., width]` and γ `[width]`.
@@ -19,6 +20,14 @@ impl OpDef for RmsNorm {
             format!("{x:?} does not meet γ {gamma:?}")
         })?;
         Ok(x.to_vec())
+    }
+
+    fn operand(&self, position: usize) -> Operand {
+        [Operand::Activation, Operand::Gain][position]
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        Encoding::new(BuiltinOperator::RmsNorm, Options::RmsNorm { epsilon: self.epsilon })
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

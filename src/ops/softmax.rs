@@ -1,6 +1,7 @@
 //! Softmax over the last axis: yᵢ = exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x).
 
-use super::{OpDef, OutputRule, ensure};
+use super::{Encoding, OpDef, OutputRule, ensure};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Softmax of every row.
@@ -12,6 +13,10 @@ impl OpDef for Softmax {
         let x = inputs.first().ok_or("takes 1 input, found 0")?;
         ensure(!x.is_empty(), || "needs an axis to normalise over".into())?;
         Ok(x.to_vec())
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        Encoding::new(BuiltinOperator::Softmax, Options::of(BuiltinOperator::Softmax))
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

@@ -1,6 +1,7 @@
 //! Functions of one element: the logistic function and GELU.
 
-use super::OpDef;
+use super::{Encoding, OpDef};
+use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
 /// Which function.
@@ -24,6 +25,16 @@ pub struct Unary {
 impl OpDef for Unary {
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
         Ok(inputs.first().ok_or("takes 1 input, found 0")?.to_vec())
+    }
+
+    fn encode(&self, _: &[&[usize]]) -> Encoding {
+        match self.kind {
+            UnaryKind::Logistic => Encoding::new(BuiltinOperator::Logistic, Options::None),
+            UnaryKind::GeluTanh | UnaryKind::GeluErf => {
+                let approximate = self.kind == UnaryKind::GeluTanh;
+                Encoding::new(BuiltinOperator::Gelu, Options::Gelu { approximate })
+            }
+        }
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {

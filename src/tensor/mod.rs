@@ -3,21 +3,29 @@
 //! This room is the leaf of the house: it must not know any other room.
 
 mod elementwise;
-mod matmul;
+mod gemm;
 pub(crate) mod simd;
 
 pub use elementwise::{
     add, add_bias, gelu_erf, gelu_tanh, logistic, mean, mul, rms_norm, softmax, sub,
 };
-pub use matmul::{Par, matmul_nn, matmul_nt};
+pub use gemm::{Packed, Par, matmul};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A dense row-major f32 tensor. Cloning shares the payload.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     data: Arc<Vec<f32>>,
+    /// The payload as right operand of products, made at the first one.
+    packed: Arc<OnceLock<Packed>>,
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.shape == other.shape && self.data == other.data
+    }
 }
 
 impl Tensor {
@@ -32,14 +40,14 @@ impl Tensor {
             data.len(),
             "payload must fill shape {shape:?}"
         );
-        Tensor { shape, data: Arc::new(data) }
+        Tensor { shape, data: Arc::new(data), packed: Arc::default() }
     }
 
     /// A tensor of `shape` filled with `value`.
     pub fn full(shape: impl Into<Vec<usize>>, value: f32) -> Tensor {
         let shape = shape.into();
         let len = shape.iter().product();
-        Tensor { shape, data: Arc::new(vec![value; len]) }
+        Tensor::new(shape, vec![value; len])
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -54,6 +62,7 @@ impl Tensor {
 
     /// All elements for writing; copies first if the payload is shared.
     pub fn data_mut(&mut self) -> &mut [f32] {
+        self.packed = Arc::default();
         Arc::make_mut(&mut self.data).as_mut_slice()
     }
 
@@ -64,7 +73,18 @@ impl Tensor {
     pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.iter().product::<usize>(), self.data.len(), "reshape keeps the elements");
-        Tensor { shape, data: self.data }
+        Tensor { shape, data: self.data, packed: Arc::default() }
+    }
+
+    /// A matrix `[n, k]` packed as the right operand of `x · selfᵀ`; made once, shared by clones.
+    ///
+    /// # Panics
+    /// If the tensor is no matrix.
+    pub fn packed_nt(&self) -> &Packed {
+        let [n, k] = self.shape[..] else {
+            panic!("only a matrix is packed, not {:?}", self.shape)
+        };
+        self.packed.get_or_init(|| Packed::from_nt(&self.data, k, n))
     }
 
     /// Takes the payload out, copying only if it is shared.

@@ -1,0 +1,248 @@
+//! Graph to Circle: values become tensors, nodes become operators, annotations become
+//! quantization parameters. Nothing is decided here.
+
+use crate::circle::{
+    self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
+};
+use crate::graph::{Graph, Kind, Source, ValueId};
+use crate::quant::{self, BiasError, DType, QuantParams};
+use crate::tensor::Tensor;
+use std::collections::HashMap;
+
+/// What the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Every real tensor as FLOAT32; annotations are ignored.
+    Float,
+    /// Annotated tensors as their integers.
+    Quantized,
+}
+
+/// Why a graph has no Circle form.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LowerError {
+    /// The format has no type for this grid.
+    #[error("{name}: Circle has no tensor type for {dtype}")]
+    NoType {
+        /// The tensor.
+        name: String,
+        /// The dtype asked for.
+        dtype: String,
+    },
+    /// An extent beyond what the format counts with.
+    #[error("{name}: extent {found} is beyond 2147483647")]
+    Extent {
+        /// The tensor.
+        name: String,
+        /// The extent.
+        found: usize,
+    },
+    /// A bias that its accumulator cannot hold.
+    #[error("{name}: {source}")]
+    Bias {
+        /// The bias.
+        name: String,
+        /// The channel and the numbers.
+        source: BiasError,
+    },
+}
+
+/// Lowers `graph`; `constant` gives the float values of parameters and constants.
+///
+/// # Errors
+/// A grid or an extent that the format cannot express, a bias that saturates.
+pub fn lower(
+    graph: &Graph,
+    precision: Precision,
+    constant: &dyn Fn(ValueId) -> Tensor,
+) -> Result<Model, LowerError> {
+    let mut lowering = Lowering {
+        graph,
+        precision,
+        constant,
+        model: Model::new(format!("encircle {}", env!("CARGO_PKG_VERSION"))),
+        subgraph: SubGraph::new(&graph.name),
+        index: vec![None; graph.values.len()],
+        shared: HashMap::new(),
+        integers: HashMap::new(),
+    };
+    for &id in &graph.inputs {
+        let index = lowering.value(id)?;
+        lowering.subgraph.inputs.push(index);
+    }
+    for node in &graph.nodes {
+        lowering.node(node)?;
+    }
+    for &id in &graph.outputs {
+        let index = lowering.value(id)?;
+        lowering.subgraph.outputs.push(index);
+    }
+    lowering.model.subgraphs.push(lowering.subgraph);
+    Ok(lowering.model)
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    precision: Precision,
+    constant: &'a dyn Fn(ValueId) -> Tensor,
+    model: Model,
+    subgraph: SubGraph,
+    /// Circle tensor of each value, once made.
+    index: Vec<Option<i32>>,
+    /// Constants of equal content and grid are one tensor, so tied weights stay tied.
+    shared: HashMap<Vec<u8>, i32>,
+    /// Likewise for shapes, orders and axes.
+    integers: HashMap<Vec<i32>, i32>,
+}
+
+impl Lowering<'_> {
+    fn node(&mut self, node: &crate::graph::Node) -> Result<(), LowerError> {
+        let shapes: Vec<&[usize]> =
+            node.inputs.iter().map(|&id| &self.graph.value(id).shape[..]).collect();
+        let encoding = node.op.def().encode(&shapes);
+        let mut inputs = Vec::with_capacity(encoding.arity);
+        for &id in &node.inputs {
+            inputs.push(self.value(id)?);
+        }
+        inputs.extend(encoding.constants.into_iter().map(|c| self.integer_vector(c)));
+        inputs.resize(inputs.len().max(encoding.arity), -1);
+        let outputs = vec![self.value(node.output)?];
+        self.push(encoding.builtin, encoding.options, inputs, outputs);
+        Ok(())
+    }
+
+    fn push(&mut self, op: BuiltinOperator, options: Options, inputs: Vec<i32>, outputs: Vec<i32>) {
+        let opcode = self.model.opcode(op);
+        self.subgraph.add_operator(Operator::new(opcode, inputs, outputs, options));
+    }
+
+    fn integer_vector(&mut self, vector: Vec<i32>) -> i32 {
+        if let Some(&index) = self.integers.get(&vector) {
+            return index;
+        }
+        let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let words: Vec<String> = vector.iter().map(i32::to_string).collect();
+        let shape = vec![i32::try_from(vector.len()).unwrap_or(i32::MAX)];
+        let mut tensor = circle::Tensor::new(format!("int[{}]", words.join(",")), TensorType::Int32, shape);
+        tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
+        let index = self.subgraph.add_tensor(tensor);
+        self.integers.insert(vector, index);
+        index
+    }
+
+    fn value(&mut self, id: ValueId) -> Result<i32, LowerError> {
+        if let Some(index) = self.index[id.index()] {
+            return Ok(index);
+        }
+        let value = self.graph.value(id);
+        let extent = |&n: &usize| {
+            i32::try_from(n).map_err(|_| LowerError::Extent { name: value.name.clone(), found: n })
+        };
+        let shape = value.shape.iter().map(extent).collect::<Result<Vec<i32>, _>>()?;
+        let params = value.qparams.as_ref().filter(|_| self.precision == Precision::Quantized);
+        let dtype = match (value.kind, params) {
+            (Kind::Index, _) => TensorType::Int64,
+            (Kind::Real, None) => TensorType::Float32,
+            (Kind::Real, Some(params)) => tensor_type(&value.name, params)?,
+        };
+        let mut tensor = circle::Tensor::new(&value.name, dtype, shape);
+        tensor.quantization = params.map(quantization);
+        if let Source::Param(_) | Source::Const(_) = value.source {
+            let bytes = self.payload(id, params)?;
+            let mut key = format!("{dtype:?} {:?} {:?} ", value.shape, tensor.quantization).into_bytes();
+            key.extend_from_slice(&bytes);
+            if let Some(&index) = self.shared.get(&key) {
+                self.index[id.index()] = Some(index);
+                return Ok(index);
+            }
+            tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
+            let index = self.subgraph.add_tensor(tensor);
+            self.shared.insert(key, index);
+            self.index[id.index()] = Some(index);
+            return Ok(index);
+        }
+        let index = self.subgraph.add_tensor(tensor);
+        self.index[id.index()] = Some(index);
+        Ok(index)
+    }
+
+    fn payload(&self, id: ValueId, params: Option<&QuantParams>) -> Result<Vec<u8>, LowerError> {
+        let tensor = (self.constant)(id);
+        let Some(params) = params else {
+            return Ok(tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect());
+        };
+        match params {
+            QuantParams::Affine { dtype, .. } if dtype.bits() > 16 => self.bias(id, &tensor, *dtype),
+            QuantParams::Affine { dtype, .. } => {
+                let q = quant::quantize(params, tensor.shape(), tensor.data());
+                Ok(match dtype.bits() {
+                    0..=4 => quant::pack4(&q),
+                    5..=8 => q.iter().map(|&q| q as u8).collect(),
+                    _ => q.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
+                })
+            }
+            QuantParams::Mx { format, .. } => Err(LowerError::NoType {
+                name: self.graph.value(id).name.clone(),
+                dtype: format!("constants of mx {format}"),
+            }),
+        }
+    }
+
+    /// A bias on the grid of its accumulator: input scale times weight scale.
+    fn bias(&self, id: ValueId, bias: &Tensor, dtype: DType) -> Result<Vec<u8>, LowerError> {
+        let reader = self.graph.nodes.iter().find(|node| node.inputs.get(2) == Some(&id));
+        let scales = |position: usize| {
+            let operand = reader.map(|node| self.graph.value(node.inputs[position]));
+            match operand.and_then(|value| value.qparams.as_ref()) {
+                Some(QuantParams::Affine { scale, .. }) => &scale[..],
+                _ => &[],
+            }
+        };
+        let input = scales(0).first().copied().unwrap_or(f32::NAN);
+        let (_, quantized) = quant::quantize_bias(bias.data(), input, scales(1), dtype)
+            .map_err(|source| LowerError::Bias { name: self.graph.value(id).name.clone(), source })?;
+        Ok(match dtype.bits() {
+            32 => quantized.iter().flat_map(|&q| (q as i32).to_le_bytes()).collect(),
+            _ => quantized.iter().flat_map(|q| q.to_le_bytes()).collect(),
+        })
+    }
+}
+
+fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerError> {
+    let none = |dtype: String| LowerError::NoType { name: name.into(), dtype };
+    match params {
+        QuantParams::Affine { dtype, .. } => Ok(match *dtype {
+            DType::UINT4 => TensorType::Uint4,
+            DType::INT4 => TensorType::Int4,
+            DType::UINT8 => TensorType::Uint8,
+            DType::INT8 => TensorType::Int8,
+            DType::UINT16 => TensorType::Uint16,
+            DType::INT16 => TensorType::Int16,
+            DType::INT32 => TensorType::Int32,
+            DType::INT64 => TensorType::Int64,
+            other => return Err(none(other.to_string())),
+        }),
+        QuantParams::Mx { format, .. } => match format.to_string().as_str() {
+            "int8" => Ok(TensorType::MxInt8),
+            "fp4" => Ok(TensorType::MxFp4),
+            other => Err(none(format!("mx {other}"))),
+        },
+    }
+}
+
+fn quantization(params: &QuantParams) -> Quantization {
+    match params {
+        QuantParams::Affine { scale, zero_point, axis, .. } => Quantization {
+            scale: scale.clone(),
+            zero_point: zero_point.iter().map(|&z| i64::from(z)).collect(),
+            quantized_dimension: axis.map_or(0, |axis| i32::try_from(axis).unwrap_or(0)),
+            ..Quantization::default()
+        },
+        // The type says the format; runtimes read the block axis here.
+        QuantParams::Mx { axis, .. } => Quantization {
+            quantized_dimension: i32::try_from(*axis).unwrap_or(0),
+            ..Quantization::default()
+        },
+    }
+}

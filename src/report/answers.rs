@@ -1,0 +1,108 @@
+//! How well answers survive quantization, teacher forced: the model reads prompt and answer, and
+//! its prediction at each answer position is compared.
+
+use serde::Serialize;
+
+/// Accumulates the three figures of one model over the answers of a data set, in f64.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    rows: u64,
+    exact: u64,
+    tokens: u64,
+    kl: f64,
+    nll: f64,
+}
+
+/// The figures of [`Answers`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnswerScore {
+    /// Share of rows whose every answer token has the greatest logit.
+    pub exact: f64,
+    /// Mean over answer tokens of KL(float ‖ this model), in nats.
+    pub kl: f64,
+    /// exp of the mean negative log likelihood of the answer tokens.
+    pub answer_ppl: f64,
+    /// Rows.
+    pub rows: u64,
+    /// Answer tokens.
+    pub tokens: u64,
+}
+
+impl Answers {
+    /// Adds one row: `answer` tokens, and the logits `[answer, vocab]` that predict them by the
+    /// float model and by the model judged.
+    pub fn add(&mut self, answer: &[u32], float: &[f32], judged: &[f32]) {
+        let vocab = float.len() / answer.len().max(1);
+        let mut exact = true;
+        for ((&token, float), judged) in
+            answer.iter().zip(float.chunks_exact(vocab)).zip(judged.chunks_exact(vocab))
+        {
+            let (p, q) = (log_softmax(float), log_softmax(judged));
+            self.kl += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            self.nll -= q[token as usize];
+            exact &= argmax(judged) == token as usize;
+        }
+        self.rows += 1;
+        self.exact += u64::from(exact);
+        self.tokens += answer.len() as u64;
+    }
+
+    /// Joins two parts of one data set.
+    pub fn merge(&mut self, other: &Answers) {
+        self.rows += other.rows;
+        self.exact += other.exact;
+        self.tokens += other.tokens;
+        self.kl += other.kl;
+        self.nll += other.nll;
+    }
+
+    /// The figures; none without answers.
+    pub fn score(&self) -> Option<AnswerScore> {
+        let tokens = self.tokens as f64;
+        (self.tokens > 0).then(|| AnswerScore {
+            exact: self.exact as f64 / self.rows as f64,
+            kl: self.kl / tokens,
+            answer_ppl: (self.nll / tokens).exp(),
+            rows: self.rows,
+            tokens: self.tokens,
+        })
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
+    let log = sum.ln() + f64::from(max);
+    logits.iter().map(|&x| f64::from(x) - log).collect()
+}
+
+/// The first of the greatest, as everybody's argmax.
+fn argmax(logits: &[f32]) -> usize {
+    let best = logits.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_models_have_no_divergence() {
+        let mut answers = Answers::default();
+        let logits = [0.0, 1.0, 2.0, 3.0, 1.0, 0.0];
+        answers.add(&[2, 0], &logits, &logits);
+        let score = answers.score().unwrap();
+        assert_eq!((score.exact, score.kl, score.tokens), (1.0, 0.0, 2));
+    }
+
+    #[test]
+    fn one_wrong_token_spoils_the_row_and_the_divergence_is_the_definition() {
+        let mut answers = Answers::default();
+        answers.add(&[1], &[0.0, (3.0f32).ln()], &[(3.0f32).ln(), 0.0]);
+        let score = answers.score().unwrap();
+        // KL((1/4, 3/4) ‖ (3/4, 1/4)) = ½ ln 3
+        assert!((score.kl - 0.5 * 3f64.ln()).abs() < 1e-6);
+        assert_eq!(score.exact, 0.0);
+        assert!((score.answer_ppl - 4.0).abs() < 1e-5);
+    }
+}

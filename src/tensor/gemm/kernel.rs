@@ -1,0 +1,250 @@
+//! The register tile: `MR` rows by two vectors of columns, for each instruction set.
+
+/// The widest instruction set the processor has, of those we have a tile for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+/// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
+pub(super) struct Tile<'a> {
+    pub(super) out: *mut f32,
+    /// Row stride of `out`.
+    pub(super) n: usize,
+    pub(super) columns: usize,
+    pub(super) a: &'a [f32],
+    /// Row stride of `a`.
+    pub(super) k: usize,
+    pub(super) b: &'a [f32],
+    pub(super) depth: usize,
+    pub(super) count: usize,
+    /// Whether to add to `out` instead of replacing it.
+    pub(super) add: bool,
+}
+
+impl Isa {
+    pub(super) fn detect() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Isa::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    }
+
+    /// Columns of a panel: two vectors.
+    pub(super) fn panel_width(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 32,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 16,
+            Isa::Portable => 8,
+        }
+    }
+
+    /// Rows of a tile.
+    pub(super) fn tile_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 12,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 6,
+            Isa::Portable => 4,
+        }
+    }
+
+    /// Computes a tile.
+    ///
+    /// # Safety
+    /// `tile.out` must be valid for `count` rows of stride `n` and `columns` elements each, and
+    /// nobody else may use them.
+    pub(super) unsafe fn tile(self, tile: Tile<'_>) {
+        assert!(tile.a.len() > (tile.count - 1) * tile.k + tile.depth - 1 || tile.depth == 0);
+        assert_eq!(tile.b.len(), tile.depth * self.panel_width());
+        // SAFETY: detection made sure of the instructions; bounds were checked above.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => x86::avx512(tile),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => x86::avx2(tile),
+                Isa::Portable => portable(tile),
+            }
+        }
+    }
+}
+
+/// A vector register.
+trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// self + a · b
+    unsafe fn mul_add(self, a: f32, b: Self) -> Self;
+    unsafe fn plus(self, other: Self) -> Self;
+}
+
+/// The tile for `R` rows; all accumulators stay in registers.
+#[inline(always)]
+unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
+    // SAFETY: the caller of `Isa::tile` vouches for `out`; `a` and `b` were checked there.
+    unsafe {
+        let mut acc = [[V::zero(); 2]; R];
+        let (mut b, a) = (t.b.as_ptr(), t.a.as_ptr());
+        for p in 0..t.depth {
+            let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
+            b = b.add(2 * V::LANES);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = *a.add(r * t.k + p);
+                acc[0] = acc[0].mul_add(x, b0);
+                acc[1] = acc[1].mul_add(x, b1);
+            }
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            let out = t.out.add(r * t.n);
+            if t.columns == 2 * V::LANES {
+                for (i, mut v) in acc.into_iter().enumerate() {
+                    let out = out.add(i * V::LANES);
+                    if t.add {
+                        v = v.plus(V::load(out));
+                    }
+                    v.store(out);
+                }
+            } else {
+                let mut edge = [0.0f32; 32];
+                acc[0].store(edge.as_mut_ptr());
+                acc[1].store(edge.as_mut_ptr().add(V::LANES));
+                for (i, x) in edge.into_iter().enumerate().take(t.columns) {
+                    *out.add(i) = if t.add { x + *out.add(i) } else { x };
+                }
+            }
+        }
+    }
+}
+
+macro_rules! by_count {
+    ($v:ty, $tile:expr, $($r:literal)*) => {
+        match $tile.count { $($r => rows::<$v, $r>(&$tile),)* _ => unreachable!("tiles have at most tile_rows rows") }
+    };
+}
+
+#[derive(Clone, Copy)]
+struct Four([f32; 4]);
+
+impl Vector for Four {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn zero() -> Four {
+        Four([0.0; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Four {
+        // SAFETY: the caller passes a pointer to at least four floats.
+        Four(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller passes a pointer to at least four floats.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: f32, b: Four) -> Four {
+        Four(std::array::from_fn(|i| self.0[i] + a * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: Four) -> Four {
+        Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+}
+
+unsafe fn portable(tile: Tile<'_>) {
+    // SAFETY: passed on from `Isa::tile`.
+    unsafe { by_count!(Four, tile, 1 2 3 4) }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Tile, Vector, rows};
+    use std::arch::x86_64::*;
+
+    macro_rules! vector {
+        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident, $add:ident) => {
+            #[derive(Clone, Copy)]
+            struct $name($inner);
+
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the tile function enables the instruction.
+                    Self(unsafe { $zero() })
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: as above; the caller passes a pointer to a whole vector.
+                    Self(unsafe { $load(from) })
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: as above; the caller passes a pointer to a whole vector.
+                    unsafe { $store(to, self.0) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(self, a: f32, b: Self) -> Self {
+                    // SAFETY: the tile function enables the instruction.
+                    Self(unsafe { $fma($set(a), b.0, self.0) })
+                }
+                #[inline(always)]
+                unsafe fn plus(self, other: Self) -> Self {
+                    // SAFETY: the tile function enables the instruction.
+                    Self(unsafe { $add(self.0, other.0) })
+                }
+            }
+        };
+    }
+
+    vector!(
+        Sixteen,
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
+    );
+    vector!(
+        Eight,
+        __m256,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn avx512(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(Sixteen, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(Eight, tile, 1 2 3 4 5 6) }
+    }
+}

@@ -1,0 +1,194 @@
+//! Matrix products on row-major slices.
+//!
+//! The right operand is packed into panels of `NR` columns, once for a weight and all its uses; the
+//! left one is read in place. A tile of `MR × NR` results stays in registers while the reduction
+//! runs over blocks of `KC`, in the same order for every tile, so results depend neither on the
+//! number of threads nor on where a tile falls.
+
+mod kernel;
+
+use kernel::Isa;
+use rayon::prelude::*;
+
+/// How many threads a kernel may use. Results do not depend on it: work is split by output tiles,
+/// never along a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Par {
+    /// The calling thread alone: the caller runs several samples side by side.
+    Seq,
+    /// All threads of the current pool.
+    All,
+}
+
+/// Length of a reduction block: a panel of it (`KC · NR · 4` bytes) stays in the second-level cache.
+const KC: usize = 1024;
+/// Below this many multiply-adds, waking the pool costs more than the product.
+const WORTHWHILE: usize = 1 << 20;
+
+/// A right operand `[k, n]` in panels, ready for any number of products.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    k: usize,
+    n: usize,
+    width: usize,
+    /// Panels of `[k, width]`, the last one padded with zeros.
+    data: Vec<f32>,
+}
+
+impl Packed {
+    /// Packs `b` stored `[n, k]`, as weights of a linear layer are.
+    pub fn from_nt(b: &[f32], k: usize, n: usize) -> Packed {
+        Packed::fill(k, n, |panel, width, first, columns| {
+            for (j, row) in b[first * k..(first + columns) * k].chunks_exact(k).enumerate() {
+                for (p, &x) in row.iter().enumerate() {
+                    panel[p * width + j] = x;
+                }
+            }
+        })
+    }
+
+    /// Packs `b` stored `[k, n]`.
+    pub fn from_nn(b: &[f32], k: usize, n: usize) -> Packed {
+        Packed::fill(k, n, |panel, width, first, columns| {
+            for (panel, row) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
+                panel[..columns].copy_from_slice(&row[first..first + columns]);
+            }
+        })
+    }
+
+    fn fill(k: usize, n: usize, panel: impl Fn(&mut [f32], usize, usize, usize)) -> Packed {
+        let width = Isa::detect().panel_width();
+        let mut data = vec![0.0; n.div_ceil(width) * width * k];
+        if k > 0 {
+            for (i, chunk) in data.chunks_exact_mut(k * width).enumerate() {
+                panel(chunk, width, i * width, width.min(n - i * width));
+            }
+        }
+        Packed { k, n, width, data }
+    }
+}
+
+/// `out [m, n] = a [m, k] · b`, `b` packed.
+///
+/// # Panics
+/// If the slices do not have these sizes: a mistake of ours.
+pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
+    let (k, n) = (b.k, b.n);
+    if n == 0 || out.is_empty() {
+        return;
+    }
+    let m = out.len() / n;
+    assert!(out.len() == m * n && a.len() == m * k, "operands of a product have matching sizes");
+    let isa = Isa::detect();
+    let tile = Tiles { out: out.as_mut_ptr(), a, b, isa };
+    if par == Par::Seq || m * k * n < WORTHWHILE {
+        tile.run(0..m, 0..n.div_ceil(b.width));
+        return;
+    }
+    // Rows in pieces that keep a few tiles per thread; every piece walks all panels, so packed
+    // weights stream through the shared cache once.
+    let rows = m.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(isa.tile_rows());
+    let panels = n.div_ceil(b.width);
+    let panel_step = panels.div_ceil(rayon::current_num_threads()).max(1);
+    let row_pieces = m.div_ceil(rows);
+    let column_pieces = if row_pieces < 4 { panels.div_ceil(panel_step) } else { 1 };
+    let panel_step = if column_pieces == 1 { panels } else { panel_step };
+    (0..row_pieces * column_pieces).into_par_iter().for_each(|i| {
+        let (r, c) = (i % row_pieces * rows, i / row_pieces * panel_step);
+        tile.run(r..m.min(r + rows), c..panels.min(c + panel_step));
+    });
+}
+
+/// A product being computed; tasks own disjoint tiles of `out`.
+struct Tiles<'a> {
+    out: *mut f32,
+    a: &'a [f32],
+    b: &'a Packed,
+    isa: Isa,
+}
+
+// SAFETY: `run` is called for disjoint rectangles of rows and panels, so no two threads touch the
+// same element of `out`; the other fields are shared read-only.
+unsafe impl Sync for Tiles<'_> {}
+
+impl Tiles<'_> {
+    fn run(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
+        let Packed { k, n, width, ref data } = *self.b;
+        let step = self.isa.tile_rows();
+        for start in (0..k.max(1)).step_by(KC) {
+            let depth = KC.min(k - start);
+            for panel in panels.clone() {
+                let columns = width.min(n - panel * width);
+                let b = &data[(panel * k + start) * width..(panel * k + start + depth) * width];
+                for row in rows.clone().step_by(step) {
+                    let count = step.min(rows.end - row);
+                    let a = &self.a[row * k + start..(row + count - 1) * k + start + depth];
+                    // SAFETY: the tile lies inside `out`: rows end at m, columns at n.
+                    unsafe {
+                        let out = self.out.add(row * n + panel * width);
+                        self.isa.tile(kernel::Tile {
+                            out,
+                            n,
+                            columns,
+                            a,
+                            k,
+                            b,
+                            depth,
+                            count,
+                            add: start > 0,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn operands(m: usize, k: usize, n: usize) -> (Vec<f32>, Vec<f32>) {
+        let a = (0..m * k).map(|i| ((i * 7 % 13) as f32) - 6.0).collect();
+        let b = (0..n * k).map(|i| ((i * 5 % 11) as f32) - 5.0).collect();
+        (a, b)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn products_equal_the_definition(m in 1usize..40, k in 1usize..70, n in 1usize..80) {
+            // Small integers: every sum is exact, so any order gives the same result.
+            let (a, b) = operands(m, k, n);
+            let mut out = vec![f32::NAN; m * n];
+            matmul(&mut out, &a, &Packed::from_nt(&b, k, n), Par::Seq);
+            for i in 0..m * n {
+                let exact: f32 = (0..k).map(|p| a[i / n * k + p] * b[i % n * k + p]).sum();
+                prop_assert_eq!(out[i], exact);
+            }
+            let transposed: Vec<f32> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
+            let mut again = vec![f32::NAN; m * n];
+            matmul(&mut again, &a, &Packed::from_nn(&transposed, k, n), Par::All);
+            prop_assert_eq!(out, again);
+        }
+    }
+
+    #[test]
+    fn result_does_not_depend_on_the_number_of_threads() {
+        let (m, k, n) = (150, 2100, 333);
+        let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
+        let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.73).cos()).collect();
+        let packed = Packed::from_nt(&b, k, n);
+        let run = |threads: usize, par| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0.0; m * n];
+            pool.install(|| matmul(&mut out, &a, &packed, par));
+            out
+        };
+        let one = run(1, Par::Seq);
+        for threads in [1, 2, 3, 7] {
+            assert_eq!(one, run(threads, Par::All));
+        }
+    }
+}
