@@ -1,1 +1,3 @@
 mod grids;
+mod mx;
+mod observers;
