@@ -10,6 +10,7 @@ mod buffer;
 mod build;
 mod code;
 mod cursor;
+mod decode;
 mod emit;
 mod encode;
 mod error;
@@ -22,6 +23,7 @@ mod types;
 mod write;
 
 pub use buffer::{Buffer, Bytes, Source};
+pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Details, DimensionMetadata, Metadata, Model, Operator, OperatorCode, Quantization,
@@ -32,3 +34,6 @@ pub use options::Options;
 pub use options2::Options2;
 pub use types::{Activation, Padding, TensorType};
 pub use write::{Format, Payloads, WriteOptions, to_bytes, write, write_with};
+
+#[cfg(test)]
+mod tests;
