@@ -20,6 +20,7 @@ mod option_field;
 mod options;
 mod options2;
 mod types;
+mod verify;
 mod write;
 
 pub use buffer::{Buffer, Bytes, Source};
@@ -33,6 +34,7 @@ pub use operator::BuiltinOperator;
 pub use options::Options;
 pub use options2::Options2;
 pub use types::{Activation, Padding, TensorType};
+pub use verify::{Finding, Report, Target, verify, verify_for};
 pub use write::{Format, Payloads, WriteOptions, to_bytes, write, write_with};
 
 #[cfg(test)]
