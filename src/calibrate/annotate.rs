@@ -57,7 +57,10 @@ impl Plan {
             ObserverSpec::Identity => return Ok(None),
             ObserverSpec::Mx { format } => {
                 // Blocks run along the last axis, where the reductions are.
-                return Ok(Some(QuantParams::Mx { format, axis: resolved.scheme.axis.unwrap_or(0) }));
+                return Ok(Some(QuantParams::Mx {
+                    format,
+                    axis: resolved.scheme.axis.unwrap_or(0),
+                }));
             }
             _ => {}
         }
@@ -74,7 +77,12 @@ impl Plan {
     ///
     /// # Errors
     /// Values that are not finite, a scheme that the dtype cannot carry.
-    pub fn weight_grid(&self, id: ValueId, name: &str, tensor: &Tensor) -> Result<Option<QuantParams>, CalibrateError> {
+    pub fn weight_grid(
+        &self,
+        id: ValueId,
+        name: &str,
+        tensor: &Tensor,
+    ) -> Result<Option<QuantParams>, CalibrateError> {
         let Some(resolved) = &self.weights[id.index()] else { return Ok(None) };
         let (dtype, scheme) = (resolved.dtype, resolved.scheme);
         let ranges = match resolved.observer {
@@ -128,7 +136,9 @@ impl Plan {
         }
         for (id, tensor) in tensors.iter_mut() {
             match self.sites.site(*id) {
-                Site::Bias { input, weight } => self.quantize_bias(graph, *id, tensor, [input, weight])?,
+                Site::Bias { input, weight } => {
+                    self.quantize_bias(graph, *id, tensor, [input, weight])?
+                }
                 Site::Activation { .. } => {
                     if let Some(grid) = &graph.value(*id).qparams {
                         let shape = tensor.shape().to_vec();
@@ -149,14 +159,18 @@ impl Plan {
         [input, weight]: [ValueId; 2],
     ) -> Result<(), CalibrateError> {
         let grid = |id: ValueId| graph.value(id).qparams.clone();
-        let (Some(QuantParams::Affine { dtype, scale: input, .. }), Some(QuantParams::Affine { scale, .. })) =
-            (grid(input), grid(weight))
+        let (
+            Some(QuantParams::Affine { dtype, scale: input, .. }),
+            Some(QuantParams::Affine { scale, .. }),
+        ) = (grid(input), grid(weight))
         else {
             return Ok(());
         };
         let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
-        let (params, _) = quant::quantize_bias(tensor.data(), input[0], &scale, wide)
-            .map_err(|source| CalibrateError::Bias { name: graph.value(id).name.clone(), source })?;
+        let (params, _) =
+            quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {
+                CalibrateError::Bias { name: graph.value(id).name.clone(), source }
+            })?;
         let shape = tensor.shape().to_vec();
         quant::fake_quant(&params, &shape, tensor.data_mut());
         graph.values[id.index()].qparams = Some(params);

@@ -81,7 +81,8 @@ impl Quantizing<'_> {
         for node in &graph.nodes {
             let mine = &graph.value(node.output).qparams;
             let same = |id: &ValueId| graph.value(*id).qparams == *mine;
-            moved[node.output.index()] = node.op.def().rule() == crate::ops::OutputRule::SameAsInputs
+            moved[node.output.index()] = node.op.def().rule()
+                == crate::ops::OutputRule::SameAsInputs
                 && mine.is_some()
                 && node.inputs.iter().all(same);
         }

@@ -123,5 +123,7 @@ fn parse_grid(text: &str) -> Result<[usize; 3], String> {
         .split([',', 'x'])
         .map(|part| part.trim().parse::<usize>().map_err(|_| format!("{part:?} is no number")))
         .collect::<Result<_, _>>()?;
-    numbers.try_into().map_err(|found: Vec<usize>| format!("expected T,H,W, found {} numbers", found.len()))
+    numbers
+        .try_into()
+        .map_err(|found: Vec<usize>| format!("expected T,H,W, found {} numbers", found.len()))
 }

@@ -20,7 +20,8 @@ pub(super) fn rows() -> Embedded {
 }
 
 fn files(dir: &'static Dir<'static>) -> Embedded {
-    let name = |file: &'static include_dir::File<'static>| Some((file.path().to_str()?, file.contents()));
+    let name =
+        |file: &'static include_dir::File<'static>| Some((file.path().to_str()?, file.contents()));
     // Called twice in the life of the process; the lists live as long as it does.
     Box::leak(dir.files().filter_map(name).collect())
 }

@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints an error and what caused it. A reader of our output that went away is no failure.
-fn report(error: &dyn Error) {
+fn report(error: &(dyn Error + 'static)) {
     if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
         return;
     }

@@ -40,7 +40,14 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
-    let summary = Summary { args, name: &name, outcome: &outcome, written: &written, calib: calib.len(), total };
+    let summary = Summary {
+        args,
+        name: &name,
+        outcome: &outcome,
+        written: &written,
+        calib: calib.len(),
+        total,
+    };
     let mut stdout = std::io::stdout().lock();
     match args.json {
         true => writeln!(stdout, "{}", summary.json())?,
@@ -75,7 +82,9 @@ fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
                 None => read_jsonl_from(&embedded, "test.jsonl")?,
             },
         ),
-        (Some(_), None) => return Err("--calib FILE.jsonl is needed with a checkpoint directory".into()),
+        (Some(_), None) => {
+            return Err("--calib FILE.jsonl is needed with a checkpoint directory".into());
+        }
     };
     let processor = Processor::new(&checkpoint)?;
     let calib = processor.encode_all(&calib)?;
@@ -117,14 +126,29 @@ impl Summary<'_> {
             [] => "text only".into(),
             spans => spans
                 .iter()
-                .map(|s| format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start))
+                .map(|s| {
+                    format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
+                })
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        let mut out = format!("encircle {} · {} · {}\n\n", env!("CARGO_PKG_VERSION"), self.name, self.args.preset);
+        let mut out = format!(
+            "encircle {} · {} · {}\n\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            self.args.preset
+        );
         out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
-        out += &format!("  graph       {} operators, {} sites calibrated on {} samples\n", outcome.graph.nodes.len(), outcome.sites, self.calib);
-        out += &format!("  QuantCheck  {} real tensors without qparams\n\n", outcome.unquantized.len());
+        out += &format!(
+            "  graph       {} operators, {} sites calibrated on {} samples\n",
+            outcome.graph.nodes.len(),
+            outcome.sites,
+            self.calib
+        );
+        out += &format!(
+            "  QuantCheck  {} real tensors without qparams\n\n",
+            outcome.unquantized.len()
+        );
         let e = &outcome.error;
         let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
         out += &boxed(
@@ -144,9 +168,15 @@ impl Summary<'_> {
         out += "\n";
         for file in self.written {
             let path = file.path.display();
-            out += &format!("  wrote {path}  {}, {} operators, {} tensors\n", bytes(file.size), file.operators, file.tensors);
+            out += &format!(
+                "  wrote {path}  {}, {} operators, {} tensors\n",
+                bytes(file.size),
+                file.operators,
+                file.tensors
+            );
         }
-        let phases: Vec<String> = outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s))).collect();
+        let phases: Vec<String> =
+            outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s))).collect();
         out + &format!("\n  {} ({})\n", seconds(self.total), phases.join(", "))
     }
 
@@ -163,7 +193,10 @@ impl Summary<'_> {
             .iter()
             .map(|f| json!({"path": f.path, "size": f.size, "operators": f.operators, "tensors": f.tensors}))
             .collect();
-        let answers = outcome.answers.as_ref().map(|[float, quantized]| json!({"float": float, "quantized": quantized}));
+        let answers = outcome
+            .answers
+            .as_ref()
+            .map(|[float, quantized]| json!({"float": float, "quantized": quantized}));
         let seconds: serde_json::Map<String, Value> =
             outcome.seconds.iter().map(|(name, s)| ((*name).into(), json!(s))).collect();
         json!({

@@ -3,7 +3,7 @@
 use super::args::RopeArgs;
 use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
-use crate::layout::{Layout, Rotary, Segment};
+use crate::layout::{Layout, RopeScaling, Rotary, Segment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -26,12 +26,15 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
     let merge = config.and_then(|c| c.vision.as_ref()).map_or(args.merge, |v| v.spatial_merge_size);
     let rotary = match config {
         Some(config) => crate::models::rotary(&config.text),
-        None => crate::models::default_rotary(),
+        None => Rotary::new(128, 10_000.0, RopeScaling::Default)?,
     };
     let cases = cases(args, merge)?;
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        let cases: Vec<Value> = cases.iter().map(|(name, layout)| as_json(name, layout, &rotary, args.tables)).collect();
+        let cases: Vec<Value> = cases
+            .iter()
+            .map(|(name, layout)| as_json(name, layout, &rotary, args.tables))
+            .collect();
         writeln!(stdout, "{}", Value::Array(cases))?;
     } else {
         for (name, layout) in &cases {
@@ -46,7 +49,12 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
         let layout = match (args.grid, args.visual_start, args.seq_len) {
             (Some(grid), Some(start), Some(len)) => Layout::single(grid, start, len, merge)?,
             (None, None, Some(len)) => Layout::text(len)?,
-            _ => return Err("--layout FILE, or --seq-len N with --grid and --visual-start, is needed".into()),
+            _ => {
+                return Err(
+                    "--layout FILE, or --seq-len N with --grid and --visual-start, is needed"
+                        .into(),
+                );
+            }
         };
         return Ok(vec![("layout".into(), layout)]);
     };
@@ -59,7 +67,8 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
     let cases: Vec<Case> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
     let layout = |(i, case): (usize, Case)| -> Result<(String, Layout), Box<dyn Error>> {
         let name = case.name.unwrap_or_else(|| format!("case {i}"));
-        let layout = Layout::new(&case.segments, merge).map_err(|e| format!("{place}: case {i} ({name}): {e}"))?;
+        let layout = Layout::new(&case.segments, merge)
+            .map_err(|e| format!("{place}: case {i} ({name}): {e}"))?;
         Ok((name, layout))
     };
     cases.into_iter().enumerate().map(layout).collect()
@@ -84,7 +93,8 @@ fn as_json(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> Value 
 }
 
 fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String {
-    let mut out = format!("{name}: {} tokens, rope_delta {}\n", layout.seq_len(), layout.rope_delta());
+    let mut out =
+        format!("{name}: {} tokens, rope_delta {}\n", layout.seq_len(), layout.rope_delta());
     let ids = layout.position_ids();
     for (axis, ids) in ["t", "h", "w"].iter().zip(&ids) {
         out += &format!("  {axis} ");
@@ -98,7 +108,8 @@ fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String
         let (cos, sin) = rotary.tables(&ids);
         for (label, table) in [("cos", cos), ("sin", sin)] {
             for (i, row) in table.data().chunks(rotary.head_dim).enumerate() {
-                let half: Vec<String> = row[..rotary.head_dim / 2].iter().map(|x| format!("{x:>7.4}")).collect();
+                let half: Vec<String> =
+                    row[..rotary.head_dim / 2].iter().map(|x| format!("{x:>7.4}")).collect();
                 out += &format!("  {label}[{i}] {}\n", half.join(" "));
             }
         }

@@ -25,7 +25,8 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, phase: &'static str, total: usize) {
-        let style = ProgressStyle::with_template("  {msg:<10} {bar:32} {pos}/{len} {elapsed} (left {eta})");
+        let style =
+            ProgressStyle::with_template("  {msg:<10} {bar:32} {pos}/{len} {elapsed} (left {eta})");
         if let (Ok(mut bar), Ok(style), true) = (self.bar.lock(), style, self.shown) {
             bar.finish_and_clear();
             *bar = ProgressBar::new(total as u64).with_style(style).with_message(phase);
@@ -42,8 +43,14 @@ impl Progress for Bars {
 
 /// Lines in a box with a title, at least as wide as both.
 pub(super) fn boxed(title: &str, lines: &[String]) -> String {
-    let width = lines.iter().map(|l| l.chars().count()).chain([title.chars().count() + 2]).max().unwrap_or(0);
-    let mut out = format!("┌─ {title} {}┐\n", "─".repeat(width.saturating_sub(title.chars().count() + 1)));
+    let width = lines
+        .iter()
+        .map(|l| l.chars().count())
+        .chain([title.chars().count() + 2])
+        .max()
+        .unwrap_or(0);
+    let mut out =
+        format!("┌─ {title} {}┐\n", "─".repeat(width.saturating_sub(title.chars().count() + 1)));
     for line in lines {
         out += &format!("│ {line}{} │\n", " ".repeat(width - line.chars().count()));
     }

@@ -126,7 +126,13 @@ impl Stream {
 }
 
 /// Runs the whole graph on one sample and returns its outputs.
-pub fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap, par: Par) -> Vec<Tensor> {
+pub fn run(
+    graph: &Graph,
+    inputs: &[Tensor],
+    weights: &Weights,
+    tap: &mut dyn Tap,
+    par: Par,
+) -> Vec<Tensor> {
     let lifetimes = Lifetimes::of(graph);
     let mut stream = Stream::start(graph, inputs, tap);
     stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);

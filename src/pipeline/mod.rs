@@ -12,7 +12,7 @@ mod write;
 pub use error::Error;
 pub use prompt::{Fixed, Prompt};
 pub use walk::{Lane, walk};
-pub use write::{Written, write_model};
+pub use write::{Written, write_io, write_model};
 
 use crate::calibrate::{
     self, Observing, Plan, Quantizing, Statistics, Unquantized, quantize_constants,
@@ -172,7 +172,7 @@ fn graphs_by_length(
     for sample in samples {
         let len = sample.input_ids.len();
         if !graphs.contains_key(&len) {
-            let layout = prompt.layout.with_seq_len(len)?;
+            let layout = prompt.layout.clone().with_seq_len(len)?;
             graphs.insert(len, models::build(checkpoint.config(), &Request::new(layout))?);
         }
     }
@@ -206,12 +206,16 @@ fn load_again(graph: &Graph, weights: &Weights) -> Vec<(ValueId, Tensor)> {
     graph.params().filter_map(|(id, _)| Some((id, weights.get(id)?.clone()))).collect()
 }
 
-fn lanes<'a>(graphs: &'a BTreeMap<usize, Graph>, samples: &[Sample]) -> Result<Vec<Lane<'a>>, Error> {
+fn lanes<'a>(
+    graphs: &'a BTreeMap<usize, Graph>,
+    samples: &[Sample],
+) -> Result<Vec<Lane<'a>>, Error> {
     samples
         .iter()
         .map(|sample| {
             let graph = &graphs[&sample.input_ids.len()];
-            Ok(Lane { graph, inputs: prompt::inputs(graph, sample, sample.input_ids.len())? })
+            let len = sample.input_ids.len();
+            Ok(Lane { graph, len, inputs: prompt::inputs(graph, sample, len)? })
         })
         .collect()
 }
@@ -285,7 +289,7 @@ fn compare(
     let lanes = lanes(&graphs, samples)?;
     let parallel = lanes.len() < rayon::current_num_threads();
     let run = |lane: &Lane<'_>| {
-        let mut tap = &taps[&lane.graph.seq_len()];
+        let mut tap = &taps[&lane.len];
         let output = walk(lane, rounded, &mut tap, parallel);
         progress.step();
         output
@@ -320,12 +324,14 @@ fn evaluate(
         if start == 0 || start >= end {
             return Ok(scores);
         }
-        let inputs = prompt.inputs(graph, sample)?;
-        let float = walk(&Lane { graph, inputs: inputs.clone() }, weights[0], &mut Float, parallel);
-        let lane = Lane { graph: &quantized, inputs };
+        let (len, inputs) = (prompt.layout.seq_len(), prompt.inputs(graph, sample)?);
+        let float =
+            walk(&Lane { graph, len, inputs: inputs.clone() }, weights[0], &mut Float, parallel);
+        let lane = Lane { graph: &quantized, len, inputs };
         let judged = walk(&lane, weights[1], &mut &tap, parallel);
         let vocab = float.shape()[float.shape().len() - 1];
-        let predicting = |logits: &Tensor| logits.data()[(start - 1) * vocab..(end - 1) * vocab].to_vec();
+        let predicting =
+            |logits: &Tensor| logits.data()[(start - 1) * vocab..(end - 1) * vocab].to_vec();
         let (float, judged) = (predicting(&float), predicting(&judged));
         scores[0].add(&sample.input_ids[start..], &float, &float);
         scores[1].add(&sample.input_ids[start..], &float, &judged);

@@ -44,7 +44,10 @@ impl Prompt {
         for sample in calib.iter().chain(eval) {
             let len = sample.input_ids.len();
             if len > seq_len {
-                return Err(Error::row(sample, format!("{len} tokens, expected at most {seq_len} (--seq-len)")));
+                return Err(Error::row(
+                    sample,
+                    format!("{len} tokens, expected at most {seq_len} (--seq-len)"),
+                ));
             }
             let other = layout_of(config, sample)?;
             if other.spans() != layout.spans() {
@@ -52,7 +55,12 @@ impl Prompt {
                     [] => String::from("no pictures"),
                     spans => spans
                         .iter()
-                        .map(|s| format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start))
+                        .map(|s| {
+                            format!(
+                                "{}x{}x{} at {}",
+                                s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start
+                            )
+                        })
                         .collect::<Vec<_>>()
                         .join(", "),
                 };
@@ -82,12 +90,10 @@ impl Prompt {
 
 fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Error> {
     let merge = config.vision.as_ref().map_or(1, |vision| vision.spatial_merge_size);
-    let tokens = SpecialTokens {
-        image: config.image_token_id,
-        video: config.video_token_id,
-        vision_start: config.vision_start_token_id,
-        vision_end: config.vision_end_token_id,
+    let (Some(image), Some(video)) = (config.image_token_id, config.video_token_id) else {
+        return Ok(Layout::text(sample.input_ids.len())?);
     };
+    let tokens = SpecialTokens { image, video, vision_start: config.vision_start_token_id };
     Layout::from_input_ids(&sample.input_ids, &sample.grids, &[], &tokens, merge)
         .map_err(|error| Error::row(sample, error.to_string()))
 }
@@ -98,13 +104,19 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
         && span.map(|s| s.start) != Some(start)
     {
         let found = span.map_or("no picture".into(), |s| s.start.to_string());
-        return Err(Error::row(sample, format!("visual_start_idx: found {found}, expected {start} (--visual-start)")));
+        return Err(Error::row(
+            sample,
+            format!("visual_start_idx: found {found}, expected {start} (--visual-start)"),
+        ));
     }
     if let Some(grid) = fixed.grid
         && span.map(|s| s.grid_thw) != Some(grid)
     {
         let found = span.map_or("no picture".into(), |s| format!("{:?}", s.grid_thw));
-        return Err(Error::row(sample, format!("grid_thw: found {found}, expected {grid:?} (--grid)")));
+        return Err(Error::row(
+            sample,
+            format!("grid_thw: found {found}, expected {grid:?} (--grid)"),
+        ));
     }
     Ok(())
 }
@@ -119,13 +131,13 @@ pub(super) fn inputs(graph: &Graph, sample: &Sample, seq: usize) -> Result<Vec<T
                 ids.resize(seq, 0.0);
                 Tensor::new([1, seq], ids)
             }
-            Kind::Real => sample
-                .pixel_values
-                .clone()
-                .ok_or_else(|| Error::row(sample, "has no picture, but the layout holds one".into()))?,
+            Kind::Real => sample.pixel_values.clone().ok_or_else(|| {
+                Error::row(sample, "has no picture, but the layout holds one".into())
+            })?,
         };
         if tensor.shape() != value.shape {
-            let message = format!("{}: found {:?}, expected {:?}", value.name, tensor.shape(), value.shape);
+            let message =
+                format!("{}: found {:?}, expected {:?}", value.name, tensor.shape(), value.shape);
             return Err(Error::row(sample, message));
         }
         Ok(tensor)

@@ -9,6 +9,8 @@ use crate::tensor::{Par, Tensor};
 pub struct Lane<'a> {
     /// The graph.
     pub graph: &'a Graph,
+    /// Its sequence length.
+    pub len: usize,
     /// One tensor an input of the graph.
     pub inputs: Vec<Tensor>,
 }

@@ -2,9 +2,10 @@
 
 use super::{Error, Outcome};
 use crate::circle;
-use crate::graph::ValueId;
+use crate::exec::Float;
+use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
-use crate::tensor::Tensor;
+use crate::tensor::{Par, Tensor};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -60,4 +61,43 @@ fn put(model: &circle::Model, path: &Path) -> Result<u64, Error> {
     out.flush().map_err(failed)?;
     out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
     Ok(size)
+}
+
+/// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
+/// inputs, and `out0.npy` with the float output of our executor at the full sequence length.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn write_io(outcome: &Outcome, folder: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: folder.display().to_string(), source };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let graph = &outcome.graph;
+    let output =
+        crate::exec::run(graph, &outcome.example_inputs, &outcome.weights, &mut Float, Par::All);
+    for (i, (tensor, id)) in outcome.example_inputs.iter().zip(&graph.inputs).enumerate() {
+        let index = graph.value(*id).kind == Kind::Index;
+        fs::write(folder.join(format!("in{i}.npy")), npy(tensor, index)).map_err(failed)?;
+    }
+    for (i, tensor) in output.iter().enumerate() {
+        fs::write(folder.join(format!("out{i}.npy")), npy(tensor, false)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// NumPy's array format, version 1.0: f32, or i64 for indices.
+fn npy(tensor: &Tensor, index: bool) -> Vec<u8> {
+    let shape: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
+    let descr = if index { "<i8" } else { "<f4" };
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.concat());
+    header += &" ".repeat(63 - (10 + header.len()) % 64);
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.bytes());
+    match index {
+        true => out.extend(tensor.data().iter().flat_map(|&x| (x as i64).to_le_bytes())),
+        false => out.extend(tensor.data().iter().flat_map(|x| x.to_le_bytes())),
+    }
+    out
 }
