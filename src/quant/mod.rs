@@ -30,8 +30,5 @@ pub use params::{ParamsError, QuantParams};
 pub use range::{NoRange, Range};
 pub use scheme::{Scheme, SchemeError};
 
-/// stub
-pub mod policy;
 #[cfg(test)]
 mod tests;
-pub use policy::*;
