@@ -152,13 +152,30 @@ impl Rotary {
         match self.scaling {
             RopeScaling::Default => {}
             RopeScaling::Linear { factor } => numbers.push(("factor", factor)),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings: context,
+            } => {
                 numbers.push(("factor", factor));
                 numbers.push(("low_freq_factor", low_freq_factor));
-                numbers.push(("high_freq_factor", high_freq_factor));
+                // the ramp runs from the one to the other
+                numbers.push((
+                    "high_freq_factor - low_freq_factor",
+                    high_freq_factor - low_freq_factor,
+                ));
+                numbers.push(("original_max_position_embeddings", context as f64));
             }
-            RopeScaling::Yarn { factor, beta_fast, beta_slow, .. } => {
+            RopeScaling::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                original_max_position_embeddings: context,
+                ..
+            } => {
                 numbers.push(("factor", factor));
+                numbers.push(("original_max_position_embeddings", context as f64));
                 numbers.push(("beta_fast", beta_fast));
                 numbers.push(("beta_slow", beta_slow));
             }

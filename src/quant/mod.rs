@@ -14,6 +14,8 @@ pub mod mx;
 pub mod observer;
 pub mod pack;
 pub mod params;
+pub mod policy;
+pub mod preset;
 pub mod range;
 pub mod scheme;
 
@@ -27,6 +29,8 @@ pub use observer::{
 };
 pub use pack::{pack4, unpack4};
 pub use params::{ParamsError, QuantParams};
+pub use policy::{Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
+pub use preset::{PRESETS, UnknownPreset};
 pub use range::{NoRange, Range};
 pub use scheme::{Scheme, SchemeError};
 
