@@ -3,8 +3,8 @@
 use super::{CalibrateError, Plan, Site, Statistics};
 use crate::graph::{Graph, Source, ValueId};
 use crate::quant::{
-    self, AnyObserver, DType, Mse, NoRange, Observer, ObserverSpec, ParamsError, QuantParams,
-    Resolved,
+    self, AnyObserver, DType, Decision, Mse, NoRange, Observer, ObserverSpec, ParamsError,
+    QuantParams,
 };
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ impl Plan {
         param: &dyn Fn(ValueId) -> Tensor,
     ) -> Result<(), CalibrateError> {
         let mut grids = Vec::with_capacity(self.classes.len());
-        for (i, resolved) in self.classes.iter().enumerate() {
+        for (i, decision) in self.classes.iter().enumerate() {
             let mut observer = statistics.classes[i].clone();
             for &id in &self.sites.classes[i].observed {
                 let constant = match &graph.value(id).source {
@@ -33,7 +33,7 @@ impl Plan {
                     observer.observe(constant.data(), constant.shape());
                 }
             }
-            let grid = self.class_grid(i, resolved, observer.as_ref());
+            let grid = self.class_grid(i, decision, observer.as_ref());
             grids.push(grid.map_err(|source| {
                 let name = graph.value(self.sites.classes[i].members[0]).name.clone();
                 CalibrateError::Params { name, source }
@@ -50,19 +50,11 @@ impl Plan {
     fn class_grid(
         &self,
         class: usize,
-        resolved: &Resolved,
+        decision: &Decision,
         observer: Option<&AnyObserver>,
     ) -> Result<Option<QuantParams>, ParamsError> {
-        match resolved.observer {
-            ObserverSpec::Identity => return Ok(None),
-            ObserverSpec::Mx { format } => {
-                // Blocks run along the last axis, where the reductions are.
-                return Ok(Some(QuantParams::Mx {
-                    format,
-                    axis: resolved.scheme.axis.unwrap_or(0),
-                }));
-            }
-            _ => {}
+        if !matches!(decision, Decision::Affine { .. }) {
+            return decision.params(&[]);
         }
         let range = match (self.sites.classes[class].pinned, observer.map(Observer::range)) {
             (Some(pinned), Some(Ok(seen))) => pinned.union(seen),
@@ -70,7 +62,7 @@ impl Plan {
             (None, Some(seen)) => seen?,
             (None, None) => return Err(NoRange::Unseen.into()),
         };
-        QuantParams::from_range(resolved.dtype, resolved.scheme, range).map(Some)
+        decision.params(&[range])
     }
 
     /// The grid of a weight or gain, chosen for `tensor`; none if the policy leaves it float.
@@ -83,27 +75,20 @@ impl Plan {
         name: &str,
         tensor: &Tensor,
     ) -> Result<Option<QuantParams>, CalibrateError> {
-        let Some(resolved) = &self.weights[id.index()] else { return Ok(None) };
-        let (dtype, scheme) = (resolved.dtype, resolved.scheme);
-        let ranges = match resolved.observer {
-            ObserverSpec::Identity => return Ok(None),
-            ObserverSpec::Mx { format } => {
-                let axis = tensor.shape().len().saturating_sub(1);
-                return Ok(Some(QuantParams::Mx { format, axis }));
+        let Some(decision) = &self.weights[id.index()] else { return Ok(None) };
+        let ranges = match (decision, decision.observer()) {
+            (Decision::Affine { dtype, scheme, observer: ObserverSpec::Mse }, _) => {
+                Mse::of_weight(*dtype, *scheme, tensor.data(), tensor.shape())
             }
-            ObserverSpec::Mse => Mse::of_weight(dtype, scheme, tensor.data(), tensor.shape()),
-            other => match other.build(dtype, scheme) {
-                None => Err(NoRange::Unseen),
-                Some(mut observer) => {
-                    observer.observe(tensor.data(), tensor.shape());
-                    observer.ranges()
-                }
-            },
+            (_, Some(mut observer)) => {
+                observer.observe(tensor.data(), tensor.shape());
+                observer.ranges()
+            }
+            (_, None) => Ok(Vec::new()),
         };
         ranges
             .map_err(ParamsError::from)
-            .and_then(|ranges| QuantParams::from_ranges(dtype, scheme, &ranges))
-            .map(Some)
+            .and_then(|ranges| decision.params(&ranges))
             .map_err(|source| CalibrateError::Params { name: name.into(), source })
     }
 

@@ -25,6 +25,14 @@ pub enum CalibrateError {
     /// The policy contradicts itself or the graph.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A rule that speaks of no tensor of the graph.
+    #[error("rule {number} (`{pattern}`) matches no tensor")]
+    SilentRule {
+        /// Position, from 1.
+        number: usize,
+        /// Its glob.
+        pattern: String,
+    },
     /// No grid can be made for a tensor.
     #[error("{name}: {source}")]
     Params {

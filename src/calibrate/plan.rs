@@ -2,7 +2,7 @@
 
 use super::{CalibrateError, Site, Sites};
 use crate::graph::{Graph, ValueId};
-use crate::quant::{ObserverSpec, Policy, Resolved, Role};
+use crate::quant::{Decision, ObserverSpec, Policy, Role};
 
 /// A policy resolved against one graph.
 #[derive(Clone, Debug)]
@@ -10,9 +10,9 @@ pub struct Plan {
     /// The graph's sites.
     pub sites: Sites,
     /// By class.
-    pub(super) classes: Vec<Resolved>,
+    pub(super) classes: Vec<Decision>,
     /// By value; only weights and gains have one.
-    pub(super) weights: Vec<Option<Resolved>>,
+    pub(super) weights: Vec<Option<Decision>>,
 }
 
 impl Plan {
@@ -25,44 +25,66 @@ impl Plan {
     /// Illegal pairs of dtype and scheme; rules that match no tensor.
     pub fn new(graph: &Graph, policy: &Policy) -> Result<Plan, CalibrateError> {
         let sites = Sites::of(graph);
-        let name = |id: &ValueId| graph.value(*id).name.as_str();
-        policy.check_matches(graph.values.iter().map(|value| value.name.as_str()))?;
+        let role = |id: ValueId| match sites.site(id) {
+            Site::Weight => Some(Role::Weight),
+            Site::Gain => Some(Role::NormWeight),
+            Site::Activation { .. } => Some(Role::Activation),
+            Site::Bias { .. } | Site::Index => None,
+        };
+        let named = graph.ids().filter_map(|id| Some((graph.value(id).name.as_str(), role(id)?)));
+        if let Some((index, rule)) = policy.unmatched(named).first() {
+            let pattern = rule.pattern.clone();
+            return Err(CalibrateError::SilentRule { number: index + 1, pattern });
+        }
+        let resolve = |id: ValueId, role: Role| {
+            let value = graph.value(id);
+            policy.resolve(&value.name, role, value.shape.len())
+        };
         let mut classes = Vec::with_capacity(sites.classes.len());
         for class in &sites.classes {
-            let mut best: Option<Resolved> = None;
-            for member in &class.members {
-                let resolved = policy.resolve(name(member), Role::Activation)?;
-                if best.as_ref().is_none_or(|b| resolved.rule > b.rule) {
-                    best = Some(resolved);
+            let last = |id: &&ValueId| policy.last_rule(&graph.value(**id).name, Role::Activation);
+            // `rev`: of equal rules the first member counts.
+            let spokesman = class.members.iter().rev().max_by_key(last);
+            let id = *spokesman.expect("invariant: a class has members");
+            let decision = resolve(id, Role::Activation)?;
+            classes.push(match decision {
+                Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax }
+                    if class.softmax_logits && !policy.spec().exact_logits =>
+                {
+                    let margin = logits_margin(dtype.bits());
+                    Decision::Affine {
+                        dtype,
+                        scheme,
+                        observer: ObserverSpec::SoftmaxLogits { margin },
+                    }
                 }
-            }
-            let mut resolved = best.expect("invariant: a class has members");
-            if class.softmax_logits
-                && resolved.observer == ObserverSpec::MinMax
-                && let Some(margin) = policy.softmax_margin
-            {
-                resolved.observer = ObserverSpec::SoftmaxLogits { margin };
-            }
-            classes.push(resolved);
+                other => other,
+            });
         }
-        let mut weights = vec![None; graph.values.len()];
-        for id in graph.ids() {
-            weights[id.index()] = match sites.site(id) {
-                Site::Weight => Some(policy.resolve(name(&id), Role::Weight)?),
-                Site::Gain => Some(policy.resolve(name(&id), Role::Gain)?),
-                _ => None,
-            };
-        }
+        let weight = |id| match role(id) {
+            Some(role @ (Role::Weight | Role::NormWeight)) => resolve(id, role).map(Some),
+            _ => Ok(None),
+        };
+        let weights = graph.ids().map(weight).collect::<Result<_, _>>()?;
         Ok(Plan { sites, classes, weights })
     }
 
     /// Whether calibration may be split over threads: no observer depends on the order of samples.
     pub fn mergeable(&self) -> bool {
-        self.classes.iter().all(|resolved| resolved.observer.mergeable())
+        self.classes.iter().all(|decision| match decision {
+            Decision::Affine { observer, .. } => observer.mergeable(),
+            Decision::Mx { .. } | Decision::Float => true,
+        })
     }
 
     /// Sites with statistics of their own: classes, weights and gains.
     pub fn site_count(&self) -> usize {
         self.classes.len() + self.weights.iter().flatten().count()
     }
+}
+
+/// How far below its row's maximum a logit may be and still count: its softmax weight there is a
+/// sixteenth of a step of a grid of `bits` over [0, 1].
+fn logits_margin(bits: u8) -> f32 {
+    (f32::from(bits) + 4.0) * std::f32::consts::LN_2
 }

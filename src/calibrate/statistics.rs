@@ -15,9 +15,8 @@ pub struct Statistics {
 impl Statistics {
     /// Nothing seen yet.
     pub fn new(plan: &Plan) -> Statistics {
-        let observer = |(class, resolved): (&super::Class, &quant::Resolved)| {
-            let wanted = class.pinned.is_none() || !class.observed.is_empty();
-            wanted.then(|| resolved.observer.build(resolved.dtype, resolved.scheme)).flatten()
+        let observer = |(class, decision): (&super::Class, &quant::Decision)| {
+            if class.observed.is_empty() { None } else { decision.observer() }
         };
         Statistics { classes: plan.sites.classes.iter().zip(&plan.classes).map(observer).collect() }
     }

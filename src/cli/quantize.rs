@@ -6,7 +6,7 @@ use super::{Outcome, Verdict, demo};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::pipeline::{self, Fixed, Recipe, Written, write_model};
-use crate::quant::Policy;
+use crate::quant::{Policy, Rule};
 use crate::report::{AnswerScore, scatter};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -19,7 +19,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     let recipe = Recipe {
-        policy: Policy::preset(&args.preset)?.with_overrides(&args.overrides)?,
+        policy: policy(args)?,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
     };
@@ -55,6 +55,27 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     }
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)
+}
+
+/// The preset, then `--set GLOB=field:value,...` as its last rules.
+fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
+    let mut rules = Vec::new();
+    for text in &args.overrides {
+        let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, observer";
+        let (pattern, fields) =
+            text.split_once('=').ok_or_else(|| format!("--set {text}: {expected}"))?;
+        let mut set = serde_json::Map::new();
+        for field in fields.split(',') {
+            let (name, value) =
+                field.split_once(':').ok_or_else(|| format!("--set {text}: {expected}"))?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
+            set.insert(name.into(), value);
+        }
+        let set =
+            serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
+        rules.push(Rule { pattern: pattern.into(), role: None, set });
+    }
+    Ok(Policy::preset(&args.preset)?.with_rules(rules)?)
 }
 
 struct Inputs {

@@ -98,6 +98,10 @@ pub struct PolicySpec {
     /// Of norm weights; whatever `weight` says, without its axis, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Spec>,
+    /// Gives attention logits their whole range, with the mask, as TICO does. By default what has
+    /// no weight after the softmax may saturate (see [`SoftmaxLogits`](super::SoftmaxLogits)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact_logits: bool,
     /// Overrides, the last that matches winning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -294,6 +298,11 @@ impl Policy {
             place: folded.places.join(", then "),
             why,
         })
+    }
+
+    /// Index of the last rule that speaks of the tensor.
+    pub fn last_rule(&self, name: &str, role: Role) -> Option<usize> {
+        self.matching(name, role).map(|(index, _)| index).last()
     }
 
     fn matching(&self, name: &str, role: Role) -> impl Iterator<Item = (usize, &Rule)> {

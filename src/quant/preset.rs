@@ -4,10 +4,9 @@ use super::policy::{Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Sp
 use super::{DType, Scheme};
 
 /// Name and meaning of every preset.
-pub const PRESETS: [(&str, &str); 4] = [
+pub const PRESETS: [(&str, &str); 3] = [
     ("w8a8", "uint8 activations, uint8 weights per channel"),
-    ("a16", "int16 everywhere; weights per channel asymmetric, as TICO's int16 has them"),
-    ("w16a16", "int16 everywhere, symmetric, as Circle's int16 kernels want it"),
+    ("a16", "int16 activations, int16 weights per channel, symmetric as int16 kernels want it"),
     ("w4a16", "uint4 linear weights per channel, uint8 embeddings and head, int16 activations"),
 ];
 
@@ -40,12 +39,6 @@ impl Policy {
             },
             "a16" => PolicySpec {
                 activation: of(DType::INT16),
-                weight: Spec { symmetric: Some(false), ..of(DType::INT16) },
-                norm: Some(of(DType::INT16)),
-                rules: Vec::new(),
-            },
-            "w16a16" => PolicySpec {
-                activation: of(DType::INT16),
                 weight: of(DType::INT16),
                 ..PolicySpec::default()
             },
@@ -54,6 +47,7 @@ impl Policy {
                 weight: of(DType::UINT4),
                 norm: Some(of(DType::INT16)),
                 rules: SENSITIVE.map(|p| rule(p, of(DType::UINT8))).into(),
+                ..PolicySpec::default()
             },
             _ => {
                 return Err(UnknownPreset { found: name.to_owned(), nearest: nearest(name) }.into());
