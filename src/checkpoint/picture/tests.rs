@@ -123,8 +123,9 @@ fn frames_fill_their_patches_and_the_last_one_repeats() {
 
 #[test]
 fn sizes_equal_the_reference() {
-    let cases: Vec<(usize, usize, usize, usize, usize, Option<(usize, usize)>)> =
-        serde_json::from_slice(&bytes("pictures", "smart_resize.json")).unwrap();
+    /// Height, width, factor, fewest and most pixels; then height and width.
+    type Case = (usize, usize, usize, usize, usize, Option<(usize, usize)>);
+    let cases: Vec<Case> = serde_json::from_slice(&bytes("pictures", "smart_resize.json")).unwrap();
     assert_eq!(cases.len(), 300);
     for (h, w, factor, min, max, theirs) in cases {
         assert_eq!(smart_resize(h, w, factor, min, max), theirs, "{h} {w} {factor} {min} {max}");
