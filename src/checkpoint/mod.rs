@@ -35,6 +35,13 @@ const CONFIG: &str = "config.json";
 /// The longest small JSON file believed, in bytes; real ones have a few thousand.
 const JSON_MAX: u64 = 16 << 20;
 
+/// The bytes of named tensors in a file of test data.
+#[cfg(test)]
+pub(crate) fn golden(files: &Files, name: &str) -> impl Fn(&str) -> Vec<u8> {
+    let store = Store::open_single(files, name).expect("test data");
+    move |name| store.raw(name).expect("test data").0.to_vec()
+}
+
 /// A Hugging Face checkpoint: its configuration and its tensors under canonical names.
 ///
 /// Opening reads the configuration and the headers; weights are mapped and converted on demand.

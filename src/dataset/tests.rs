@@ -1,1 +1,228 @@
+use super::*;
+use crate::checkpoint::{Checkpoint, Content, ErrorKind, Files, Part};
+use expect_test::{Expect, expect};
+use serde::Deserialize;
 
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn processor() -> Processor {
+    Processor::new(&Checkpoint::open(format!("{ROOT}/assets/pixie").as_ref()).unwrap()).unwrap()
+}
+
+fn json<T: for<'a> Deserialize<'a>>(path: &str) -> T {
+    serde_json::from_slice(&std::fs::read(format!("{ROOT}/tests/data/{path}")).unwrap()).unwrap()
+}
+
+/// A folder with `rows.jsonl` of this content and a picture `a.png`.
+fn folder(rows: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rows.jsonl"), rows).unwrap();
+    std::fs::copy(format!("{ROOT}/tests/data/golden/image_0.png"), dir.path().join("a.png"))
+        .unwrap();
+    dir
+}
+
+fn rows(content: &str) -> crate::checkpoint::Result<Vec<Row>> {
+    read_jsonl(&folder(content).path().join("rows.jsonl"))
+}
+
+/// The error of reading and encoding these rows, without the folder's random name.
+fn check(content: &str, expected: Expect) {
+    let dir = folder(content);
+    let read = read_jsonl(&dir.path().join("rows.jsonl"));
+    let error = read.and_then(|rows| processor().encode_all(&rows)).unwrap_err();
+    expected.assert_eq(&error.to_string().replace(&format!("{}/", dir.path().display()), ""));
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    image: String,
+    question: String,
+    length: usize,
+    grid_thw: [usize; 3],
+}
+
+#[test]
+fn prompts_and_patches_equal_the_golden_ones() {
+    let files = Files::folder(format!("{ROOT}/tests/data/golden"));
+    let golden = crate::checkpoint::golden(&files, "inputs.safetensors");
+    let samples: Vec<Golden> = json("golden/samples.json");
+    let lines: String = samples
+        .iter()
+        .map(|s| serde_json::json!({"image": s.image, "question": s.question}).to_string() + "\n")
+        .collect();
+    let dir = folder(&lines);
+    for s in &samples {
+        let from = format!("{ROOT}/tests/data/golden/{}", s.image);
+        std::fs::copy(from, dir.path().join(&s.image)).unwrap();
+    }
+    let rows = read_jsonl(&dir.path().join("rows.jsonl")).unwrap();
+    let ours = processor().encode_all(&rows).unwrap();
+    assert_eq!(ours.len(), 8);
+    for (i, (ours, golden_sample)) in ours.iter().zip(&samples).enumerate() {
+        let ids: Vec<u32> = golden(&format!("{i}.input_ids"))
+            .chunks_exact(4)
+            .map(|id| u32::from_le_bytes(id.try_into().unwrap()))
+            .collect();
+        assert_eq!(ours.input_ids, ids[..golden_sample.length], "{i}");
+        assert_eq!(ours.prompt_len, golden_sample.length);
+        assert_eq!(ours.grids, [golden_sample.grid_thw]);
+        let values = ours.pixel_values.as_ref().unwrap();
+        assert_eq!(values.shape(), [64, 1536]);
+        for (&value, &pixel) in values.data().iter().zip(&golden(&format!("{i}.pixels"))) {
+            let theirs = ((f64::from(pixel) * 0.003_921_568_627_450_98) as f32 - 0.5) / 0.5;
+            assert_eq!(value, theirs);
+        }
+    }
+}
+
+#[test]
+fn answers_are_appended_as_the_reference_does() {
+    #[derive(Deserialize, Debug)]
+    struct Expected {
+        prompt_len: usize,
+        input_ids: Vec<u32>,
+    }
+    let expected: Vec<Expected> = json("vqa/expected.json");
+    let rows = read_jsonl(format!("{ROOT}/tests/data/vqa/rows.jsonl").as_ref()).unwrap();
+    for (sample, theirs) in processor().encode_all(&rows).unwrap().iter().zip(&expected) {
+        assert_eq!(sample.input_ids, theirs.input_ids);
+        assert_eq!(sample.prompt_len, theirs.prompt_len);
+    }
+    assert!(rows[2].place.ends_with("rows.jsonl:3"));
+}
+
+#[test]
+fn embedded_rows_find_their_embedded_pictures() {
+    const FILES: &[(&str, &[u8])] = &[
+        ("vqa/rows.jsonl", include_bytes!("../../tests/data/vqa/rows.jsonl")),
+        ("vqa/train_000.jpg", include_bytes!("../../tests/data/vqa/train_000.jpg")),
+        ("vqa/train_001.jpg", include_bytes!("../../tests/data/vqa/train_001.jpg")),
+        ("vqa/train_002.jpg", include_bytes!("../../tests/data/vqa/train_002.jpg")),
+    ];
+    let embedded = read_jsonl_from(&Files::embedded(FILES), "vqa/rows.jsonl").unwrap();
+    let folder = read_jsonl(format!("{ROOT}/tests/data/vqa/rows.jsonl").as_ref()).unwrap();
+    let processor = processor();
+    for (a, b) in embedded.iter().zip(&folder) {
+        let (a, b) = (processor.encode(a).unwrap(), processor.encode(b).unwrap());
+        assert_eq!((a.input_ids, a.pixel_values), (b.input_ids, b.pixel_values));
+    }
+}
+
+#[test]
+fn a_conversation_is_the_same_row_as_its_question() {
+    let conversation = r#"{"messages": [{"role": "user", "content": [
+        {"type": "image", "path": "file://a.png"}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "six"}]}]}"#;
+    let listed = r#"{"images": ["a.png"], "messages": [{"role": "user", "content": [
+        {"type": "image"}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": "six"}]}"#;
+    let question = r#"{"image": "a.png", "question": "What?", "answer": "six"}"#;
+    let content = [conversation, listed, question].map(|row| row.replace('\n', " ")).join("\n\n");
+    let dir = folder(&content);
+    let rows = read_jsonl(&dir.path().join("rows.jsonl")).unwrap();
+    let samples = processor().encode_all(&rows).unwrap();
+    assert_eq!(samples[0].input_ids, samples[2].input_ids);
+    assert_eq!(samples[1].input_ids, samples[2].input_ids);
+    assert_eq!(rows[2].answer.as_deref(), Some("six"));
+    let Content::Parts(parts) = &rows[2].messages[0].content else { panic!("parts") };
+    assert_eq!(parts[0], Part::Image);
+}
+
+#[test]
+fn several_pictures_lie_below_each_other() {
+    let dir = folder(r#"{"image": ["a.png", "a.png"], "question": "Same?"}"#);
+    let rows = read_jsonl(&dir.path().join("rows.jsonl")).unwrap();
+    let sample = processor().encode(&rows[0]).unwrap();
+    let values = sample.pixel_values.unwrap();
+    assert_eq!((values.shape(), sample.grids.len()), (&[128, 1536][..], 2));
+    assert_eq!(values.data()[..64 * 1536], values.data()[64 * 1536..]);
+    assert_eq!(sample.input_ids.iter().filter(|&&id| id == 491).count(), 32);
+}
+
+#[test]
+fn texts_and_questions_without_pictures_have_no_patches() {
+    let rows = rows("{\"text\": \"one plus two\"}\r\n{\"question\": \"Why?\"}\n").unwrap();
+    let samples = processor().encode_all(&rows).unwrap();
+    assert_eq!((samples[0].prompt_len, samples[0].pixel_values.as_ref()), (1, None));
+    assert_eq!(samples[1].prompt_len, samples[1].input_ids.len());
+}
+
+#[test]
+fn wrong_rows_are_named_by_line_and_field() {
+    let ok = "{\"text\": \"x\"}\n";
+    check(
+        &format!("{ok}{{"),
+        expect!["rows.jsonl:2: expected a JSON object, found a mistake in column 1"],
+    );
+    check("[1]", expect!["rows.jsonl:1: expected a JSON object, found a list of 1"]);
+    check("\n\n", expect!["rows.jsonl: expected at least one row, found none"]);
+    check(
+        r#"{"answer": "x"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "question": expected it, "messages" or "text", found none of them"#
+        ]],
+    );
+    check(
+        r#"{"question": 7}"#,
+        expect![[r#"rows.jsonl:1: field "question": expected a string, found 7"#]],
+    );
+    check(
+        r#"{"image": {"a": 1}, "question": "x"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "image": expected a path or a list of paths, found an object of 1 fields"#
+        ]],
+    );
+    check(
+        r#"{"image": "https://x.y/z.png", "question": "x"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "image": expected the path of a local file, found "https://x.y/z.png""#
+        ]],
+    );
+    check(
+        r#"{"messages": [{"role": "user", "content": [{"type": "video"}]}]}"#,
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].type": expected "text" or "image", found "video""#
+        ]],
+    );
+    check(
+        r#"{"messages": [{"role": "assistant", "content": "x"}]}"#,
+        expect![[
+            r#"rows.jsonl:1: field "messages": expected a message before the answer, found none"#
+        ]],
+    );
+    check(
+        r#"{"messages": [{"role": "user", "content": "x"}], "images": ["a.png"]}"#,
+        expect![[
+            r#"rows.jsonl:1: field "images": expected 0 pictures, one for each place, found 1"#
+        ]],
+    );
+}
+
+#[test]
+fn wrong_pictures_are_named_by_row_and_path() {
+    check(
+        r#"{"image": "b.png", "question": "x"}"#,
+        expect![[r#"rows.jsonl:1: field "image": expected a file in b.png, found none"#]],
+    );
+    check(
+        r#"{"image": "rows.jsonl", "question": "x"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "image": expected a picture (PNG or JPEG) in rows.jsonl, found other bytes"#
+        ]],
+    );
+    check(
+        r#"{"image": "a.png", "question": "<|image_pad|> x"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "image": expected 2 pictures, one for each <|image_pad|> of the prompt, found 1"#
+        ]],
+    );
+}
+
+#[test]
+fn a_file_that_is_missing_is_named() {
+    let error = read_jsonl("no/rows.jsonl".as_ref()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert_eq!(error.to_string(), "no/rows.jsonl: expected a file, found none");
+    assert!(read_jsonl("/".as_ref()).is_err());
+}

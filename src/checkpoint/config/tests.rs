@@ -1,1 +1,191 @@
+use super::*;
+use crate::checkpoint::{Error, ErrorKind as Kind};
+use serde_json::json;
 
+fn pixie() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pixie/config.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn llama() -> Value {
+    json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 100,
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4})
+}
+
+fn parse(json: Value) -> Result<Config> {
+    Config::parse("m/config.json", json)
+}
+
+/// `json` with the value at the pointer `at` replaced, or removed by null.
+fn with(mut json: Value, at: &str, value: Value) -> Value {
+    let (parent, field) = at.rsplit_once('/').unwrap();
+    let parent = json.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Value::Null => parent.remove(field),
+        value => parent.insert(field.to_owned(), value),
+    };
+    json
+}
+
+fn refused(json: Value) -> Error {
+    parse(json).unwrap_err()
+}
+
+#[test]
+fn a_multimodal_file_is_read_whole() {
+    let config = parse(pixie()).unwrap();
+    assert_eq!(config.model_type, "qwen3_vl");
+    assert_eq!(config.architectures, ["Qwen3VLForConditionalGeneration"]);
+    let text = &config.text;
+    assert_eq!((text.vocab_size, text.hidden_size, text.intermediate_size), (512, 128, 384));
+    assert_eq!((text.num_attention_heads, text.num_key_value_heads, text.head_dim), (4, 2, 32));
+    assert!(text.tie_word_embeddings && !text.attention_bias);
+    let rope = &text.rope;
+    assert_eq!((rope.theta, rope.mrope_section), (10_000.0, Some([6, 5, 5])));
+    assert_eq!((&rope.rope_type, rope.attention_scaling), (&RopeType::Default, 1.0));
+    assert!(rope.mrope_interleaved);
+    let vision = config.vision.as_ref().unwrap();
+    assert_eq!((vision.depth, vision.hidden_size, vision.num_heads), (4, 96, 3));
+    assert_eq!(vision.deepstack_visual_indexes, [1, 2]);
+    assert_eq!((config.image_token_id, config.vision_start_token_id), (Some(491), Some(489)));
+    assert_eq!(config.raw()["dtype"], "bfloat16");
+}
+
+#[test]
+fn the_spelling_of_transformers_5_means_the_same() {
+    let old = parse(pixie()).unwrap();
+    let json = pixie();
+    let mut rope = json["text_config"]["rope_scaling"].clone();
+    rope["rope_theta"] = json["text_config"]["rope_theta"].clone();
+    let json = with(json, "/text_config/rope_scaling", Value::Null);
+    let json = with(json, "/text_config/rope_theta", Value::Null);
+    let new = parse(with(json, "/text_config/rope_parameters", rope)).unwrap();
+    assert_eq!(old.text, new.text);
+}
+
+#[test]
+fn a_flat_file_gets_the_defaults_of_transformers() {
+    let config = parse(llama()).unwrap();
+    let text = &config.text;
+    assert_eq!((text.num_key_value_heads, text.head_dim), (4, 16));
+    assert_eq!((text.rms_norm_eps, text.max_position_embeddings), (1e-6, 2048));
+    assert_eq!((text.hidden_act.as_str(), text.tie_word_embeddings), ("silu", false));
+    assert_eq!((text.rope.theta, text.rope.mrope_section), (10_000.0, None));
+    assert!(config.vision.is_none() && config.image_token_id.is_none());
+
+    let qwen3 = with(llama(), "/model_type", json!("qwen3"));
+    let qwen3 = with(qwen3, "/num_key_value_heads", json!(2));
+    assert_eq!(parse(qwen3).unwrap().text.head_dim, 128);
+}
+
+#[test]
+fn tied_embeddings_are_seen_at_either_level() {
+    for at in ["/tie_word_embeddings", "/text_config/tie_word_embeddings"] {
+        assert!(parse(with(pixie(), at, Value::Null)).unwrap().text.tie_word_embeddings, "{at}");
+    }
+}
+
+#[test]
+fn each_stretching_of_the_rotation_is_read() {
+    let rope = |scaling: Value| {
+        parse(with(llama(), "/rope_scaling", scaling)).map(|config| config.text.rope)
+    };
+    let linear = rope(json!({"type": "linear", "factor": 2})).unwrap();
+    assert_eq!(linear.rope_type, RopeType::Linear { factor: 2.0 });
+    let llama3 = rope(json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}));
+    let expected = RopeType::Llama3 {
+        factor: 32.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    assert_eq!(llama3.unwrap().rope_type, expected);
+    let yarn = rope(json!({"rope_type": "yarn", "factor": 4.0})).unwrap();
+    let expected = RopeType::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: 2048,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: true,
+    };
+    assert_eq!(yarn.rope_type, expected);
+    assert!((yarn.attention_scaling - 1.138_629_436_111_989).abs() < 1e-12);
+    let mscale = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0});
+    assert_eq!(rope(mscale).unwrap().attention_scaling, 1.0);
+
+    for (scaling, field, kind) in [
+        (json!({"rope_type": "linear"}), "factor", Kind::Missing),
+        (json!({"rope_type": "linear", "factor": 0}), "factor", Kind::OutOfRange),
+        (json!({"rope_type": "longrope"}), "rope_type", Kind::Unsupported),
+        (json!({"type": "dynamic"}), "type", Kind::Unsupported),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor", Kind::Unsupported),
+    ] {
+        let error = rope(scaling).unwrap_err();
+        let item = format!("field \"rope_scaling.{field}\"");
+        assert_eq!((error.kind(), error.item()), (kind, Some(item.as_str())));
+    }
+    let per_layer = rope(json!({"full_attention": {"rope_theta": 1.0}})).unwrap_err();
+    assert_eq!(per_layer.kind(), Kind::Unsupported);
+}
+
+#[test]
+fn every_wrong_field_is_named_with_what_was_found_and_expected() {
+    let cases = [
+        ("/text_config/hidden_size", Value::Null, Kind::Missing),
+        ("/text_config/num_attention_heads", json!(0), Kind::OutOfRange),
+        ("/text_config/num_attention_heads", json!(-1), Kind::OutOfRange),
+        ("/text_config/num_key_value_heads", json!(3), Kind::Inconsistent),
+        ("/text_config/head_dim", json!(33), Kind::Inconsistent),
+        ("/text_config/rope_scaling/mrope_section", json!([6, 5, 4]), Kind::Inconsistent),
+        ("/text_config/rope_scaling/mrope_section", json!([6, 10]), Kind::Inconsistent),
+        ("/text_config/num_hidden_layers", json!(1u64 << 60), Kind::OutOfRange),
+        ("/text_config/vocab_size", json!("512"), Kind::WrongType),
+        ("/text_config/hidden_size", json!(128.5), Kind::WrongType),
+        ("/text_config/rms_norm_eps", json!(2.0), Kind::OutOfRange),
+        ("/text_config/rope_theta", json!(-1.0), Kind::OutOfRange),
+        ("/text_config/tie_word_embeddings", json!(1), Kind::WrongType),
+        ("/vision_config/spatial_merge_size", json!(0), Kind::OutOfRange),
+        ("/vision_config/num_heads", json!(5), Kind::Inconsistent),
+        ("/vision_config/num_position_embeddings", json!(145), Kind::Inconsistent),
+        ("/vision_config/out_hidden_size", json!(64), Kind::Inconsistent),
+        ("/vision_config/deepstack_visual_indexes", json!({}), Kind::WrongType),
+        ("/vision_config", json!([]), Kind::WrongType),
+        ("/vision_config", Value::Null, Kind::Missing),
+        ("/image_token_id", json!(512), Kind::Inconsistent),
+        ("/model_type", Value::Null, Kind::Missing),
+        ("/architectures", json!("Qwen"), Kind::WrongType),
+    ];
+    for (at, value, kind) in cases {
+        let error = refused(with(pixie(), at, value.clone()));
+        assert_eq!(error.kind(), kind, "{at} {value}: {error}");
+        let blamed = error.item().unwrap();
+        // a number of heads that does not divide the width blames the width
+        let path = at[1..].replace('/', ".");
+        let or = "field \"vision_config.hidden_size\"";
+        assert!(blamed == format!("field \"{path}\"") || blamed == or, "{at}: {blamed}");
+    }
+    let indexes = json!([1, 4]);
+    let error = refused(with(pixie(), "/vision_config/deepstack_visual_indexes", indexes));
+    assert_eq!(
+        error.to_string(),
+        "m/config.json: field \"vision_config.deepstack_visual_indexes[1]\": \
+         expected a block below depth 4, found 4"
+    );
+    assert_eq!(refused(json!([1])).kind(), Kind::WrongType);
+}
+
+#[test]
+fn a_width_that_heads_do_not_divide_needs_an_explicit_head_dim() {
+    let odd = with(llama(), "/hidden_size", json!(66));
+    let error = refused(odd.clone());
+    assert_eq!((error.kind(), error.item()), (Kind::Inconsistent, Some("field \"hidden_size\"")));
+    assert_eq!(parse(with(odd, "/head_dim", json!(16))).unwrap().text.head_dim, 16);
+}
+
+#[test]
+fn another_vision_tower_is_refused_rather_than_guessed() {
+    let error = refused(with(pixie(), "/model_type", json!("gemma3")));
+    assert_eq!((error.kind(), error.item()), (Kind::Unsupported, Some("field \"model_type\"")));
+}

@@ -13,14 +13,27 @@ const CHANNELS: usize = 3;
 /// The picture at `width` by `height` pixels, neither of them zero.
 pub(super) fn resize(picture: &RgbPicture, width: usize, height: usize) -> RgbPicture {
     let mut pixels = picture.pixels().to_vec();
-    if width != picture.width() {
-        pixels = across(&pixels, picture.width(), width);
+    let (from_width, from_height) = (picture.width(), picture.height());
+    let vertical_first = vertical_first(from_width, from_height, width, height);
+    if vertical_first {
+        pixels = down(&pixels, from_width, from_height, height);
     }
-    if height != picture.height() {
-        pixels = down(&pixels, width, picture.height(), height);
+    if width != from_width {
+        pixels = across(&pixels, from_width, width);
+    }
+    if !vertical_first && height != from_height {
+        pixels = down(&pixels, width, from_height, height);
     }
     // a side of zero is excluded by the callers; the old picture is the least surprise
     RgbPicture::new(width, height, pixels).unwrap_or_else(|| picture.clone())
+}
+
+/// The order of the passes shows in the rounding between them. PIL began to shrink tall pictures
+/// downwards first in release 13: where the height loses more than twice the pixels of the width.
+/// Releases before always went across first; results differ by a few levels at hard edges.
+fn vertical_first(from_width: usize, from_height: usize, width: usize, height: usize) -> bool {
+    let lost_height = from_height.saturating_sub(height);
+    lost_height > 0 && lost_height.saturating_add(2 * width) > 2 * from_width
 }
 
 /// The source pixels that one target pixel sums, and their weights.

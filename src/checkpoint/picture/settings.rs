@@ -7,9 +7,11 @@ use super::super::fields::Fields;
 use super::super::files::Files;
 
 const FILE: &str = "preprocessor_config.json";
-/// The most pixels that a resized picture may be asked to have: 16k by 16k, a GiB and a half of
-/// patches in f32, beyond any model's context.
-const PIXELS_MAX: usize = 1 << 28;
+/// The most pixels that a resized picture may be asked to have: 8k by 8k, beyond any model's
+/// context.
+const PIXELS_MAX: usize = 1 << 26;
+/// The most pixels of a picture over all frames of its patches: a GiB and a half in f32.
+const PATCHED_MAX: usize = 1 << 27;
 /// The only resampling that the family uses; PIL's number for it.
 const BICUBIC: usize = 3;
 /// The largest ratio of the sides that the reference processor accepts.
@@ -135,11 +137,21 @@ impl PictureSettings {
             let found = format!("{height} x {width}");
             return Err(Error::new(ErrorKind::Unsupported, file, expected, found));
         }
-        smart_resize(height, width, factor, self.min_pixels, self.max_pixels).ok_or_else(|| {
+        let resized = smart_resize(height, width, factor, self.min_pixels, self.max_pixels);
+        let (rows, columns) = resized.ok_or_else(|| {
             let expected = format!("a picture with sides of a ratio of at most {RATIO_MAX}");
             let found = format!("{height} x {width} pixels");
             Error::new(ErrorKind::Unsupported, file, expected, found)
-        })
+        })?;
+        let pixels =
+            rows.checked_mul(columns).and_then(|p| p.checked_mul(self.temporal_patch_size));
+        // steps of huge patches and elongated pictures leave the bounds that were asked for
+        if pixels.is_none_or(|pixels| pixels > PATCHED_MAX) {
+            let expected = format!("at most {PATCHED_MAX} pixels after resizing");
+            let found = format!("{rows} x {columns} in {} frames", self.temporal_patch_size);
+            return Err(Error::new(ErrorKind::OutOfRange, file, expected, found));
+        }
+        Ok((rows, columns))
     }
 }
 

@@ -1,1 +1,228 @@
+use super::super::error::ErrorKind;
+use super::super::fields::Fields;
+use super::super::safetensors::Store;
+use super::resample::resize;
+use super::*;
+use crate::checkpoint::Files;
+use proptest::prelude::*;
+use serde_json::json;
 
+/// A data folder of the tests.
+fn data(folder: &str) -> Files {
+    Files::folder(format!("{}/tests/data/{folder}", env!("CARGO_MANIFEST_DIR")))
+}
+
+fn bytes(folder: &str, name: &str) -> Vec<u8> {
+    data(folder).read(name, 1 << 24).unwrap().into_owned()
+}
+
+/// What PIL and the reference processor made.
+fn expected() -> Store {
+    Store::open_single(&data("pictures"), "expected.safetensors").unwrap()
+}
+
+fn rgb(store: &Store, name: &str) -> RgbPicture {
+    let shape = store.info(name).unwrap().shape.clone();
+    RgbPicture::new(shape[1], shape[0], store.raw(name).unwrap().0.to_vec()).unwrap()
+}
+
+fn settings(json: serde_json::Value) -> crate::checkpoint::Result<PictureSettings> {
+    PictureSettings::parse("p", &Fields::root("p", &json).unwrap())
+}
+
+fn small() -> PictureSettings {
+    settings(json!({"min_pixels": 1024, "max_pixels": 1536, "patch_size": 4})).unwrap()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn resizing_equals_pil_to_the_bit() {
+    let store = expected();
+    for k in 0..9 {
+        let source = rgb(&store, &format!("resize.{k}.source"));
+        let target = rgb(&store, &format!("resize.{k}.target"));
+        let ours = resize(&source, target.width(), target.height());
+        assert!(ours == target, "case {k}: {source:?} to {target:?}");
+    }
+}
+
+#[test]
+fn colour_modes_become_rgb_as_in_pil() {
+    let store = expected();
+    for mode in [
+        "grey",
+        "grey_alpha",
+        "rgba",
+        "bits",
+        "palette",
+        "grey16",
+        "rgb16",
+        "rgba16",
+        "grey_alpha16",
+    ] {
+        let picture = RgbPicture::decode(mode, &bytes("pictures", &format!("{mode}.png"))).unwrap();
+        let theirs = rgb(&store, &format!("mode.{mode}"));
+        assert_eq!(picture.pixels(), theirs.pixels(), "{mode}");
+    }
+}
+
+#[test]
+fn jpeg_equals_pil_within_the_freedom_of_its_standard() {
+    let store = expected();
+    // noise with hard edges shows most how differently decoders interpolate colours
+    for (folder, name, most, mean_most) in
+        [("vqa", "train_000", 4, 0.2), ("pictures", "odd", 32, 0.6)]
+    {
+        let ours = RgbPicture::decode(name, &bytes(folder, &format!("{name}.jpg"))).unwrap();
+        let theirs = rgb(&store, &format!("jpeg.{name}"));
+        let far = ours.pixels().iter().zip(theirs.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+        let sum: u32 =
+            ours.pixels().iter().zip(theirs.pixels()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        let mean = f64::from(sum) / ours.pixels().len() as f64;
+        assert!(far <= Some(most) && mean < mean_most, "{name}: at most {far:?}, mean {mean}");
+    }
+}
+
+#[test]
+fn the_whole_processor_equals_the_reference() {
+    let store = expected();
+    for k in 0..3 {
+        let name = |part: &str| format!("process.{k}.{part}");
+        let picture = small().preprocess("p", &rgb(&store, &name("source"))).unwrap();
+        let theirs = store
+            .read(&name("pixel_values"), &store.info(&name("pixel_values")).unwrap().shape)
+            .unwrap();
+        assert_eq!(picture.pixel_values.shape(), theirs.shape(), "{k}");
+        assert_eq!(largest_difference(picture.pixel_values.data(), theirs.data()), 0.0, "{k}");
+    }
+}
+
+#[test]
+fn frames_fill_their_patches_and_the_last_one_repeats() {
+    let store = expected();
+    let (raw, _) = store.raw("video.frames").unwrap();
+    let frames: Vec<RgbPicture> = raw
+        .chunks_exact(20 * 30 * 3)
+        .map(|frame| RgbPicture::new(30, 20, frame.to_vec()).unwrap())
+        .collect();
+    let video = small().preprocess_frames("v", &frames).unwrap();
+    assert_eq!(video.grid_thw[0], 2);
+    let theirs =
+        store.read("video.pixel_values", &store.info("video.pixel_values").unwrap().shape).unwrap();
+    assert_eq!(video.pixel_values, theirs);
+
+    let odd = RgbPicture::new(1, 1, vec![0; 3]).unwrap();
+    let error = small().preprocess_frames("v", &[frames[0].clone(), odd]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(small().preprocess_frames("v", &[]).is_err());
+}
+
+#[test]
+fn sizes_equal_the_reference() {
+    /// Height, width, factor, fewest and most pixels; then height and width.
+    type Case = (usize, usize, usize, usize, usize, Option<(usize, usize)>);
+    let cases: Vec<Case> = serde_json::from_slice(&bytes("pictures", "smart_resize.json")).unwrap();
+    assert_eq!(cases.len(), 300);
+    for (h, w, factor, min, max, theirs) in cases {
+        assert_eq!(smart_resize(h, w, factor, min, max), theirs, "{h} {w} {factor} {min} {max}");
+    }
+}
+
+#[test]
+fn no_picture_is_an_error_that_names_the_file() {
+    for (content, found) in [
+        (&b"hello"[..], "other bytes"),
+        (b"", "other bytes"),
+        (b"\x89PNG\r\n\x1a\n and then nothing", "a broken one"),
+        (b"\xff\xd8\xff\xe0 and then nothing", "a broken one"),
+    ] {
+        let error = RgbPicture::decode("a/b.png", content).unwrap_err();
+        let text = format!("a/b.png: expected a picture (PNG or JPEG), found {found}");
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Malformed, text));
+    }
+}
+
+#[test]
+fn settings_are_read_in_both_spellings() {
+    let old = settings(json!({"min_pixels": 4, "max_pixels": 9, "patch_size": 16})).unwrap();
+    let new = settings(
+        json!({"size": {"shortest_edge": 4, "longest_edge": 9}, "patch_size": 16, "resample": 3}),
+    );
+    assert_eq!(old, new.unwrap());
+    let defaults = settings(json!({})).unwrap();
+    assert_eq!((defaults.min_pixels, defaults.max_pixels), (3136, 1_003_520));
+    assert_eq!((defaults.patch_size, defaults.merge_size), (14, 2));
+}
+
+#[test]
+fn wrong_settings_name_their_field() {
+    for (json, field, kind) in [
+        (json!({"resample": 2}), "resample", ErrorKind::Unsupported),
+        (json!({"merge_size": 0}), "merge_size", ErrorKind::OutOfRange),
+        (json!({"patch_size": "16"}), "patch_size", ErrorKind::WrongType),
+        (json!({"image_std": [1, 0, 1]}), "image_std", ErrorKind::OutOfRange),
+        (json!({"image_mean": [1, 0]}), "image_mean", ErrorKind::WrongType),
+        (json!({"size": {"height": 3}}), "size.shortest_edge", ErrorKind::Missing),
+        (json!({"min_pixels": 9, "max_pixels": 4}), "max_pixels", ErrorKind::Inconsistent),
+    ] {
+        let error = settings(json).unwrap_err();
+        assert_eq!(error.item(), Some(format!("field \"{field}\"").as_str()));
+        assert_eq!(error.kind(), kind, "{field}");
+    }
+}
+
+#[test]
+fn pictures_that_cannot_be_patched_are_refused() {
+    let elongated = RgbPicture::new(201, 1, vec![0; 603]).unwrap();
+    let error = small().preprocess("e.png", &elongated).unwrap_err();
+    let text =
+        "e.png: expected a picture with sides of a ratio of at most 200, found 1 x 201 pixels";
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Unsupported, text.to_owned()));
+
+    let as_is = settings(json!({"do_resize": false, "patch_size": 4})).unwrap();
+    assert_eq!(as_is.preprocess("e", &elongated).unwrap_err().kind(), ErrorKind::Unsupported);
+    let fits = RgbPicture::new(16, 8, vec![7; 384]).unwrap();
+    assert_eq!(as_is.preprocess("e", &fits).unwrap().grid_thw, [1, 2, 4]);
+
+    let huge = settings(json!({"patch_size": 256, "merge_size": 256})).unwrap();
+    assert_eq!(huge.preprocess("e", &fits).unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(RgbPicture::new(0, 4, vec![]), None);
+    assert_eq!(RgbPicture::new(usize::MAX, 4, vec![]), None);
+}
+
+proptest! {
+    #[test]
+    fn resized_sides_are_steps_and_keep_the_bounds(
+        h in 1usize..5000, w in 1usize..5000, factor in 1usize..70,
+        min in 1usize..1_000_000, more in 0usize..4_000_000,
+    ) {
+        let max = min + more;
+        let Some((rows, columns)) = smart_resize(h, w, factor, min, max) else {
+            prop_assert!(h.max(w) > 200 * h.min(w));
+            return Ok(());
+        };
+        prop_assert!(rows > 0 && columns > 0);
+        prop_assert!(rows % factor == 0 && columns % factor == 0);
+        // growing stops above the minimum, but the next step may lie above the maximum
+        let pixels = rows * columns;
+        prop_assert!(pixels >= min || rows == factor || columns == factor || max < min * 4 || h * w > max);
+    }
+
+    #[test]
+    fn any_size_is_no_panic(h: usize, w: usize, factor: usize, min: usize, max: usize) {
+        let _ = smart_resize(h, w, factor, min, max);
+    }
+
+    #[test]
+    fn random_bytes_are_no_picture_and_no_panic(
+        magic in 0usize..3, rest in proptest::collection::vec(any::<u8>(), 0..100)
+    ) {
+        let mut bytes = [&b""[..], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"][magic].to_vec();
+        bytes.extend(rest);
+        prop_assert!(RgbPicture::decode("p", &bytes).is_err());
+    }
+}

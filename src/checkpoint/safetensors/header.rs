@@ -56,7 +56,7 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Entry>> {
             RawEntry::Tensor(raw) => Some(entry_of(file, name, raw, base, payload.len())),
         })
         .collect::<Result<Vec<Entry>>>()?;
-    entries.sort_by(|a, b| (a.range.start, a.range.end).cmp(&(b.range.start, b.range.end)));
+    entries.sort_by_key(|entry| (entry.range.start, entry.range.end));
     check_tiling(file, &entries, base, bytes.len())?;
     Ok(entries)
 }

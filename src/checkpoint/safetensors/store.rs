@@ -62,6 +62,14 @@ impl Store {
         }
     }
 
+    /// One file, whatever its name: test data.
+    #[cfg(test)]
+    pub(in super::super) fn open_single(files: &Files, name: &str) -> Result<Store> {
+        let mut store = Store::empty(files.describe(name));
+        store.add(files, name)?;
+        Ok(store)
+    }
+
     fn empty(file: String) -> Store {
         Store { shards: Vec::new(), tensors: BTreeMap::new(), aliases: HashMap::new(), file }
     }

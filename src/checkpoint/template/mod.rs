@@ -159,7 +159,7 @@ fn without_generation_marks(template: &str) -> String {
     while let Some((before, tag)) = rest.split_once("{%") {
         out.push_str(before);
         out.push_str("{%");
-        let inside = tag.find("%}").map_or(tag, |end| &tag[..end]);
+        let inside = tag.find("%}").map_or("", |end| &tag[..end]);
         let word = inside.trim_matches(['-', '+']).trim();
         let plain = match word {
             "generation" => Some("if true"),
