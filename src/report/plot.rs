@@ -29,16 +29,21 @@ pub fn scatter(float: &[f32], quantized: &[f32]) -> String {
     let mut out = String::from("  quantized\n");
     for (i, row) in counts.iter().enumerate() {
         let label = match i {
-            0 => format!("{:>9.3}", low + span),
-            i if i == HEIGHT - 1 => format!("{low:>9.3}"),
+            0 => format!("{:>9}", tick(low + span)),
+            i if i == HEIGHT - 1 => format!("{:>9}", tick(low)),
             _ => " ".repeat(9),
         };
         let line: String = row.iter().map(|&count| mark(count)).collect();
         out += &format!("{label} ┤{}\n", line.trim_end());
     }
     out += &format!("{:9} └{}\n", "", "─".repeat(WIDTH));
-    out += &format!("{:10} {:<25.3}{:>25.3}  float\n", "", low, low + span);
+    out += &format!("{:10} {:<25}{:>25}  float\n", "", tick(low), tick(low + span));
     out
+}
+
+/// At most nine characters, whatever the number.
+fn tick(x: f32) -> String {
+    if x == 0.0 || (1e-3..1e5).contains(&x.abs()) { format!("{x:.3}") } else { format!("{x:.1e}") }
 }
 
 #[cfg(test)]

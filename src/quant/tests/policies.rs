@@ -31,9 +31,8 @@ fn presets_mean_what_people_call_them() {
     let (whole, symmetric) = (S::PER_TENSOR_ASYMM, S::PER_TENSOR_SYMM);
     let expected = [
         ("w8a8", (D::UINT8, whole), (D::UINT8, rows), (D::UINT8, whole), (D::UINT8, rows)),
-        ("a16", (D::INT16, symmetric), (D::INT16, rows), (D::INT16, symmetric), (D::INT16, rows)),
         (
-            "W16A16",
+            "A16",
             (D::INT16, symmetric),
             (D::INT16, symmetric_rows),
             (D::INT16, symmetric),
