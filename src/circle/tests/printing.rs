@@ -92,85 +92,40 @@ fn tensors() {
 
 #[test]
 fn operators() {
-    check(
-        &list_operators(&read(PEER_BLOCK).unwrap()),
-        expect![[r#"
+    let part = extract(&read(PEER_BLOCK).unwrap(), 11..=17).unwrap();
+    check(&list_operators(&part), expect![[r#"
         graph 0 "subgraph"
-             0  FULLY_CONNECTED           keep_num_dims=true
-                <-     4  tico::x                                           FLOAT32 [1, 6, 8]
-                <-     0  tico::p_a_weight                                  FLOAT32 [8, 8]
-                <-    -1  (left out)
-                ->     5  torch.nn.modules.linear.Linear::linear            FLOAT32 [1, 6, 8]
-             1  MEAN                      keep_dims=true
-                <-     5  torch.nn.modules.linear.Linear::linear            FLOAT32 [1, 6, 8]
-                <-    24  const_tensor                                      INT32 [1]
-                ->     6  torch.nn.module…ormalization.LayerNorm::mean_dim  FLOAT32 [1, 6, 1]
-             2  SUB                       pot_scale_int16=false
-                <-     5  torch.nn.modules.linear.Linear::linear            FLOAT32 [1, 6, 8]
-                <-     6  torch.nn.module…ormalization.LayerNorm::mean_dim  FLOAT32 [1, 6, 1]
-                ->     7  torch.nn.module…malization.LayerNorm::sub_tensor  FLOAT32 [1, 6, 8]
-             3  MUL
-                <-     7  torch.nn.module…malization.LayerNorm::sub_tensor  FLOAT32 [1, 6, 8]
-                <-     7  torch.nn.module…malization.LayerNorm::sub_tensor  FLOAT32 [1, 6, 8]
-                ->     8  torch.nn.module…lization.LayerNorm::mul_tensor_2  FLOAT32 [1, 6, 8]
-             4  MEAN                      keep_dims=true
-                <-     8  torch.nn.module…lization.LayerNorm::mul_tensor_2  FLOAT32 [1, 6, 8]
-                <-    25  const_tensor_0                                    INT32 [1]
-                ->     9  torch.nn.module…malization.LayerNorm::mean_dim_1  FLOAT32 [1, 6, 1]
-             5  ADD                       pot_scale_int16=false
-                <-     9  torch.nn.module…malization.LayerNorm::mean_dim_1  FLOAT32 [1, 6, 1]
-                <-    26  const_tensor_1                                    FLOAT32 []
-                ->    10  torch.nn.module…malization.LayerNorm::add_tensor  FLOAT32 [1, 6, 1]
-             6  RSQRT
-                <-    10  torch.nn.module…malization.LayerNorm::add_tensor  FLOAT32 [1, 6, 1]
-                ->    11  torch.nn.module…ization.LayerNorm::rsqrt_default  FLOAT32 [1, 6, 1]
-             7  MUL
-                <-     7  torch.nn.module…malization.LayerNorm::sub_tensor  FLOAT32 [1, 6, 8]
-                <-    11  torch.nn.module…ization.LayerNorm::rsqrt_default  FLOAT32 [1, 6, 1]
-                ->    12  torch.nn.module…malization.LayerNorm::mul_tensor  FLOAT32 [1, 6, 8]
-             8  MUL
-                <-    12  torch.nn.module…malization.LayerNorm::mul_tensor  FLOAT32 [1, 6, 8]
-                <-     1  tico::p_n_weight                                  FLOAT32 [8]
-                ->    13  torch.nn.module…lization.LayerNorm::mul_tensor_1  FLOAT32 [1, 6, 8]
-             9  LOGISTIC
-                <-    13  torch.nn.module…lization.LayerNorm::mul_tensor_1  FLOAT32 [1, 6, 8]
-                ->    14  __main__.B::sigmoid                               FLOAT32 [1, 6, 8]
-            10  MUL
-                <-    13  torch.nn.module…lization.LayerNorm::mul_tensor_1  FLOAT32 [1, 6, 8]
-                <-    14  __main__.B::sigmoid                               FLOAT32 [1, 6, 8]
-                ->    15  __main__.B::mul                                   FLOAT32 [1, 6, 8]
-            11  SPLIT                     num_splits=2
-                <-    27  const_tensor_3                                    INT32 []
-                <-    15  __main__.B::mul                                   FLOAT32 [1, 6, 8]
-                ->    16  __main__.B::getitem_3                             FLOAT32 [1, 6, 4]
-                ->    17  __main__.B::getitem_4                             FLOAT32 [1, 6, 4]
-            12  NEG
-                <-    17  __main__.B::getitem_4                             FLOAT32 [1, 6, 4]
-                ->    18  __main__.B::neg                                   FLOAT32 [1, 6, 4]
-            13  CONCATENATION             axis=-1
-                <-    18  __main__.B::neg                                   FLOAT32 [1, 6, 4]
-                <-    16  __main__.B::getitem_3                             FLOAT32 [1, 6, 4]
-                ->    19  __main__.B::cat                                   FLOAT32 [1, 6, 8]
-            14  RESHAPE                   new_shape=[2,3,8]
-                <-    19  __main__.B::cat                                   FLOAT32 [1, 6, 8]
-                <-    28  const_tensor_4                                    INT32 [3]
-                ->    20  __main__.B::reshape_default                       FLOAT32 [2, 3, 8]
-            15  FULLY_CONNECTED           keep_num_dims=true
-                <-    20  __main__.B::reshape_default                       FLOAT32 [2, 3, 8]
-                <-     2  tico::p_b_weight                                  FLOAT32 [4, 8]
-                <-     3  tico::p_b_bias                                    FLOAT32 [4]
-                ->    21  torch.nn.modules.linear.Linear::linear_1          FLOAT32 [2, 3, 4]
-            16  SOFTMAX                   beta=1.0
-                <-    21  torch.nn.modules.linear.Linear::linear_1          FLOAT32 [2, 3, 4]
-                ->    22  __main__.B::_softmax                              FLOAT32 [2, 3, 4]
-            17  STRIDED_SLICE
-                <-    19  __main__.B::cat                                   FLOAT32 [1, 6, 8]
-                <-    29  const_tensor_5                                    INT32 [3]
-                <-    30  const_tensor_6                                    INT32 [3]
-                <-    31  const_tensor_7                                    INT32 [3]
-                ->    23  __main__.B::slice_1                               FLOAT32 [1, 1, 8]
-    "#]],
-    );
+             0  SPLIT                     num_splits=2
+                <-    11  const_tensor_3                                    INT32 []
+                <-     2  __main__.B::mul                                   FLOAT32 [1, 6, 8]
+                ->     3  __main__.B::getitem_3                             FLOAT32 [1, 6, 4]
+                ->     4  __main__.B::getitem_4                             FLOAT32 [1, 6, 4]
+             1  NEG
+                <-     4  __main__.B::getitem_4                             FLOAT32 [1, 6, 4]
+                ->     5  __main__.B::neg                                   FLOAT32 [1, 6, 4]
+             2  CONCATENATION             axis=-1
+                <-     5  __main__.B::neg                                   FLOAT32 [1, 6, 4]
+                <-     3  __main__.B::getitem_3                             FLOAT32 [1, 6, 4]
+                ->     6  __main__.B::cat                                   FLOAT32 [1, 6, 8]
+             3  RESHAPE                   new_shape=[2,3,8]
+                <-     6  __main__.B::cat                                   FLOAT32 [1, 6, 8]
+                <-    12  const_tensor_4                                    INT32 [3]
+                ->     7  __main__.B::reshape_default                       FLOAT32 [2, 3, 8]
+             4  FULLY_CONNECTED           keep_num_dims=true
+                <-     7  __main__.B::reshape_default                       FLOAT32 [2, 3, 8]
+                <-     0  tico::p_b_weight                                  FLOAT32 [4, 8]
+                <-     1  tico::p_b_bias                                    FLOAT32 [4]
+                ->     8  torch.nn.modules.linear.Linear::linear_1          FLOAT32 [2, 3, 4]
+             5  SOFTMAX                   beta=1.0
+                <-     8  torch.nn.modules.linear.Linear::linear_1          FLOAT32 [2, 3, 4]
+                ->     9  __main__.B::_softmax                              FLOAT32 [2, 3, 4]
+             6  STRIDED_SLICE
+                <-     6  __main__.B::cat                                   FLOAT32 [1, 6, 8]
+                <-    13  const_tensor_5                                    INT32 [3]
+                <-    14  const_tensor_6                                    INT32 [3]
+                <-    15  const_tensor_7                                    INT32 [3]
+                ->    10  __main__.B::slice_1                               FLOAT32 [1, 1, 8]
+    "#]]);
 }
 
 #[test]
