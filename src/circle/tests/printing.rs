@@ -93,7 +93,9 @@ fn tensors() {
 #[test]
 fn operators() {
     let part = extract(&read(PEER_BLOCK).unwrap(), 11..=17).unwrap();
-    check(&list_operators(&part), expect![[r#"
+    check(
+        &list_operators(&part),
+        expect![[r#"
         graph 0 "subgraph"
              0  SPLIT                     num_splits=2
                 <-    11  const_tensor_3                                    INT32 []
@@ -125,7 +127,8 @@ fn operators() {
                 <-    14  const_tensor_6                                    INT32 [3]
                 <-    15  const_tensor_7                                    INT32 [3]
                 ->    10  __main__.B::slice_1                               FLOAT32 [1, 1, 8]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
