@@ -9,7 +9,8 @@ use super::error::{Error, ErrorKind, Result};
 /// What a table costs at least. Tables may be shared by many parents; the sum of the costs is
 /// limited, so that a small file cannot unfold into a large model.
 const TABLE_COST: u64 = 64;
-/// Work units a file may cost per byte: honest files stay below 2, shared strings included.
+/// Work units a file may cost per byte. A table that is not shared takes at least 8 bytes with the
+/// offset to it, so that files without sharing stay below 8 and there is room for shared strings.
 const COST_PER_BYTE: u64 = 16;
 /// Work units any file may cost.
 const COST_BASE: u64 = 1 << 16;

@@ -14,6 +14,8 @@ mod decode;
 mod emit;
 mod encode;
 mod error;
+mod extract;
+mod inspect;
 mod model;
 mod operator;
 mod option_field;
@@ -26,6 +28,8 @@ mod write;
 pub use buffer::{Buffer, Bytes, Source};
 pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
+pub use extract::{extract, extract_between};
+pub use inspect::{list_operators, list_tensors, summarize, to_json};
 pub use model::{
     Details, DimensionMetadata, Metadata, Model, Operator, OperatorCode, Quantization,
     SignatureDef, SparseIndex, Sparsity, SubGraph, Tensor, TensorMap, VariantSubType,

@@ -23,6 +23,11 @@ impl Dice {
 fn use_up(bytes: &[u8]) {
     if let Ok(model) = read(bytes) {
         let _ = to_bytes(&model);
+        let report = verify_for(&model, &[Target::One, Target::Onert, Target::Litert]);
+        let text = summarize(&model, "hostile") + &list_tensors(&model) + &list_operators(&model);
+        assert!(!text.contains('\u{1b}'), "control characters reach the terminal");
+        let _ = (to_json(&model), report.to_string());
+        let _ = extract(&model, 0..=0);
     }
 }
 

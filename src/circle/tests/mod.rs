@@ -1,5 +1,8 @@
 //! Tests of the room as a whole; those of a single function stand beside it.
 
+mod cutting;
 mod hostile;
+mod printing;
 mod roundtrip;
 mod sample;
+mod verifying;

@@ -117,3 +117,9 @@ fn two_gibibytes_are_too_many_unless_appended() {
     let size = write_with(&model, &how, &mut sink).unwrap();
     assert!(size > huge && sink.0 == size);
 }
+
+#[test]
+fn the_work_limit_spares_the_densest_honest_file() {
+    let model = Model { buffers: vec![Buffer::Empty; 100_000], ..small() };
+    assert_eq!(read(&to_bytes(&model).unwrap()).unwrap().buffers.len(), 100_000);
+}

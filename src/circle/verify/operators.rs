@@ -117,7 +117,7 @@ fn ranks(
 }
 
 /// The one scale, or the scale of every channel.
-fn scales<'a>(tensor: Option<&'a Tensor>) -> Option<&'a [f32]> {
+fn scales(tensor: Option<&Tensor>) -> Option<&[f32]> {
     tensor?.quantization.as_ref().map(|q| q.scale.as_slice()).filter(|s| !s.is_empty())
 }
 

@@ -1,0 +1,67 @@
+//! Parts of models.
+
+use super::sample::{PEER_BLOCK, small};
+use crate::circle::*;
+
+fn names(model: &Model, list: &[i32]) -> Vec<String> {
+    list.iter().map(|&t| model.subgraphs[0].tensor(t).unwrap().name.clone()).collect()
+}
+
+fn refusal(result: Result<Model>) -> String {
+    let error = result.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Selection(_)));
+    error.to_string()
+}
+
+#[test]
+fn a_range_of_operators() {
+    let part = extract(&small(), 1..=1).unwrap();
+    let graph = &part.subgraphs[0];
+    assert_eq!(names(&part, &graph.inputs), ["layer"]);
+    assert_eq!(names(&part, &graph.outputs), ["sum"]);
+    assert_eq!((graph.tensors.len(), part.buffers.len(), part.operator_codes.len()), (2, 1, 1));
+    assert!(verify(&part).is_clean());
+}
+
+#[test]
+fn constants_come_along() {
+    let part = extract(&small(), 0..=1).unwrap();
+    assert_eq!(names(&part, &part.subgraphs[0].inputs), ["x"]);
+    assert_eq!(part.buffers.iter().map(Buffer::len).collect::<Vec<_>>(), [0, 32, 16]);
+    assert!(verify(&part).is_clean());
+}
+
+#[test]
+fn between_tensors() {
+    let part = extract_between(&small(), &["layer"], &["probabilities"]).unwrap();
+    assert_eq!(names(&part, &part.subgraphs[0].inputs), ["layer"]);
+    assert_eq!(part.subgraphs[0].operators.len(), 2);
+    let all = extract_between(&small(), &[], &["probabilities"]).unwrap();
+    assert_eq!(all, small());
+}
+
+#[test]
+fn every_part_of_a_peer_file_is_valid() {
+    let model = read(PEER_BLOCK).unwrap();
+    let count = model.subgraphs[0].operators.len();
+    for first in 0..count {
+        for last in first..count {
+            let part = extract(&model, first..=last).unwrap();
+            let report = verify(&part);
+            assert!(report.is_clean(), "{first}..={last}\n{report}");
+            assert_eq!(read(&to_bytes(&part).unwrap()).unwrap(), part);
+        }
+    }
+}
+
+#[test]
+fn impossible_parts_are_refused() {
+    let model = small();
+    assert_eq!(refusal(extract(&model, 2..=3)), "operators 2..=3 of 3");
+    let unknown = extract_between(&model, &["y"], &["sum"]);
+    assert_eq!(refusal(unknown), "no tensor is named \"y\"");
+    let backwards = extract_between(&model, &["probabilities"], &["sum"]);
+    assert_eq!(refusal(backwards), "the result does not depend on \"probabilities\"");
+    let nothing = extract_between(&model, &["sum"], &["sum"]);
+    assert_eq!(refusal(nothing), "no operator lies between these tensors");
+}

@@ -1,0 +1,219 @@
+//! Each rule of the verifier, by a model that breaks it and nothing else.
+
+use super::sample::{PEER_BLOCK, PEER_LINEAR, small};
+use crate::circle::*;
+
+/// The only error of the small model after `spoil`.
+fn error(spoil: impl FnOnce(&mut Model)) -> String {
+    let mut model = small();
+    spoil(&mut model);
+    let report = verify(&model);
+    assert_eq!(report.errors.len(), 1, "{report}");
+    report.errors[0].to_string()
+}
+
+/// The only warning of the small model after `spoil`.
+fn warning(targets: &[Target], spoil: impl FnOnce(&mut Model)) -> String {
+    let mut model = small();
+    spoil(&mut model);
+    let report = verify_for(&model, targets);
+    assert!(report.is_valid() && report.warnings.len() == 1, "{report}");
+    report.warnings[0].to_string()
+}
+
+fn graph(model: &mut Model) -> &mut SubGraph {
+    &mut model.subgraphs[0]
+}
+
+fn grid(model: &mut Model, tensor: usize) -> &mut Quantization {
+    model.subgraphs[0].tensors[tensor].quantization.as_mut().unwrap()
+}
+
+#[test]
+fn good_models_are_clean() {
+    let report = verify(&small());
+    assert!(report.is_clean(), "{report}");
+    for peer in [PEER_LINEAR, PEER_BLOCK] {
+        let report = verify(&read(peer).unwrap());
+        assert!(report.is_valid(), "{report}");
+    }
+}
+
+#[test]
+fn structure() {
+    let cases: Vec<(String, &str)> = vec![
+        (error(|m| graph(m).outputs.push(6)), "subgraphs[0].outputs[1]: tensor 6 of 6"),
+        (
+            error(|m| graph(m).operators[1].inputs[0] = -2),
+            "subgraphs[0].operators[1].inputs[0]: tensor -2 of 6",
+        ),
+        (
+            error(|m| graph(m).tensors[0].name.clear()),
+            "subgraphs[0].tensors[0]: has no name, on which onert crashes",
+        ),
+        (
+            error(|m| graph(m).tensors[0].shape_signature = Some(vec![-1])),
+            "subgraphs[0].tensors[0]: shape_signature of rank 1, shape of rank 3",
+        ),
+        (
+            error(|m| graph(m).operators.swap(1, 2)),
+            "subgraphs[0].operators[1]: reads tensor 4 before it is computed",
+        ),
+        (
+            error(|m| m.buffers[2] = Buffer::Empty),
+            "subgraphs[0].operators[0]: tensor 2 \"layer.bias\" is no input, no constant, and never \
+             computed",
+        ),
+        (
+            error(|m| m.metadata.push(Metadata { name: "m".into(), buffer: 9 })),
+            "metadata[0]: buffer 9 of 3",
+        ),
+        (
+            error(|m| {
+                let input = [("x".to_string(), 1)];
+                m.signature_defs.push(SignatureDef::new("serve", input, []));
+            }),
+            "signature_defs[0].inputs: tensor 1 is not among the graph's inputs",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn values() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            error(|m| m.buffers[1] = Buffer::data(vec![0; 31])),
+            "subgraphs[0].tensors[1]: UINT8 [4, 8] takes 32 bytes, its payload has 31",
+        ),
+        (error(|m| grid(m, 3).scale[0] = f32::NAN), "subgraphs[0].tensors[3]: scale[0] is NaN"),
+        (
+            error(|m| grid(m, 3).zero_point[0] = 256),
+            "subgraphs[0].tensors[3]: zero_point[0] is 256, UINT8 allows 0..=255",
+        ),
+        (
+            error(|m| {
+                let y = &mut graph(m).tensors[5];
+                y.dtype = TensorType::Int16;
+            }),
+            "subgraphs[0].tensors[5]: zero_point[0] is 100, INT16 allows 0..=0",
+        ),
+        (
+            error(|m| grid(m, 1).zero_point.truncate(1)),
+            "subgraphs[0].tensors[1]: 4 scales, but 1 zero points",
+        ),
+        (
+            error(|m| grid(m, 1).quantized_dimension = 1),
+            "subgraphs[0].tensors[1]: 4 scales for the 8 indices of dimension 1",
+        ),
+        (
+            error(|m| graph(m).tensors[0].shape[1] = -1),
+            "subgraphs[0].tensors[0]: dimension -1; dynamic ones belong into shape_signature",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn operators() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            error(|m| graph(m).operators[2].options = Options::None),
+            "subgraphs[0].operators[2] SOFTMAX: SoftmaxOptions is missing, on which onert crashes",
+        ),
+        (
+            error(|m| graph(m).operators[1].options = Options::Neg),
+            "subgraphs[0].operators[1] ADD: has NegOptions (type 42)",
+        ),
+        (
+            error(|m| graph(m).operators[1].inputs.push(3)),
+            "subgraphs[0].operators[1] ADD: 3 inputs, expected 2",
+        ),
+        (
+            error(|m| grid(m, 2).scale[3] = 0.3),
+            "subgraphs[0].operators[0] FULLY_CONNECTED: bias scale[3] is 3e-1, input scale × weight \
+             scale 2e-1",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn doubts() {
+    let none = &[][..];
+    let cases: Vec<(String, &str)> = vec![
+        (warning(none, |m| m.buffers.push(Buffer::Empty)), "buffers[3]: is not used"),
+        (
+            warning(none, |m| assert_eq!(m.opcode(BuiltinOperator::Neg), 3)),
+            "operator_codes[3]: is not used",
+        ),
+        (
+            warning(none, |m| graph(m).tensors[0].name = "sum".into()),
+            "subgraphs[0]: 2 tensors are named \"sum\"",
+        ),
+        (
+            warning(none, |m| m.operator_codes[0].deprecated_code = 0),
+            "operator_codes[0] FULLY_CONNECTED: deprecated_builtin_code 0, expected 9: loaders read \
+             another operator",
+        ),
+        (warning(&[Target::One], |m| m.version = 3), "version: is 3, Circle files have 0"),
+        (
+            warning(&[Target::Onert], |_| {}),
+            "subgraphs[0].operators[0] FULLY_CONNECTED: onert uses the first of the scales for every \
+             channel",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn litert_has_its_own_traps() {
+    let mut model = small();
+    model.opcode(BuiltinOperator::RmsNorm);
+    let report = verify_for(&model, &[Target::Litert]);
+    let text = report.to_string();
+    for expected in [
+        "operator_codes[3] RMS_NORM: LiteRT has no such operator",
+        "SOFTMAX: LiteRT demands an output scale of 1/256 for UINT8",
+        "FULLY_CONNECTED: LiteRT has no kernel for UINT8 with per-channel UINT8 weights",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn buffer_0_is_empty() {
+    let mut model = small();
+    model.buffers[0] = Buffer::data(vec![1]);
+    let report = verify(&model);
+    assert_eq!(report.errors[0].to_string(), "buffers[0]: holds 1 bytes, must be empty");
+}
+
+#[test]
+fn onert_computes_no_split_v() {
+    let mut model = small();
+    let code = model.opcode(BuiltinOperator::SplitV);
+    let sizes = model.add_buffer(Buffer::data(4i32.to_le_bytes().to_vec()));
+    let axis = model.add_buffer(Buffer::data(2i32.to_le_bytes().to_vec()));
+    let g = graph(&mut model);
+    let int = TensorType::Int32;
+    let inputs = vec![
+        5,
+        g.add_tensor(Tensor::new("sizes", int, [1]).with_buffer(sizes)),
+        g.add_tensor(Tensor::new("axis", int, []).with_buffer(axis)),
+    ];
+    let output = g.add_tensor(Tensor::new("half", TensorType::Uint8, [1, 2, 4]));
+    g.add_operator(Operator::new(code, inputs, vec![output], Options::SplitV { num_splits: 1 }));
+    let report = verify(&model);
+    assert!(report.is_valid(), "{report}");
+    let report = verify_for(&model, &[Target::Onert]);
+    assert!(report.to_string().contains("SPLIT_V: onert computes nothing here"), "{report}");
+}
