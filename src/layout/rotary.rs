@@ -266,22 +266,20 @@ impl Rotary {
     pub fn tables(&self, position_ids: &[Vec<i64>; 3]) -> (Tensor, Tensor) {
         let frequencies = self.inverse_frequencies();
         let half = frequencies.len();
-        let seq = position_ids[0].len();
-        assert!(position_ids.iter().all(|axis| axis.len() == seq), "axes are equally long");
+        let [time, height, width] = position_ids;
+        let seq = time.len();
+        assert!(height.len() == seq && width.len() == seq, "axes are equally long");
         let axes: Vec<usize> = (0..half).map(|i| self.axis_of(i)).collect();
         let scaling = self.attention_scaling as f32;
-        let mut cos = vec![0.0; seq * half * 2];
-        let mut sin = vec![0.0; seq * half * 2];
-        for token in 0..seq {
-            let row = token * half * 2;
-            for (i, frequency) in frequencies.iter().enumerate() {
-                let angle = position_ids[axes[i]][token] as f32 * frequency;
-                for at in [row + i, row + half + i] {
-                    cos[at] = angle.cos() * scaling;
-                    sin[at] = angle.sin() * scaling;
-                }
-            }
+        let mut angles = Vec::with_capacity(seq * half * 2);
+        for ((&time, &height), &width) in time.iter().zip(height).zip(width) {
+            let position = [time, height, width].map(|id| id as f32);
+            let pairs = axes.iter().zip(&frequencies);
+            angles.extend(pairs.map(|(axis, frequency)| position[*axis] * frequency));
+            angles.extend_from_within(angles.len() - half..);
         }
+        let cos = angles.iter().map(|angle| angle.cos() * scaling).collect();
+        let sin = angles.iter().map(|angle| angle.sin() * scaling).collect();
         let shape = [seq, half * 2];
         (Tensor::new(shape, cos), Tensor::new(shape, sin))
     }

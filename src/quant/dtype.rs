@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An integer type: a width in bits and a sign.
 ///
-/// Grids use 1 to 16 bits; `int32` and `int64` hold biases. Text form: `uint4`, `int16`.
+/// Grids use up to 16 bits; `int32` and `int64` hold biases. Text form: `uint4`, `int16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DType {
@@ -17,9 +17,7 @@ pub struct DType {
 
 /// Text that names no dtype.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{found}` is no dtype: expected int<bits> or uint<bits> with 1 to 16 bits, int32 or int64"
-)]
+#[error("`{found}` is no dtype: expected uint1 to uint16, int2 to int16, int32 or int64")]
 pub struct ParseDTypeError {
     /// The text.
     pub found: String,
@@ -43,9 +41,10 @@ impl DType {
     /// 64 bits signed: the bias of 16-bit kernels.
     pub const INT64: DType = DType { bits: 64, signed: true };
 
-    /// The type of `bits` bits, if there is one: 1 to 16 of either sign, or signed 32 and 64.
+    /// The type of `bits` bits, if there is one: 1 to 16 unsigned, 2 to 16, 32 or 64 signed. One
+    /// signed bit has no positive value, so no symmetric grid.
     pub fn new(bits: u8, signed: bool) -> Option<DType> {
-        let legal = matches!((bits, signed), (1..=16, _) | (32 | 64, true));
+        let legal = matches!((bits, signed), (1..=16, false) | (2..=16 | 32 | 64, true));
         legal.then_some(DType { bits, signed })
     }
 

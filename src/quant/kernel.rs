@@ -48,7 +48,10 @@ fn fake_quant_row_body(data: &mut [f32], grids: &[Grid]) {
 #[inline(always)]
 fn quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32) {
     for (x, q) in data.iter().zip(out) {
-        *q = step(*x, grid) as i32 + zero_point;
+        // a rounded value plus ROUNDER holds its integer in the low bits of the pattern: `as` would
+        // check for NaN and overflow, which cannot happen here
+        let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
+        *q = bits - ROUNDER.to_bits() as i32 + zero_point;
     }
 }
 
@@ -84,13 +87,22 @@ fn extremes_body(data: &[f32], out: &mut Extremes) {
         }
     }
     for (lane, &x) in chunks.remainder().iter().enumerate() {
-        low[lane] = low[lane].min(x);
-        high[lane] = high[lane].max(x);
+        low[lane] = if x < low[lane] { x } else { low[lane] };
+        high[lane] = if x > high[lane] { x } else { high[lane] };
         magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
     }
-    out.min = low.iter().copied().fold(f32::INFINITY, f32::min);
-    out.max = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    out.magnitude = magnitude.iter().copied().fold(0, u32::max);
+    // by halves: a fold from left to right would cost more than a short row itself
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            low[lane] = if low[lane + half] < low[lane] { low[lane + half] } else { low[lane] };
+            high[lane] =
+                if high[lane + half] > high[lane] { high[lane + half] } else { high[lane] };
+            magnitude[lane] = magnitude[lane].max(magnitude[lane + half]);
+        }
+        half /= 2;
+    }
+    (out.min, out.max, out.magnitude) = (low[0], high[0], magnitude[0]);
 }
 
 #[inline(always)]

@@ -188,8 +188,8 @@ fn snap_block(element: &Element, block: &mut [f32; BLOCK]) {
     }
 }
 
-/// One element. Scaling by powers of two in f64 is exact, so only the rounding here rounds, as in
-/// the reference wherever its own f32 scaling does not underflow.
+/// One element. Scaling by powers of two in f64 is exact; the half is added in f32, as in the
+/// reference, where a value one unit below a tie is carried over it.
 fn snap(element: &Element, x: f32, shared: i32) -> f32 {
     let scaled = f64::from(x) / exp2(shared);
     let unit = if element.exponent_bits == 0 {
@@ -199,7 +199,7 @@ fn snap(element: &Element, x: f32, shared: i32) -> f32 {
         let own = if x == 0.0 { 0 } else { exponent_of(x) - shared };
         own.max(least) - (element.mantissa_bits - 2)
     };
-    let steps = (scaled.abs() / exp2(unit) + 0.5).floor();
-    let rounded = (steps * exp2(unit)).min(f64::from(element.max));
+    let steps = ((scaled.abs() / exp2(unit)) as f32 + 0.5).floor();
+    let rounded = (f64::from(steps) * exp2(unit)).min(f64::from(element.max));
     (rounded * exp2(shared)).copysign(f64::from(x)) as f32
 }

@@ -13,6 +13,9 @@ use crate::quant::{NoRange, Range, kernel};
 /// far below the maximum of *every* row, so it still weighs less than `e^-margin` after saturating:
 /// the mask's fill value, often -120 or less, no longer decides the step. A margin of 16 keeps
 /// weights down to 1.1e-7, below half a step of int16.
+///
+/// A row that is masked throughout has the fill value for its maximum and widens the range to it; one
+/// masked by infinities is refused like any other infinity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SoftmaxLogits {
     margin: f32,

@@ -113,7 +113,7 @@ fn dtypes_have_one_spelling() {
         assert_eq!(text.parse(), Ok(dtype));
         assert_eq!(dtype.to_string(), text);
     }
-    for text in ["int", "uint0", "uint32", "int17", "int+8", "int08", "float32", ""] {
+    for text in ["int", "uint0", "int1", "uint32", "int17", "int+8", "int08", "float32", ""] {
         assert!(text.parse::<DType>().is_err(), "{text}");
     }
     assert_eq!((DType::INT4.qmin(), DType::INT4.qmax()), (-8, 7));

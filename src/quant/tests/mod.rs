@@ -2,3 +2,4 @@ mod grids;
 mod mx;
 mod observers;
 mod policies;
+mod reference;
