@@ -27,6 +27,7 @@ use crate::report::{AnswerScore, Answers, ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Instant;
 
 /// What the user wants, apart from data.
@@ -171,9 +172,9 @@ fn graphs_by_length(
     let mut graphs = BTreeMap::new();
     for sample in samples {
         let len = sample.input_ids.len();
-        if !graphs.contains_key(&len) {
+        if let Entry::Vacant(slot) = graphs.entry(len) {
             let layout = prompt.layout.clone().with_seq_len(len)?;
-            graphs.insert(len, models::build(checkpoint.config(), &Request::new(layout))?);
+            slot.insert(models::build(checkpoint.config(), &Request::new(layout))?);
         }
     }
     Ok(graphs)

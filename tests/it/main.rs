@@ -1,0 +1,5 @@
+//! One integration binary: golden values, behaviours of the peer's tests, the command line.
+
+mod golden_float;
+mod golden_quant;
+mod support;
