@@ -34,8 +34,11 @@ fn main() {
         let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.73).cos()).collect();
         let mut out = vec![0.0; m * n];
         let packed = Packed::from_nt(&b, k, n);
-        let (par, faer_par) =
-            if m * k * n > 1 << 22 { (Par::All, faer::Par::rayon(0)) } else { (Par::Seq, faer::Par::Seq) };
+        let (par, faer_par) = if m * k * n > 1 << 22 {
+            (Par::All, faer::Par::rayon(0))
+        } else {
+            (Par::Seq, faer::Par::Seq)
+        };
         let ours = median(|| matmul(&mut out, &a, &packed, par));
         let faer = median(|| {
             let dst = MatMut::from_row_major_slice_mut(&mut out, m, n);
@@ -44,6 +47,12 @@ fn main() {
             faer_matmul(dst, Accum::Replace, lhs, rhs, 1.0, faer_par);
         });
         let rate = |s: f64| format!("{:.1} GF/s", 2.0 * (m * k * n) as f64 / s * 1e-9);
-        println!("{:>18} {:>10} {:>10} {:>8.2}", format!("{m}x{k}x{n}"), rate(ours), rate(faer), faer / ours);
+        println!(
+            "{:>18} {:>10} {:>10} {:>8.2}",
+            format!("{m}x{k}x{n}"),
+            rate(ours),
+            rate(faer),
+            faer / ours
+        );
     }
 }

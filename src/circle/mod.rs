@@ -10,6 +10,7 @@ mod buffer;
 mod build;
 mod code;
 mod cursor;
+mod decode;
 mod emit;
 mod encode;
 mod error;
@@ -19,9 +20,11 @@ mod option_field;
 mod options;
 mod options2;
 mod types;
+mod verify;
 mod write;
 
 pub use buffer::{Buffer, Bytes, Source};
+pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Details, DimensionMetadata, Metadata, Model, Operator, OperatorCode, Quantization,
@@ -31,4 +34,8 @@ pub use operator::BuiltinOperator;
 pub use options::Options;
 pub use options2::Options2;
 pub use types::{Activation, Padding, TensorType};
+pub use verify::{Finding, Report, Target, verify, verify_for};
 pub use write::{Format, Payloads, WriteOptions, to_bytes, write, write_with};
+
+#[cfg(test)]
+mod tests;

@@ -21,20 +21,16 @@ impl Tap for Float {
     fn visit(&mut self, _: ValueId, _: &mut Tensor) {}
 }
 
-/// Tensors by value: parameters and constants of the stages at hand.
-#[derive(Clone, Debug, Default)]
+/// The checkpoint tensors of the stages at hand, by value. Constants stay in the graph.
+#[derive(Clone, Debug)]
 pub struct Weights {
     tensors: Vec<Option<Tensor>>,
 }
 
 impl Weights {
-    /// No parameters yet; the constants of `graph` are present.
-    pub fn of_constants(graph: &Graph) -> Weights {
-        let constant = |id| match &graph.value(id).source {
-            Source::Const(tensor) => Some(tensor.clone()),
-            _ => None,
-        };
-        Weights { tensors: graph.ids().map(constant).collect() }
+    /// None yet.
+    pub fn none(graph: &Graph) -> Weights {
+        Weights { tensors: vec![None; graph.values.len()] }
     }
 
     /// Puts a tensor in.
@@ -45,16 +41,6 @@ impl Weights {
     /// The tensor, if present.
     pub fn get(&self, id: ValueId) -> Option<&Tensor> {
         self.tensors[id.index()].as_ref()
-    }
-
-    /// For rewriting in place.
-    pub fn get_mut(&mut self, id: ValueId) -> Option<&mut Tensor> {
-        self.tensors[id.index()].as_mut()
-    }
-
-    /// Drops a parameter that no coming stage needs.
-    pub fn forget(&mut self, id: ValueId) {
-        self.tensors[id.index()] = None;
     }
 }
 
@@ -122,7 +108,8 @@ impl Stream {
                 .iter()
                 .map(|&id| match &graph.value(id).source {
                     Source::Input | Source::Node(_) => self.get(id),
-                    Source::Param(_) | Source::Const(_) => weights.get(id),
+                    Source::Param(_) => weights.get(id),
+                    Source::Const(tensor) => Some(tensor),
                 })
                 .map(|t| t.expect("invariant: operands are live until their last reader ran"))
                 .collect();
@@ -139,7 +126,13 @@ impl Stream {
 }
 
 /// Runs the whole graph on one sample and returns its outputs.
-pub fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap, par: Par) -> Vec<Tensor> {
+pub fn run(
+    graph: &Graph,
+    inputs: &[Tensor],
+    weights: &Weights,
+    tap: &mut dyn Tap,
+    par: Par,
+) -> Vec<Tensor> {
     let lifetimes = Lifetimes::of(graph);
     let mut stream = Stream::start(graph, inputs, tap);
     stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);

@@ -110,7 +110,9 @@ impl Builder {
     /// A checkpoint tensor under another name or shape, or with edits.
     pub fn param_as(&mut self, name: &str, shape: Vec<usize>, param: Param) -> ValueId {
         let resized = param.edits.iter().any(|e| matches!(e, Edit::InterpolatePositions { .. }));
-        if !resized && shape.iter().product::<usize>() != param.stored_shape.iter().product() {
+        if !resized
+            && shape.iter().product::<usize>() != param.stored_shape.iter().product::<usize>()
+        {
             self.fail(name, format!("{:?} does not reshape to {shape:?}", param.stored_shape));
         }
         self.value(self.path(name), shape, Kind::Real, Source::Param(param))

@@ -42,7 +42,8 @@ impl Param {
             match edit {
                 Edit::ScaleRows { rows, factor } => scale_rows(&mut stored, rows, *factor),
                 Edit::InterpolatePositions { grids, merge } => {
-                    stored = position_embedding(grids, *merge, &stored);
+                    stored = position_embedding(grids, *merge, &stored)
+                        .expect("invariant: a layout checked the grids");
                 }
             }
         }

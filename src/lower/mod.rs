@@ -124,7 +124,8 @@ impl Lowering<'_> {
         let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
         let words: Vec<String> = vector.iter().map(i32::to_string).collect();
         let shape = vec![i32::try_from(vector.len()).unwrap_or(i32::MAX)];
-        let mut tensor = circle::Tensor::new(format!("int[{}]", words.join(",")), TensorType::Int32, shape);
+        let mut tensor =
+            circle::Tensor::new(format!("int[{}]", words.join(",")), TensorType::Int32, shape);
         tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
         let index = self.subgraph.add_tensor(tensor);
         self.integers.insert(vector, index);
@@ -150,7 +151,8 @@ impl Lowering<'_> {
         tensor.quantization = params.map(quantization);
         if let Source::Param(_) | Source::Const(_) = value.source {
             let bytes = self.payload(id, params)?;
-            let mut key = format!("{dtype:?} {:?} {:?} ", value.shape, tensor.quantization).into_bytes();
+            let mut key =
+                format!("{dtype:?} {:?} {:?} ", value.shape, tensor.quantization).into_bytes();
             key.extend_from_slice(&bytes);
             if let Some(&index) = self.shared.get(&key) {
                 self.index[id.index()] = Some(index);
@@ -173,7 +175,9 @@ impl Lowering<'_> {
             return Ok(tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect());
         };
         match params {
-            QuantParams::Affine { dtype, .. } if dtype.bits() > 16 => self.bias(id, &tensor, *dtype),
+            QuantParams::Affine { dtype, .. } if dtype.bits() > 16 => {
+                self.bias(id, &tensor, *dtype)
+            }
             QuantParams::Affine { dtype, .. } => {
                 let q = quant::quantize(params, tensor.shape(), tensor.data());
                 Ok(match dtype.bits() {
@@ -200,8 +204,10 @@ impl Lowering<'_> {
             }
         };
         let input = scales(0).first().copied().unwrap_or(f32::NAN);
-        let (_, quantized) = quant::quantize_bias(bias.data(), input, scales(1), dtype)
-            .map_err(|source| LowerError::Bias { name: self.graph.value(id).name.clone(), source })?;
+        let (_, quantized) =
+            quant::quantize_bias(bias.data(), input, scales(1), dtype).map_err(|source| {
+                LowerError::Bias { name: self.graph.value(id).name.clone(), source }
+            })?;
         Ok(match dtype.bits() {
             32 => quantized.iter().flat_map(|&q| (q as i32).to_le_bytes()).collect(),
             _ => quantized.iter().flat_map(|q| q.to_le_bytes()).collect(),

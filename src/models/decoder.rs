@@ -33,7 +33,7 @@ pub(super) struct Tables {
 
 /// The rotary tables of a layout and the causal mask, as constants of the current scope.
 pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: f32) -> Tables {
-    let (cos, sin) = text.rope.rotary(text.head_dim).tables(&layout.position_ids());
+    let (cos, sin) = super::rotary(text).tables(&layout.position_ids());
     let seq = layout.seq_len();
     let mask = (0..seq * seq).map(|i| if i % seq > i / seq { fill } else { 0.0 }).collect();
     Tables {
@@ -81,7 +81,7 @@ pub(super) fn layer(
     tables: Tables,
     x: ValueId,
 ) -> ValueId {
-    let eps = text.rms_norm_eps;
+    let eps = text.rms_norm_eps as f32;
     let h = g.rms_norm("input_layernorm", x, eps, 1.0);
     let h = g.scope("self_attn", |g| attention(g, text, flavor, tables, h));
     let x = g.add("post_attn", x, h);
@@ -111,8 +111,8 @@ fn attention(
     let mut k = g.reshape("k_heads", k, [batch, seq, kv_heads, dim]);
     let v = g.reshape("v_heads", v, [batch, seq, kv_heads, dim]);
     if flavor.qk_norm {
-        q = g.rms_norm("q_norm", q, text.rms_norm_eps, 1.0);
-        k = g.rms_norm("k_norm", k, text.rms_norm_eps, scale);
+        q = g.rms_norm("q_norm", q, text.rms_norm_eps as f32, 1.0);
+        k = g.rms_norm("k_norm", k, text.rms_norm_eps as f32, scale);
     }
     let [q, k, v] = [("q", q), ("k", k), ("v", v)]
         .map(|(name, x)| g.transpose(&format!("{name}_t"), x, [0, 2, 1, 3]));

@@ -5,11 +5,14 @@
 
 mod decoder;
 pub mod qwen3_vl;
+mod rotary;
 pub mod text;
+
+pub use rotary::rotary;
 
 use crate::checkpoint::Config;
 use crate::graph::{BuildError, Graph};
-use crate::layout::Layout;
+use crate::layout::{Layout, LayoutError};
 
 /// What the text model is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,9 @@ pub enum ModelError {
     /// The config and the request do not fit each other.
     #[error("{0}")]
     Misfit(String),
+    /// A grid that cannot be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Shapes do not meet.
     #[error("{0}")]
     Build(#[from] BuildError),
@@ -95,7 +101,12 @@ pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
     };
     FAMILIES.iter().find(known).copied().ok_or_else(|| ModelError::UnknownArchitecture {
         found: config.architectures.clone(),
-        known: FAMILIES.iter().flat_map(|f| f.architectures).copied().collect::<Vec<_>>().join(", "),
+        known: FAMILIES
+            .iter()
+            .flat_map(|f| f.architectures)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", "),
     })
 }
 

@@ -5,7 +5,7 @@
 //! multiply by the f32 reciprocal instead of dividing. NaN goes to `qmin`, infinities saturate.
 
 use super::kernel::{self, Grid};
-use super::{DType, QuantParams};
+use super::{DType, QuantParams, mx};
 
 /// Channels whose run of values is shorter than this are handled a row at a time.
 const SHORT_RUN: usize = 16;
@@ -16,6 +16,7 @@ const SHORT_RUN: usize = 16;
 /// If `params` does not fit `shape` (see [`QuantParams::check`]): a mistake of ours.
 pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
     match params {
+        QuantParams::Mx { format, axis } => mx::fake_quant(*format, *axis, shape, data),
         QuantParams::Affine { dtype, scale, zero_point, axis } => {
             let channels = Channels::of(shape, *axis, data.len(), scale.len());
             if dtype.bits() > 16 {
@@ -86,6 +87,7 @@ fn affine(params: &QuantParams) -> (DType, &[f32], &[i32], Option<usize>) {
         QuantParams::Affine { dtype, scale, zero_point, axis } => {
             (*dtype, scale, zero_point, *axis)
         }
+        QuantParams::Mx { format, .. } => unreachable!("mx {format} has no affine integers"),
     }
 }
 

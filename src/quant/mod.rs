@@ -10,16 +10,27 @@ pub mod affine;
 pub mod bias;
 pub mod dtype;
 mod kernel;
+pub mod mx;
+pub mod observer;
 pub mod pack;
 pub mod params;
+pub mod policy;
+pub mod preset;
 pub mod range;
 pub mod scheme;
 
 pub use affine::{dequantize, fake_quant, quantize};
 pub use bias::{BiasError, quantize_bias};
 pub use dtype::{DType, ParseDTypeError};
+pub use mx::{MxFormat, ParseMxError};
+pub use observer::{
+    AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,
+    ObserverSpec, ParseObserverError, Percentile, SoftmaxLogits,
+};
 pub use pack::{pack4, unpack4};
 pub use params::{ParamsError, QuantParams};
+pub use policy::{Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
+pub use preset::{PRESETS, UnknownPreset};
 pub use range::{NoRange, Range};
 pub use scheme::{Scheme, SchemeError};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DType, NoRange, Range, Scheme, SchemeError};
+use super::{DType, MxFormat, NoRange, Range, Scheme, SchemeError};
 
 /// Floor of every scale before division by the number of steps, as in TICO.
 const EPS: f32 = 1e-12;
@@ -21,6 +21,13 @@ pub enum QuantParams {
         zero_point: Vec<i32>,
         /// The channel axis; none for one scale in all.
         axis: Option<usize>,
+    },
+    /// Blocks of 32 along `axis` share a power of two found from the data itself.
+    Mx {
+        /// Format of the elements.
+        format: MxFormat,
+        /// The axis that is cut into blocks.
+        axis: usize,
     },
 }
 
@@ -130,6 +137,10 @@ impl QuantParams {
                 }
                 Ok(())
             }
+            QuantParams::Mx { axis, .. } if *axis >= shape.len() => {
+                invalid(format!("axis {axis} is outside shape {shape:?}"))
+            }
+            QuantParams::Mx { .. } => Ok(()),
         }
     }
 
@@ -137,6 +148,7 @@ impl QuantParams {
     pub fn dtype(&self) -> Option<DType> {
         match self {
             QuantParams::Affine { dtype, .. } => Some(*dtype),
+            QuantParams::Mx { .. } => None,
         }
     }
 
@@ -144,6 +156,7 @@ impl QuantParams {
     pub fn axis(&self) -> Option<usize> {
         match self {
             QuantParams::Affine { axis, .. } => *axis,
+            QuantParams::Mx { axis, .. } => Some(*axis),
         }
     }
 

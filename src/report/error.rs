@@ -39,7 +39,8 @@ pub struct ErrorFigures {
 impl ErrorSummary {
     /// Adds one sample: equally long slices.
     pub fn add(&mut self, float: &[f32], quantized: &[f32]) {
-        let mut sample = ErrorSummary { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Default::default() };
+        let mut sample =
+            ErrorSummary { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Default::default() };
         for (&f, &q) in float.iter().zip(quantized) {
             let (f, q) = (f64::from(f), f64::from(q));
             let diff = (f - q).abs();

@@ -20,7 +20,9 @@ const TEXT: &str = "model.language_model";
 fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     let text = &config.text;
     let vision = config.vision.as_ref().ok_or_else(|| {
-        ModelError::Misfit("config.json: vision_config: missing, expected for this architecture".into())
+        ModelError::Misfit(
+            "config.json: vision_config: missing, expected for this architecture".into(),
+        )
     })?;
     check(text, vision, &request.layout)?;
     let flavor =
@@ -30,13 +32,15 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     let fed = feed(&mut g, text, request.feed, batch, seq);
     let features = match request.layout.spans() {
         [] => None,
-        _ => Some(vision::tower(&mut g, vision, &request.layout, batch)),
+        _ => Some(vision::tower(&mut g, vision, &request.layout, batch)?),
     };
     let out = g.scope(TEXT, |g| {
         let tables = decoder::tables(g, text, &request.layout, request.mask_fill);
         let mut x = embed(g, TEXT, text, fed);
         if let Some(features) = &features {
-            x = g.stage("model.multimodal_embedding", |g| fuse(g, &request.layout, x, features.merged));
+            x = g.stage("model.multimodal_embedding", |g| {
+                fuse(g, &request.layout, x, features.merged)
+            });
         }
         for i in 0..text.num_hidden_layers {
             x = g.stage(&format!("{TEXT}.layers.{i}"), |g| {

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::VisionConfig;
 use crate::graph::{Builder, Edit, Kind, Param, ValueId};
-use crate::layout::{Layout, vision as geometry};
+use crate::layout::{Layout, LayoutError, vision as geometry};
 use crate::models::decoder::{negate_first_half, rotate};
 use crate::ops::UnaryKind;
 
@@ -18,18 +18,25 @@ pub(super) struct Features {
 }
 
 /// Builds the tower for `batch` prompts of one layout; declares the input `pixel_values`.
-pub(super) fn tower(g: &mut Builder, vision: &VisionConfig, layout: &Layout, batch: usize) -> Features {
+pub(super) fn tower(
+    g: &mut Builder,
+    vision: &VisionConfig,
+    layout: &Layout,
+    batch: usize,
+) -> Result<Features, LayoutError> {
     let grids: Vec<[usize; 3]> = std::iter::repeat_n(layout.grids(), batch).flatten().collect();
     let patches: usize = grids.iter().map(|[t, h, w]| t * h * w).sum();
-    let patch = [vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size];
+    let patch =
+        [vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size];
     let pixels = g.input("pixel_values", [patches, patch.iter().product()], Kind::Real);
-    g.scope("model.visual", |g| {
-        let head_dim = vision.hidden_size / vision.num_heads;
-        let (cos, sin) = geometry::rotary_tables(&grids, vision.spatial_merge_size, head_dim, THETA);
+    let head_dim = vision.hidden_size / vision.num_heads;
+    let (cos, sin) = geometry::rotary_tables(&grids, vision.spatial_merge_size, head_dim, THETA)?;
+    Ok(g.scope("model.visual", |g| {
         let cos = g.constant("rope_cos", cos);
         let sin = g.constant("rope_sin", negate_first_half(sin));
         let chunks = geometry::chunk_lengths(&grids);
-        let mut x = g.stage("model.visual.patch_embed", |g| embed(g, vision, &grids, patch, pixels));
+        let mut x =
+            g.stage("model.visual.patch_embed", |g| embed(g, vision, &grids, patch, pixels));
         let mut deepstack = Vec::new();
         for i in 0..vision.depth {
             x = g.stage(&format!("model.visual.blocks.{i}"), |g| {
@@ -43,7 +50,7 @@ pub(super) fn tower(g: &mut Builder, vision: &VisionConfig, layout: &Layout, bat
         deepstack.sort_unstable();
         let merged = merger(g, vision, "merger", x, false, batch);
         Features { merged, deepstack: deepstack.into_iter().map(|(_, value)| value).collect() }
-    })
+    }))
 }
 
 /// The patch convolution covers each patch once, so it is a linear layer; the position table is
@@ -77,7 +84,13 @@ fn embed(
 }
 
 /// x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)); x is `[patches, width]`.
-fn block(g: &mut Builder, vision: &VisionConfig, rope: [ValueId; 2], chunks: &[usize], x: ValueId) -> ValueId {
+fn block(
+    g: &mut Builder,
+    vision: &VisionConfig,
+    rope: [ValueId; 2],
+    chunks: &[usize],
+    x: ValueId,
+) -> ValueId {
     let h = g.layer_norm("norm1", x, EPSILON);
     let h = g.scope("attn", |g| attention(g, vision, rope, chunks, h));
     let x = g.add("post_attn", x, h);
@@ -131,14 +144,16 @@ fn frames(g: &mut Builder, chunks: &[usize], qkv: [ValueId; 3]) -> ValueId {
             0 | 1 => vec![heads, patches, dim],
             n => vec![heads, n, first, dim],
         };
-        let split = [0, 1, 2].map(|i| g.reshape(&format!("{}_frames", ["q", "k", "v"][i]), qkv[i], shape.clone()));
+        let split = [0, 1, 2]
+            .map(|i| g.reshape(&format!("{}_frames", ["q", "k", "v"][i]), qkv[i], shape.clone()));
         let out = attend(g, "", split);
         return g.reshape("attn_frames", out, [heads, patches, dim]);
     }
     let mut at = 0;
     let mut parts = Vec::new();
     for (i, &len) in chunks.iter().enumerate() {
-        let part = [0, 1, 2].map(|j| g.slice(&format!("{}_frame_{i}", ["q", "k", "v"][j]), qkv[j], 1, at, len));
+        let part = [0, 1, 2]
+            .map(|j| g.slice(&format!("{}_frame_{i}", ["q", "k", "v"][j]), qkv[j], 1, at, len));
         parts.push(attend(g, &format!("_{i}"), part));
         at += len;
     }

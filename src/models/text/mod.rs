@@ -6,19 +6,35 @@ use crate::checkpoint::{Config, TextConfig};
 use crate::graph::{Builder, Graph, Kind, Param, ValueId};
 
 /// Llama (Touvron et al., 2023; Dubey et al., 2024).
-pub static LLAMA: Family =
-    Family { name: "llama", architectures: &["LlamaForCausalLM"], build: |c, r| build(c, r, false, false) };
+pub static LLAMA: Family = Family {
+    name: "llama",
+    architectures: &["LlamaForCausalLM"],
+    build: |c, r| build(c, r, false, false),
+};
 /// Qwen3: q and k are normalised per head.
-pub static QWEN3: Family =
-    Family { name: "qwen3", architectures: &["Qwen3ForCausalLM"], build: |c, r| build(c, r, true, false) };
+pub static QWEN3: Family = Family {
+    name: "qwen3",
+    architectures: &["Qwen3ForCausalLM"],
+    build: |c, r| build(c, r, true, false),
+};
 /// Qwen2: biases on q, k and v.
-pub static QWEN2: Family =
-    Family { name: "qwen2", architectures: &["Qwen2ForCausalLM"], build: |c, r| build(c, r, false, true) };
+pub static QWEN2: Family = Family {
+    name: "qwen2",
+    architectures: &["Qwen2ForCausalLM"],
+    build: |c, r| build(c, r, false, true),
+};
 
-fn build(config: &Config, request: &Request, qk_norm: bool, qkv_bias: bool) -> Result<Graph, ModelError> {
+fn build(
+    config: &Config,
+    request: &Request,
+    qk_norm: bool,
+    qkv_bias: bool,
+) -> Result<Graph, ModelError> {
     let text = &config.text;
     if !request.layout.spans().is_empty() {
-        return Err(ModelError::Misfit("the layout holds pictures, but the model reads text only".into()));
+        return Err(ModelError::Misfit(
+            "the layout holds pictures, but the model reads text only".into(),
+        ));
     }
     let bias = text.attention_bias;
     let flavor = Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias };
@@ -47,10 +63,18 @@ pub(super) enum Fed {
 }
 
 /// Declares the input.
-pub(super) fn feed(g: &mut Builder, text: &TextConfig, feed: Feed, batch: usize, seq: usize) -> Fed {
+pub(super) fn feed(
+    g: &mut Builder,
+    text: &TextConfig,
+    feed: Feed,
+    batch: usize,
+    seq: usize,
+) -> Fed {
     match feed {
         Feed::Ids => Fed::Ids(g.input("input_ids", [batch, seq], Kind::Index)),
-        Feed::Embeds => Fed::Embeds(g.input("inputs_embeds", [batch, seq, text.hidden_size], Kind::Real)),
+        Feed::Embeds => {
+            Fed::Embeds(g.input("inputs_embeds", [batch, seq, text.hidden_size], Kind::Real))
+        }
     }
 }
 
@@ -67,9 +91,15 @@ pub(super) fn embed(g: &mut Builder, prefix: &str, text: &TextConfig, fed: Fed) 
 }
 
 /// Final norm and, if asked for, LM head; `prefix` is the scope of the decoder.
-pub(super) fn head(g: &mut Builder, prefix: &str, text: &TextConfig, head: Head, x: ValueId) -> ValueId {
+pub(super) fn head(
+    g: &mut Builder,
+    prefix: &str,
+    text: &TextConfig,
+    head: Head,
+    x: ValueId,
+) -> ValueId {
     g.stage("lm_head", |g| {
-        let x = g.scope(prefix, |g| g.rms_norm("norm", x, text.rms_norm_eps, 1.0));
+        let x = g.scope(prefix, |g| g.rms_norm("norm", x, text.rms_norm_eps as f32, 1.0));
         if head == Head::Hidden {
             return x;
         }

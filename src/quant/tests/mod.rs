@@ -1,1 +1,4 @@
 mod grids;
+mod mx;
+mod observers;
+mod policies;

@@ -1,0 +1,173 @@
+//! From statistics to `QuantParams` on the graph.
+
+use super::{CalibrateError, Plan, Site, Statistics};
+use crate::graph::{Graph, Source, ValueId};
+use crate::quant::{
+    self, AnyObserver, DType, Decision, Mse, NoRange, Observer, ObserverSpec, ParamsError,
+    QuantParams,
+};
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+
+impl Plan {
+    /// Annotates every activation class from `statistics` and the constants among its members.
+    ///
+    /// # Errors
+    /// A class that no sample reached, values that are not finite.
+    pub fn annotate_activations(
+        &self,
+        graph: &mut Graph,
+        statistics: &Statistics,
+        param: &dyn Fn(ValueId) -> Tensor,
+    ) -> Result<(), CalibrateError> {
+        let mut grids = Vec::with_capacity(self.classes.len());
+        for (i, decision) in self.classes.iter().enumerate() {
+            let mut observer = statistics.classes[i].clone();
+            for &id in &self.sites.classes[i].observed {
+                let constant = match &graph.value(id).source {
+                    Source::Const(tensor) => tensor.clone(),
+                    Source::Param(_) => param(id),
+                    Source::Input | Source::Node(_) => continue,
+                };
+                if let Some(observer) = &mut observer {
+                    observer.observe(constant.data(), constant.shape());
+                }
+            }
+            let grid = self.class_grid(i, decision, observer.as_ref());
+            grids.push(grid.map_err(|source| {
+                let name = graph.value(self.sites.classes[i].members[0]).name.clone();
+                CalibrateError::Params { name, source }
+            })?);
+        }
+        for id in graph.ids() {
+            if let Site::Activation { class } = self.sites.site(id) {
+                graph.values[id.index()].qparams.clone_from(&grids[class]);
+            }
+        }
+        Ok(())
+    }
+
+    fn class_grid(
+        &self,
+        class: usize,
+        decision: &Decision,
+        observer: Option<&AnyObserver>,
+    ) -> Result<Option<QuantParams>, ParamsError> {
+        if !matches!(decision, Decision::Affine { .. }) {
+            return decision.params(&[]);
+        }
+        let range = match (self.sites.classes[class].pinned, observer.map(Observer::range)) {
+            (Some(pinned), Some(Ok(seen))) => pinned.union(seen),
+            (Some(pinned), _) => pinned,
+            (None, Some(seen)) => seen?,
+            (None, None) => return Err(NoRange::Unseen.into()),
+        };
+        decision.params(&[range])
+    }
+
+    /// The grid of a weight or gain, chosen for `tensor`; none if the policy leaves it float.
+    ///
+    /// # Errors
+    /// Values that are not finite, a scheme that the dtype cannot carry.
+    pub fn weight_grid(
+        &self,
+        id: ValueId,
+        name: &str,
+        tensor: &Tensor,
+    ) -> Result<Option<QuantParams>, CalibrateError> {
+        let Some(decision) = &self.weights[id.index()] else { return Ok(None) };
+        let ranges = match (decision, decision.observer()) {
+            (Decision::Affine { dtype, scheme, observer: ObserverSpec::Mse }, _) => {
+                Mse::of_weight(*dtype, *scheme, tensor.data(), tensor.shape())
+            }
+            (_, Some(mut observer)) => {
+                observer.observe(tensor.data(), tensor.shape());
+                observer.ranges()
+            }
+            (_, None) => Ok(Vec::new()),
+        };
+        ranges
+            .map_err(ParamsError::from)
+            .and_then(|ranges| decision.params(&ranges))
+            .map_err(|source| CalibrateError::Params { name: name.into(), source })
+    }
+
+    /// Annotates the weights, gains and biases `ids`, and rounds their tensors to their grids.
+    /// Activations must be annotated before: a bias lives on the grid of its accumulator.
+    ///
+    /// # Errors
+    /// Those of [`Plan::weight_grid`]; a bias that its accumulator cannot hold.
+    pub fn quantize_weights(
+        &self,
+        graph: &mut Graph,
+        tensors: &mut [(ValueId, Tensor)],
+    ) -> Result<(), CalibrateError> {
+        let name = |id: ValueId| graph.value(id).name.as_str();
+        let grids: Vec<Option<QuantParams>> = tensors
+            .par_iter_mut()
+            .map(|(id, tensor)| {
+                let grid = self.weight_grid(*id, name(*id), tensor)?;
+                if let Some(grid) = &grid {
+                    let shape = tensor.shape().to_vec();
+                    quant::fake_quant(grid, &shape, tensor.data_mut());
+                }
+                Ok(grid)
+            })
+            .collect::<Result<_, CalibrateError>>()?;
+        for ((id, _), grid) in tensors.iter().zip(grids) {
+            if self.weights[id.index()].is_some() {
+                graph.values[id.index()].qparams = grid;
+            }
+        }
+        for (id, tensor) in tensors.iter_mut() {
+            match self.sites.site(*id) {
+                Site::Bias { input, weight } => {
+                    self.quantize_bias(graph, *id, tensor, [input, weight])?
+                }
+                Site::Activation { .. } => {
+                    if let Some(grid) = &graph.value(*id).qparams {
+                        let shape = tensor.shape().to_vec();
+                        quant::fake_quant(grid, &shape, tensor.data_mut());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn quantize_bias(
+        &self,
+        graph: &mut Graph,
+        id: ValueId,
+        tensor: &mut Tensor,
+        [input, weight]: [ValueId; 2],
+    ) -> Result<(), CalibrateError> {
+        let grid = |id: ValueId| graph.value(id).qparams.clone();
+        let (
+            Some(QuantParams::Affine { dtype, scale: input, .. }),
+            Some(QuantParams::Affine { scale, .. }),
+        ) = (grid(input), grid(weight))
+        else {
+            return Ok(());
+        };
+        let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
+        let (params, _) =
+            quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {
+                CalibrateError::Bias { name: graph.value(id).name.clone(), source }
+            })?;
+        let shape = tensor.shape().to_vec();
+        quant::fake_quant(&params, &shape, tensor.data_mut());
+        graph.values[id.index()].qparams = Some(params);
+        Ok(())
+    }
+}
+
+/// Rounds the constants of an annotated graph to their grids.
+pub fn quantize_constants(graph: &mut Graph) {
+    for value in &mut graph.values {
+        if let (Source::Const(tensor), Some(params)) = (&mut value.source, &value.qparams) {
+            quant::fake_quant(params, &value.shape, tensor.data_mut());
+        }
+    }
+}

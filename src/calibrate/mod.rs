@@ -1,0 +1,58 @@
+//! Calibration: which values need a grid, what they look like on real data, and the grid each gets.
+//!
+//! Data goes one way: a [`Plan`] joins the graph's sites with a policy, [`Statistics`] are observed
+//! by a tap while the executor runs in float, [`Plan::annotate`] turns them into `QuantParams` on
+//! the graph, [`check`] lists what was left without. Read `sites.rs` first.
+
+mod annotate;
+mod check;
+mod plan;
+mod sites;
+mod statistics;
+
+pub use annotate::quantize_constants;
+pub use check::{Unquantized, check};
+pub use plan::Plan;
+pub use sites::{Class, Site, Sites};
+pub use statistics::{Observing, Quantizing, Statistics};
+
+use crate::quant::{BiasError, MergeError, ParamsError, PolicyError};
+
+/// Why a graph could not be calibrated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrateError {
+    /// The policy contradicts itself or the graph.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A rule that speaks of no tensor of the graph.
+    #[error("rule {number} (`{pattern}`) matches no tensor")]
+    SilentRule {
+        /// Position, from 1.
+        number: usize,
+        /// Its glob.
+        pattern: String,
+    },
+    /// No grid can be made for a tensor.
+    #[error("{name}: {source}")]
+    Params {
+        /// The tensor.
+        name: String,
+        /// Unseen, not finite, or a scheme that its dtype cannot carry.
+        source: ParamsError,
+    },
+    /// A bias that its accumulator cannot hold.
+    #[error("{name}: {source}")]
+    Bias {
+        /// The bias.
+        name: String,
+        /// The channel and the numbers.
+        source: BiasError,
+    },
+    /// Statistics of different runs.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+}
+
+#[cfg(test)]
+mod tests;

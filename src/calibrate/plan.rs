@@ -1,0 +1,90 @@
+//! Which grid and observer every site gets: the graph's sites under a policy.
+
+use super::{CalibrateError, Site, Sites};
+use crate::graph::{Graph, ValueId};
+use crate::quant::{Decision, ObserverSpec, Policy, Role};
+
+/// A policy resolved against one graph.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The graph's sites.
+    pub sites: Sites,
+    /// By class.
+    pub(super) classes: Vec<Decision>,
+    /// By value; only weights and gains have one.
+    pub(super) weights: Vec<Option<Decision>>,
+}
+
+impl Plan {
+    /// Resolves `policy` for every site of `graph`.
+    ///
+    /// A rule that names any member of a class holds for the class, since its values share one
+    /// grid; of several, the last rule wins.
+    ///
+    /// # Errors
+    /// Illegal pairs of dtype and scheme; rules that match no tensor.
+    pub fn new(graph: &Graph, policy: &Policy) -> Result<Plan, CalibrateError> {
+        let sites = Sites::of(graph);
+        let role = |id: ValueId| match sites.site(id) {
+            Site::Weight => Some(Role::Weight),
+            Site::Gain => Some(Role::NormWeight),
+            Site::Activation { .. } => Some(Role::Activation),
+            Site::Bias { .. } | Site::Index => None,
+        };
+        let named = graph.ids().filter_map(|id| Some((graph.value(id).name.as_str(), role(id)?)));
+        if let Some((index, rule)) = policy.unmatched(named).first() {
+            let pattern = rule.pattern.clone();
+            return Err(CalibrateError::SilentRule { number: index + 1, pattern });
+        }
+        let resolve = |id: ValueId, role: Role| {
+            let value = graph.value(id);
+            policy.resolve(&value.name, role, value.shape.len())
+        };
+        let mut classes = Vec::with_capacity(sites.classes.len());
+        for class in &sites.classes {
+            let last = |id: &&ValueId| policy.last_rule(&graph.value(**id).name, Role::Activation);
+            // `rev`: of equal rules the first member counts.
+            let spokesman = class.members.iter().rev().max_by_key(last);
+            let id = *spokesman.expect("invariant: a class has members");
+            let decision = resolve(id, Role::Activation)?;
+            classes.push(match decision {
+                Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax }
+                    if class.softmax_logits && !policy.spec().exact_logits =>
+                {
+                    let margin = logits_margin(dtype.bits());
+                    Decision::Affine {
+                        dtype,
+                        scheme,
+                        observer: ObserverSpec::SoftmaxLogits { margin },
+                    }
+                }
+                other => other,
+            });
+        }
+        let weight = |id| match role(id) {
+            Some(role @ (Role::Weight | Role::NormWeight)) => resolve(id, role).map(Some),
+            _ => Ok(None),
+        };
+        let weights = graph.ids().map(weight).collect::<Result<_, _>>()?;
+        Ok(Plan { sites, classes, weights })
+    }
+
+    /// Whether calibration may be split over threads: no observer depends on the order of samples.
+    pub fn mergeable(&self) -> bool {
+        self.classes.iter().all(|decision| match decision {
+            Decision::Affine { observer, .. } => observer.mergeable(),
+            Decision::Mx { .. } | Decision::Float => true,
+        })
+    }
+
+    /// Sites with statistics of their own: classes, weights and gains.
+    pub fn site_count(&self) -> usize {
+        self.classes.len() + self.weights.iter().flatten().count()
+    }
+}
+
+/// How far below its row's maximum a logit may be and still count: its softmax weight there is a
+/// sixteenth of a step of a grid of `bits` over [0, 1].
+fn logits_margin(bits: u8) -> f32 {
+    (f32::from(bits) + 4.0) * std::f32::consts::LN_2
+}

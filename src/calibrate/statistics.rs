@@ -1,0 +1,101 @@
+//! What calibration sees, and the taps that see it.
+
+use super::{CalibrateError, Plan, Site};
+use crate::exec::Tap;
+use crate::graph::{Graph, ValueId};
+use crate::quant::{self, AnyObserver, Merge, MergeError, Observer};
+use crate::tensor::Tensor;
+
+/// One observer a class, where the class is to be observed.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    pub(super) classes: Vec<Option<AnyObserver>>,
+}
+
+impl Statistics {
+    /// Nothing seen yet.
+    pub fn new(plan: &Plan) -> Statistics {
+        let observer = |(class, decision): (&super::Class, &quant::Decision)| {
+            if class.observed.is_empty() { None } else { decision.observer() }
+        };
+        Statistics { classes: plan.sites.classes.iter().zip(&plan.classes).map(observer).collect() }
+    }
+
+    /// Shows one value of a class.
+    pub fn observe(&mut self, class: usize, value: &Tensor) {
+        if let Some(observer) = &mut self.classes[class] {
+            observer.observe(value.data(), value.shape());
+        }
+    }
+
+    /// Joins the statistics of other samples of the same plan.
+    ///
+    /// # Errors
+    /// If the two were made for different plans, or an observer depends on order.
+    pub fn merge(&mut self, other: &Statistics) -> Result<(), CalibrateError> {
+        for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
+            match (mine, theirs) {
+                (Some(AnyObserver::Mergeable(a)), Some(AnyObserver::Mergeable(b))) => a.merge(b)?,
+                (None, None) => {}
+                _ => {
+                    let (one, other) = ("an ordered observer".into(), "a mergeable one".into());
+                    return Err(MergeError { one, other }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tap of a calibrating run: the values pass unchanged.
+pub struct Observing<'a> {
+    /// Which class each value belongs to.
+    pub plan: &'a Plan,
+    /// Where it is noted.
+    pub statistics: &'a mut Statistics,
+}
+
+impl Tap for Observing<'_> {
+    fn visit(&mut self, id: ValueId, value: &mut Tensor) {
+        if let Site::Activation { class } = self.plan.sites.site(id)
+            && self.plan.sites.classes[class].observed.contains(&id)
+        {
+            self.statistics.observe(class, value);
+        }
+    }
+}
+
+/// The tap of a quantized run: every annotated value is rounded to its grid.
+pub struct Quantizing<'a> {
+    /// The annotated graph.
+    pub graph: &'a Graph,
+    /// Whether a value moved unchanged from one on the same grid; rounding again changes nothing.
+    moved: Vec<bool>,
+}
+
+impl Quantizing<'_> {
+    /// For an annotated graph.
+    pub fn of(graph: &Graph) -> Quantizing<'_> {
+        let mut moved = vec![false; graph.values.len()];
+        for node in &graph.nodes {
+            let mine = &graph.value(node.output).qparams;
+            let same = |id: &ValueId| graph.value(*id).qparams == *mine;
+            moved[node.output.index()] = node.op.def().rule()
+                == crate::ops::OutputRule::SameAsInputs
+                && mine.is_some()
+                && node.inputs.iter().all(same);
+        }
+        Quantizing { graph, moved }
+    }
+}
+
+impl Tap for &Quantizing<'_> {
+    fn visit(&mut self, id: ValueId, value: &mut Tensor) {
+        if let Some(params) = &self.graph.value(id).qparams
+            && !self.moved[id.index()]
+        {
+            let shape = value.shape().to_vec();
+            quant::fake_quant(params, &shape, value.data_mut());
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Pictures to patches: the same numbers as the reference processor of the Qwen2-VL family, which
+//! resizes with PIL.
+
+mod decode;
+mod patches;
+mod resample;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::RgbPicture;
+pub use patches::Picture;
+pub use settings::{PictureSettings, smart_resize};

@@ -1,0 +1,181 @@
+//! `preprocessor_config.json`: how large pictures become and how their colours are scaled.
+
+use super::super::JSON_MAX;
+use super::super::config::Config;
+use super::super::error::{Error, ErrorKind, Result};
+use super::super::fields::Fields;
+use super::super::files::Files;
+
+const FILE: &str = "preprocessor_config.json";
+/// The most pixels that a resized picture may be asked to have: 16k by 16k, a GiB and a half of
+/// patches in f32, beyond any model's context.
+const PIXELS_MAX: usize = 1 << 28;
+/// The only resampling that the family uses; PIL's number for it.
+const BICUBIC: usize = 3;
+/// The largest ratio of the sides that the reference processor accepts.
+const RATIO_MAX: usize = 200;
+
+/// How pictures become patches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureSettings {
+    /// Whether pictures are resized at all.
+    pub do_resize: bool,
+    /// Whether samples are multiplied by `rescale_factor`.
+    pub do_rescale: bool,
+    /// Whether samples are shifted by `image_mean` and divided by `image_std`.
+    pub do_normalize: bool,
+    /// Usually 1/255.
+    pub rescale_factor: f64,
+    /// For red, green, blue.
+    pub image_mean: [f64; 3],
+    /// For red, green, blue; not zero.
+    pub image_std: [f64; 3],
+    /// Fewest pixels of a resized picture.
+    pub min_pixels: usize,
+    /// Most pixels of a resized picture; at least `min_pixels`.
+    pub max_pixels: usize,
+    /// Pixels along one side of a patch.
+    pub patch_size: usize,
+    /// Frames in one patch.
+    pub temporal_patch_size: usize,
+    /// Patches along one side of a merged patch.
+    pub merge_size: usize,
+    pub(super) file: String,
+}
+
+impl PictureSettings {
+    pub(in super::super) fn load(files: &Files, config: &Config) -> Result<PictureSettings> {
+        let file = files.describe(FILE);
+        let json = files.read_json(FILE, JSON_MAX)?;
+        let settings = PictureSettings::parse(&file, &Fields::root(&file, &json)?)?;
+        if let Some(vision) = &config.vision {
+            for (name, found, expected) in [
+                ("patch_size", settings.patch_size, vision.patch_size),
+                ("temporal_patch_size", settings.temporal_patch_size, vision.temporal_patch_size),
+                ("merge_size", settings.merge_size, vision.spatial_merge_size),
+            ] {
+                if found != expected {
+                    let expected = format!("{expected} as config.json says");
+                    let error = Error::new(ErrorKind::Inconsistent, &file, expected, found);
+                    return Err(error.field(name));
+                }
+            }
+        }
+        Ok(settings)
+    }
+
+    pub(super) fn parse(file: &str, fields: &Fields) -> Result<PictureSettings> {
+        let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(true));
+        let size = fields.object("size")?;
+        let pixels = |name: &str, edge: &str, default: usize| -> Result<usize> {
+            // the older pair of fields wins where a file has both, as it does in transformers
+            if let Some(pixels) = fields.size(name, 1..=PIXELS_MAX)? {
+                return Ok(pixels);
+            }
+            match &size {
+                Some(size) => size.required(edge, 1..=PIXELS_MAX),
+                None => Ok(default),
+            }
+        };
+        let sides = |name: &str, default| Ok(fields.size(name, 1..=256)?.unwrap_or(default));
+        let settings = PictureSettings {
+            do_resize: flag("do_resize")?,
+            do_rescale: flag("do_rescale")?,
+            do_normalize: flag("do_normalize")?,
+            rescale_factor: fields.positive("rescale_factor")?.unwrap_or(1.0 / 255.0),
+            image_mean: fields.reals("image_mean")?.unwrap_or([
+                0.481_454_66,
+                0.457_827_5,
+                0.408_210_73,
+            ]),
+            image_std: fields.reals("image_std")?.unwrap_or([
+                0.268_629_54,
+                0.261_302_58,
+                0.275_777_11,
+            ]),
+            min_pixels: pixels("min_pixels", "shortest_edge", 56 * 56)?,
+            max_pixels: pixels("max_pixels", "longest_edge", 28 * 28 * 1280)?,
+            patch_size: sides("patch_size", 14)?,
+            temporal_patch_size: sides("temporal_patch_size", 2)?,
+            merge_size: sides("merge_size", 2)?,
+            file: file.to_owned(),
+        };
+        settings.check(fields)?;
+        Ok(settings)
+    }
+
+    fn check(&self, fields: &Fields) -> Result<()> {
+        if let Some(resample) = fields.size("resample", 0..=5)?.filter(|&r| r != BICUBIC) {
+            let expected = "3, bicubic";
+            return Err(fields.wrong(ErrorKind::Unsupported, "resample", expected, resample));
+        }
+        if let Some(std) = self.image_std.iter().find(|std| **std == 0.0) {
+            let expected = "numbers other than 0";
+            return Err(fields.wrong(ErrorKind::OutOfRange, "image_std", expected, std));
+        }
+        if self.max_pixels < self.min_pixels {
+            let expected = format!("at least min_pixels {}", self.min_pixels);
+            let found = self.max_pixels;
+            return Err(fields.wrong(ErrorKind::Inconsistent, "max_pixels", expected, found));
+        }
+        Ok(())
+    }
+
+    /// Height and width that a picture of this height and width is resized to.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is too elongated, or if resizing is off and patches do not fit.
+    pub fn resized(&self, file: &str, height: usize, width: usize) -> Result<(usize, usize)> {
+        let factor = self.patch_size * self.merge_size;
+        if !self.do_resize {
+            if height.is_multiple_of(factor) && width.is_multiple_of(factor) {
+                return Ok((height, width));
+            }
+            let expected = format!("sides in steps of {factor} pixels, as do_resize is false");
+            let found = format!("{height} x {width}");
+            return Err(Error::new(ErrorKind::Unsupported, file, expected, found));
+        }
+        smart_resize(height, width, factor, self.min_pixels, self.max_pixels).ok_or_else(|| {
+            let expected = format!("a picture with sides of a ratio of at most {RATIO_MAX}");
+            let found = format!("{height} x {width} pixels");
+            Error::new(ErrorKind::Unsupported, file, expected, found)
+        })
+    }
+}
+
+/// Height and width, both multiples of `factor`, with about the same ratio and between `min_pixels`
+/// and `max_pixels` pixels. Nothing if a side or `factor` is zero, if one side is more than 200
+/// times the other, or if the result would not be a size at all.
+///
+/// Rounds as Python does, halves to even: every published grid of patches depends on it. As in the
+/// reference, a very elongated picture may leave the bounds.
+pub fn smart_resize(
+    height: usize,
+    width: usize,
+    factor: usize,
+    min_pixels: usize,
+    max_pixels: usize,
+) -> Option<(usize, usize)> {
+    let (long, short) = (height.max(width), height.min(width));
+    if short == 0 || factor == 0 || long as f64 / short as f64 > RATIO_MAX as f64 {
+        return None;
+    }
+    let (h, w, step) = (height as f64, width as f64, factor as f64);
+    let round = |side: f64| (side / step).round_ties_even() as usize;
+    let (mut rows, mut columns) = (round(h), round(w));
+    let pixels = rows
+        .checked_mul(columns)
+        .and_then(|steps| steps.checked_mul(factor))
+        .and_then(|steps| steps.checked_mul(factor))?;
+    if pixels > max_pixels {
+        let shrink = (h * w / max_pixels as f64).sqrt();
+        rows = ((h / shrink / step).floor() as usize).max(1);
+        columns = ((w / shrink / step).floor() as usize).max(1);
+    } else if pixels < min_pixels {
+        let grow = (min_pixels as f64 / (h * w)).sqrt();
+        rows = (h * grow / step).ceil() as usize;
+        columns = (w * grow / step).ceil() as usize;
+    }
+    let (rows, columns) = (rows.checked_mul(factor)?, columns.checked_mul(factor)?);
+    (rows > 0 && columns > 0).then_some((rows, columns))
+}

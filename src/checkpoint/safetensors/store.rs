@@ -1,0 +1,189 @@
+//! All tensors of a checkpoint, over one file or many, under canonical names.
+
+use super::super::error::{Error, ErrorKind, Result};
+use super::super::files::{Bytes, Files};
+use super::convert::to_f32;
+use super::dtype::Dtype;
+use super::header::{self, Entry};
+use super::index::{self, INDEX, SINGLE, Weights};
+use super::names::canonical;
+use crate::tensor::Tensor;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+
+/// What is known of a stored tensor without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type as stored.
+    pub dtype: Dtype,
+    /// Extent of every axis.
+    pub shape: Vec<usize>,
+}
+
+pub(in super::super) struct Store {
+    shards: Vec<Shard>,
+    /// Canonical name → tensor; ordered, so that listings are deterministic.
+    pub(super) tensors: BTreeMap<String, Located>,
+    /// Stored name → canonical name, where they differ.
+    aliases: HashMap<String, String>,
+    /// The file that stands for all in errors about all.
+    pub(super) file: String,
+}
+
+struct Shard {
+    file: String,
+    bytes: Bytes,
+}
+
+pub(super) struct Located {
+    shard: usize,
+    /// The name in the file.
+    pub(super) stored: String,
+    pub(super) info: TensorInfo,
+    range: Range<usize>,
+}
+
+impl Store {
+    pub(in super::super) fn open(files: &Files) -> Result<Store> {
+        match index::find(files)? {
+            Weights::Single => {
+                let mut store = Store::empty(files.describe(SINGLE));
+                store.add(files, SINGLE)?;
+                Ok(store)
+            }
+            Weights::Shards(shards) => {
+                let mut store = Store::empty(files.describe(INDEX));
+                for (shard, names) in shards {
+                    let found = store.add(files, &shard)?;
+                    agree(&files.describe(&shard), &names, &found)?;
+                }
+                Ok(store)
+            }
+        }
+    }
+
+    fn empty(file: String) -> Store {
+        Store { shards: Vec::new(), tensors: BTreeMap::new(), aliases: HashMap::new(), file }
+    }
+
+    /// Adds the tensors of one file; says which names it stores.
+    fn add(&mut self, files: &Files, name: &str) -> Result<Vec<String>> {
+        let file = files.describe(name);
+        let bytes = files.map(name)?;
+        let entries = header::parse(&file, bytes.as_slice())?;
+        let found = entries.iter().map(|entry| entry.name.clone()).collect();
+        let shard = self.shards.len();
+        for Entry { name, dtype, shape, range } in entries {
+            let key = canonical(&name);
+            if let Some(other) = self.tensors.get(&key) {
+                let expected = "one tensor of this meaning";
+                let found = format!("\"{}\" too", other.stored);
+                return Err(Error::new(ErrorKind::Duplicate, file, expected, found).tensor(name));
+            }
+            if key != name {
+                self.aliases.insert(name.clone(), key.clone());
+            }
+            let info = TensorInfo { dtype, shape };
+            self.tensors.insert(key, Located { shard, stored: name, info, range });
+        }
+        self.shards.push(Shard { file, bytes });
+        Ok(found)
+    }
+
+    pub(in super::super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(in super::super) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.find(name).map(|located| &located.info)
+    }
+
+    pub(in super::super) fn stored_name(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|located| located.stored.as_str())
+    }
+
+    fn find(&self, name: &str) -> Option<&Located> {
+        let by_alias = || self.tensors.get(self.aliases.get(name)?);
+        self.tensors.get(name).or_else(by_alias)
+    }
+
+    fn locate(&self, name: &str) -> Result<(&Located, &Shard, &[u8])> {
+        let missing =
+            || Error::new(ErrorKind::Missing, &self.file, "it", "no such tensor").tensor(name);
+        let located = self.find(name).ok_or_else(missing)?;
+        let shard = self.shards.get(located.shard).ok_or_else(missing)?;
+        let bytes = shard.bytes.as_slice().get(located.range.clone()).ok_or_else(missing)?;
+        Ok((located, shard, bytes))
+    }
+
+    pub(in super::super) fn raw(&self, name: &str) -> Result<(&[u8], Dtype)> {
+        let (located, _, bytes) = self.locate(name)?;
+        Ok((bytes, located.info.dtype))
+    }
+
+    pub(in super::super) fn read(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
+        let (located, shard, bytes) = self.locate(name)?;
+        if located.info.shape != expected {
+            let expected = format!("{expected:?}");
+            let found = format!("{:?}", located.info.shape);
+            let error = Error::new(ErrorKind::WrongShape, &shard.file, expected, found);
+            return Err(error.tensor(&located.stored));
+        }
+        floats(located, shard, bytes, expected.to_vec())
+    }
+
+    pub(in super::super) fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor> {
+        let (located, shard, bytes) = self.locate(name)?;
+        let count = located.info.shape.first().copied().unwrap_or(0);
+        let wrong = |kind, expected: String, found: String| {
+            Err(Error::new(kind, &shard.file, expected, found).tensor(&located.stored))
+        };
+        if rows.start > rows.end || rows.end > count {
+            return wrong(
+                ErrorKind::OutOfRange,
+                format!("rows inside its {count}"),
+                format!("{rows:?}"),
+            );
+        }
+        let mut shape = located.info.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first = rows.len();
+        }
+        // a table without rows has no bytes, so any width of a row will do
+        let width = bytes.len().checked_div(count).unwrap_or(0);
+        match bytes.get(rows.start * width..rows.end * width) {
+            Some(part) => floats(located, shard, part, shape),
+            None => wrong(ErrorKind::OutOfRange, "rows inside it".into(), format!("{rows:?}")),
+        }
+    }
+}
+
+fn floats(located: &Located, shard: &Shard, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor> {
+    match to_f32(bytes, located.info.dtype) {
+        Some(data) => Ok(Tensor::new(shape, data)),
+        None => {
+            let found = located.info.dtype;
+            let error =
+                Error::new(ErrorKind::WrongDtype, &shard.file, "one of F32, F16, BF16", found);
+            Err(error.tensor(&located.stored))
+        }
+    }
+}
+
+/// The index and a shard must speak of the same tensors.
+fn agree(file: &str, indexed: &[String], stored: &[String]) -> Result<()> {
+    let disagreement = |expected: String, found: &str, name: &str| {
+        Err(Error::new(ErrorKind::Inconsistent, file, expected, found).tensor(name))
+    };
+    let present: HashSet<&String> = stored.iter().collect();
+    if let Some(name) = indexed.iter().find(|name| !present.contains(name)) {
+        return disagreement(format!("it here, where {INDEX} places it"), "no such tensor", name);
+    }
+    let known: HashSet<&String> = indexed.iter().collect();
+    match stored.iter().find(|name| !known.contains(name)) {
+        Some(name) => {
+            disagreement(format!("only the tensors that {INDEX} places here"), "it too", name)
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Checks a model for what the bytes alone cannot guarantee: indices, order, sizes, quantization,
+//! and the traps of the runtimes that load such files.
+
+mod operators;
+mod structure;
+mod targets;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::model::{Model, SubGraph};
+
+/// Who is to load the file; each has traps of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Tools of the ONE compiler family.
+    One,
+    /// onert, ONE's runtime.
+    Onert,
+    /// LiteRT (TensorFlow Lite), for a model that is to be written as TFLite.
+    Litert,
+}
+
+/// One thing that is wrong or doubtful.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where: `subgraphs[0].tensors[12]`.
+    pub place: String,
+    /// What, with the numbers.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place.is_empty() {
+            return f.write_str(&self.message);
+        }
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What makes the model invalid.
+    pub errors: Vec<Finding>,
+    /// What is allowed but doubtful, or known to fail on a target.
+    pub warnings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether there are no errors.
+    pub fn is_valid(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// Whether there is nothing to say at all.
+    pub fn is_clean(&self) -> bool {
+        self.errors.is_empty() && self.warnings.is_empty()
+    }
+
+    fn error(&mut self, place: impl fmt::Display, message: impl Into<String>) {
+        self.errors.push(Finding { place: place.to_string(), message: message.into() });
+    }
+
+    fn warn(&mut self, place: impl fmt::Display, message: impl Into<String>) {
+        self.warnings.push(Finding { place: place.to_string(), message: message.into() });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (severity, findings) in [("error", &self.errors), ("warning", &self.warnings)] {
+            for finding in findings {
+                writeln!(f, "{severity}: {finding}")?;
+            }
+        }
+        write!(f, "{} errors, {} warnings", self.errors.len(), self.warnings.len())
+    }
+}
+
+/// Checks a model as a Circle file, whoever loads it.
+pub fn verify(model: &Model) -> Report {
+    verify_for(model, &[Target::One])
+}
+
+/// Checks a model and warns of the traps of these targets.
+pub fn verify_for(model: &Model, targets: &[Target]) -> Report {
+    let mut report = Report::default();
+    structure::check(model, &mut report);
+    for (g, graph) in model.subgraphs.iter().enumerate() {
+        let place = format!("subgraphs[{g}]");
+        values::check(model, graph, &place, &mut report);
+        operators::check(model, graph, &place, &mut report);
+        for &target in targets {
+            targets::check(model, graph, target, &place, &mut report);
+        }
+    }
+    report
+}
+
+/// Whether an index names an element.
+fn in_range(index: i32, count: usize) -> bool {
+    usize::try_from(index).is_ok_and(|i| i < count)
+}
+
+/// Which tensors have a value before the first operator runs.
+fn given(model: &Model, graph: &SubGraph) -> Vec<bool> {
+    let constant = |t| model.payload(t).is_some_and(|b: &super::buffer::Buffer| !b.is_empty());
+    let mut given: Vec<bool> = graph.tensors.iter().map(|t| t.is_variable || constant(t)).collect();
+    for &input in &graph.inputs {
+        if let Some(slot) = usize::try_from(input).ok().and_then(|i| given.get_mut(i)) {
+            *slot = true;
+        }
+    }
+    given
+}
+
+/// The values that occur more than once, with their numbers.
+fn repeated<T: Ord>(items: impl Iterator<Item = T>) -> Vec<(T, usize)> {
+    let mut counts = BTreeMap::new();
+    items.for_each(|item| *counts.entry(item).or_insert(0) += 1);
+    counts.into_iter().filter(|(_, count)| *count > 1).collect()
+}

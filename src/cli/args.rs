@@ -1,0 +1,129 @@
+//! Every flag, defined and documented in one place.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Hugging Face checkpoints in, static quantized Circle models out.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    Quantize(QuantizeArgs),
+    Rope(RopeArgs),
+}
+
+/// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
+///
+/// Reads a Hugging Face directory, builds one static graph for the layout of the calibration
+/// prompts, calibrates it on them, quantizes it and writes OUT/model.circle (float) and
+/// OUT/model.q.circle (quantized). Without arguments it does the same with a small trained model
+/// and pictures that are part of the program.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle quantize
+  encircle quantize Qwen3-VL-2B-Instruct --calib train.jsonl --eval test.jsonl -o out
+  encircle quantize Qwen3-VL-2B-Instruct --calib train.jsonl --preset w8a8 --json
+  encircle quantize DIR --calib train.jsonl --set '*.mlp.down_proj.weight=dtype:uint8'
+
+A calibration row is one JSON object a line:
+  {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
+  {\"image\": [\"a.png\", \"b.png\"], \"question\": \"What changed?\", \"answer\": \"the colour\"}
+  {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, {\"role\": \"assistant\", \"content\": \"Hi\"}]}
+Paths are relative to the file.")]
+pub(super) struct QuantizeArgs {
+    /// Hugging Face checkpoint directory; the embedded demo model if absent
+    #[arg(value_name = "CHECKPOINT_DIR")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Calibration rows, JSONL
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(super) calib: Option<PathBuf>,
+    /// Rows with answers to measure exact match, KL divergence and perplexity on
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(super) eval: Option<PathBuf>,
+    /// Numeric policy: w8a8, a16 or w4a16
+    #[arg(long, default_value = "w4a16")]
+    pub(super) preset: String,
+    /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'
+    #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
+    pub(super) overrides: Vec<String>,
+    /// Sequence length of the static graph [default: the longest row]
+    #[arg(long, value_name = "N")]
+    pub(super) seq_len: Option<usize>,
+    /// Refuse rows whose picture has another grid, in patches
+    #[arg(long, value_name = "T,H,W", value_parser = parse_grid)]
+    pub(super) grid: Option<[usize; 3]>,
+    /// Refuse rows whose first visual token has another index
+    #[arg(long, value_name = "N")]
+    pub(super) visual_start: Option<usize>,
+    /// Folder for the Circle files
+    #[arg(short, long, value_name = "OUT", default_value = "encircle-out")]
+    pub(super) out: PathBuf,
+    /// Also write one sample's inputs and float outputs as .npy files, for other runtimes
+    #[arg(long, value_name = "DIR")]
+    pub(super) io: Option<PathBuf>,
+    /// Fail if a real-valued tensor has no quantization parameters
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// List every tensor without quantization parameters
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    /// One JSON object on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Threads [default: all cores]; results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+}
+
+/// Print position ids and rotary tables of prompt layouts.
+///
+/// FILE holds a list of cases, each with a name and segments:
+///   [{"name": "a picture", "segments": [{"kind": "text", "tokens": 3},
+///     {"kind": "image", "grid_thw": [1, 8, 8]}, {"kind": "text", "tokens": 9}]}]
+/// Pictures and video frames stand between vision start and vision end tokens.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle rope --layout layouts.json
+  encircle rope --layout layouts.json --json
+  encircle rope --grid 1,8,8 --visual-start 4 --seq-len 32 --tables")]
+pub(super) struct RopeArgs {
+    /// Cases, JSON
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["grid", "visual_start", "seq_len"])]
+    pub(super) layout: Option<PathBuf>,
+    /// One picture of this grid, in patches, instead of a file
+    #[arg(long, value_name = "T,H,W", value_parser = parse_grid, requires = "visual_start")]
+    pub(super) grid: Option<[usize; 3]>,
+    /// Index of its first visual token
+    #[arg(long, value_name = "N")]
+    pub(super) visual_start: Option<usize>,
+    /// Length of the prompt
+    #[arg(long, value_name = "N")]
+    pub(super) seq_len: Option<usize>,
+    /// Spatial merge size of the vision tower
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    pub(super) merge: usize,
+    /// Also print the cos and sin tables
+    #[arg(long)]
+    pub(super) tables: bool,
+    /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint
+    #[arg(long, value_name = "CHECKPOINT_DIR")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// One JSON array on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn parse_grid(text: &str) -> Result<[usize; 3], String> {
+    let numbers: Vec<usize> = text
+        .split([',', 'x'])
+        .map(|part| part.trim().parse::<usize>().map_err(|_| format!("{part:?} is no number")))
+        .collect::<Result<_, _>>()?;
+    numbers
+        .try_into()
+        .map_err(|found: Vec<usize>| format!("expected T,H,W, found {} numbers", found.len()))
+}

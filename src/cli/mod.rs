@@ -1,0 +1,58 @@
+//! The command line: arguments in two stages (typed, then meant), output for people and machines.
+//!
+//! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
+
+mod args;
+mod demo;
+mod quantize;
+mod rope;
+mod terminal;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// How a command ended, if it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Wanting,
+}
+
+type Outcome = Result<Verdict, Box<dyn Error>>;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Rope(args) => rope::run(&args),
+    };
+    match result {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Wanting) => ExitCode::from(1),
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints an error and what caused it. A reader of our output that went away is no failure.
+fn report(error: &(dyn Error + 'static)) {
+    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        return;
+    }
+    let mut message = format!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message += &format!("\n  because: {text}");
+        }
+        source = cause.source();
+    }
+    let _ = writeln!(io::stderr(), "{message}");
+}

@@ -1,0 +1,247 @@
+//! `encircle quantize`.
+
+use super::args::QuantizeArgs;
+use super::terminal::{Bars, boxed, bytes, seconds};
+use super::{Outcome, Verdict, demo};
+use crate::checkpoint::{Checkpoint, Files};
+use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
+use crate::pipeline::{self, Fixed, Recipe, Written, write_model};
+use crate::quant::{Policy, Rule};
+use crate::report::{AnswerScore, scatter};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+pub(super) fn run(args: &QuantizeArgs) -> Outcome {
+    let start = Instant::now();
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    let recipe = Recipe {
+        policy: policy(args)?,
+        seq_len: args.seq_len,
+        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+    };
+    let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
+    let read = start.elapsed().as_secs_f64();
+    let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let mut outcome = pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?;
+    bars.finish();
+    if args.strict && !outcome.unquantized.is_empty() {
+        list_unquantized(&outcome, true);
+        return Ok(Verdict::Wanting);
+    }
+    let writing = Instant::now();
+    let written = write_model(&outcome, &args.out)?;
+    if let Some(folder) = &args.io {
+        pipeline::write_io(&outcome, folder)?;
+    }
+    outcome.seconds.insert(0, ("read", read));
+    outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
+    let total = start.elapsed().as_secs_f64();
+    let summary = Summary {
+        args,
+        name: &name,
+        outcome: &outcome,
+        written: &written,
+        calib: calib.len(),
+        total,
+    };
+    let mut stdout = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(stdout, "{}", summary.json())?,
+        false => stdout.write_all(summary.text().as_bytes())?,
+    }
+    list_unquantized(&outcome, args.verbose);
+    Ok(Verdict::Fine)
+}
+
+/// The preset, then `--set GLOB=field:value,...` as its last rules.
+fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
+    let mut rules = Vec::new();
+    for text in &args.overrides {
+        let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, observer";
+        let (pattern, fields) =
+            text.split_once('=').ok_or_else(|| format!("--set {text}: {expected}"))?;
+        let mut set = serde_json::Map::new();
+        for field in fields.split(',') {
+            let (name, value) =
+                field.split_once(':').ok_or_else(|| format!("--set {text}: {expected}"))?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
+            set.insert(name.into(), value);
+        }
+        let set =
+            serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
+        rules.push(Rule { pattern: pattern.into(), role: None, set });
+    }
+    Ok(Policy::preset(&args.preset)?.with_rules(rules)?)
+}
+
+struct Inputs {
+    name: String,
+    checkpoint: Checkpoint,
+    calib: Vec<Sample>,
+    eval: Vec<Sample>,
+}
+
+fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
+    let (name, checkpoint) = match &args.checkpoint {
+        Some(dir) => (dir.display().to_string(), Checkpoint::open(dir)?),
+        None => ("pixie (embedded demo)".into(), Checkpoint::embedded(demo::checkpoint())?),
+    };
+    let embedded = Files::embedded(demo::rows());
+    let (calib, eval) = match (&args.checkpoint, &args.calib) {
+        (_, Some(calib)) => (
+            read_jsonl(calib)?,
+            args.eval.as_deref().map(read_jsonl).transpose()?.unwrap_or_default(),
+        ),
+        (None, None) => (
+            read_jsonl_from(&embedded, "train.jsonl")?,
+            match &args.eval {
+                Some(eval) => read_jsonl(eval)?,
+                None => read_jsonl_from(&embedded, "test.jsonl")?,
+            },
+        ),
+        (Some(_), None) => {
+            return Err("--calib FILE.jsonl is needed with a checkpoint directory".into());
+        }
+    };
+    let processor = Processor::new(&checkpoint)?;
+    let calib = processor.encode_all(&calib)?;
+    let eval = processor.encode_all(&eval)?;
+    Ok(Inputs { name, checkpoint, calib, eval })
+}
+
+fn list_unquantized(outcome: &pipeline::Outcome, verbose: bool) {
+    let missing = &outcome.unquantized;
+    if missing.is_empty() {
+        return;
+    }
+    let hint = if verbose { "" } else { " (-v lists them)" };
+    eprintln!("warning: QuantCheck: {} real tensors without qparams{hint}", missing.len());
+    for tensor in missing.iter().filter(|_| verbose) {
+        let consumers = match &tensor.consumers[..] {
+            [] => "an output".into(),
+            consumers => format!("read by {}", consumers.join(", ")),
+        };
+        eprintln!("  {} ({consumers})", tensor.name);
+    }
+}
+
+/// One set of facts, in two forms.
+struct Summary<'a> {
+    args: &'a QuantizeArgs,
+    name: &'a str,
+    outcome: &'a pipeline::Outcome,
+    written: &'a [Written],
+    calib: usize,
+    total: f64,
+}
+
+impl Summary<'_> {
+    fn text(&self) -> String {
+        let Summary { outcome, .. } = self;
+        let layout = &outcome.prompt.layout;
+        let pictures = match layout.spans() {
+            [] => "text only".into(),
+            spans => spans
+                .iter()
+                .map(|s| {
+                    format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
+                })
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let mut out = format!(
+            "encircle {} · {} · {}\n\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            self.args.preset
+        );
+        out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
+        out += &format!(
+            "  graph       {} operators, {} sites calibrated on {} samples\n",
+            outcome.graph.nodes.len(),
+            outcome.sites,
+            self.calib
+        );
+        out += &format!(
+            "  QuantCheck  {} real tensors without qparams\n\n",
+            outcome.unquantized.len()
+        );
+        let e = &outcome.error;
+        let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
+        out += &boxed(
+            "error, quantized against float",
+            &[
+                format!("mean |diff|  {:<12.6} PEIR    {:.4} %", e.mean_abs_diff, 100.0 * e.peir),
+                format!("max |diff|   {:<12.6} SQNR    {sqnr}", e.max_abs_diff),
+                format!("MSE          {:<12.3e} cosine  {:.8}", e.mse, e.cosine),
+            ],
+        );
+        if let Some([float, quantized]) = &outcome.answers {
+            out += "\n";
+            out += &answers(float, quantized);
+        }
+        out += "\n";
+        out += &scatter(outcome.example[0].data(), outcome.example[1].data());
+        out += "\n";
+        for file in self.written {
+            let path = file.path.display();
+            out += &format!(
+                "  wrote {path}  {}, {} operators, {} tensors\n",
+                bytes(file.size),
+                file.operators,
+                file.tensors
+            );
+        }
+        let phases: Vec<String> =
+            outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s))).collect();
+        out + &format!("\n  {} ({})\n", seconds(self.total), phases.join(", "))
+    }
+
+    fn json(&self) -> Value {
+        let Summary { outcome, .. } = self;
+        let layout = &outcome.prompt.layout;
+        let spans: Vec<Value> = layout
+            .spans()
+            .iter()
+            .map(|s| json!({"start": s.start, "len": s.len, "grid_thw": s.grid_thw}))
+            .collect();
+        let files: Vec<Value> = self
+            .written
+            .iter()
+            .map(|f| json!({"path": f.path, "size": f.size, "operators": f.operators, "tensors": f.tensors}))
+            .collect();
+        let answers = outcome
+            .answers
+            .as_ref()
+            .map(|[float, quantized]| json!({"float": float, "quantized": quantized}));
+        let seconds: serde_json::Map<String, Value> =
+            outcome.seconds.iter().map(|(name, s)| ((*name).into(), json!(s))).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "checkpoint": self.name,
+            "preset": self.args.preset,
+            "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
+            "calibration_samples": self.calib,
+            "sites": outcome.sites,
+            "error": outcome.error,
+            "eval": answers,
+            "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
+            "files": files,
+            "seconds": seconds,
+            "total_seconds": self.total,
+        })
+    }
+}
+
+fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {
+    let row = |name: &str, s: &AnswerScore| {
+        format!("{name:<10} {:>8.1} % {:>12.6} {:>12.5}", 100.0 * s.exact, s.kl, s.answer_ppl)
+    };
+    let title = format!("answers, {} rows, {} tokens", float.rows, float.tokens);
+    let head = format!("{:<10} {:>10} {:>12} {:>12}", "", "exact", "KL", "perplexity");
+    boxed(&title, &[head, row("float", float), row("quantized", quantized)])
+}

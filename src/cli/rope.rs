@@ -1,0 +1,118 @@
+//! `encircle rope`: position ids and rotary tables that a person can check.
+
+use super::args::RopeArgs;
+use super::{Outcome, Verdict};
+use crate::checkpoint::Checkpoint;
+use crate::layout::{Layout, RopeScaling, Rotary, Segment};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::Write;
+
+/// One case of a layout file; other fields are for its reader, not for us.
+#[derive(Deserialize)]
+struct Case {
+    #[serde(default)]
+    name: Option<String>,
+    segments: Vec<Segment>,
+}
+
+/// The longest layout file believed, in bytes.
+const FILE_MAX: u64 = 64 << 20;
+
+pub(super) fn run(args: &RopeArgs) -> Outcome {
+    let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+    let config = checkpoint.as_ref().map(Checkpoint::config);
+    let merge = config.and_then(|c| c.vision.as_ref()).map_or(args.merge, |v| v.spatial_merge_size);
+    let rotary = match config {
+        Some(config) => crate::models::rotary(&config.text),
+        None => Rotary::new(128, 10_000.0, RopeScaling::Default)?,
+    };
+    let cases = cases(args, merge)?;
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        let cases: Vec<Value> = cases
+            .iter()
+            .map(|(name, layout)| as_json(name, layout, &rotary, args.tables))
+            .collect();
+        writeln!(stdout, "{}", Value::Array(cases))?;
+    } else {
+        for (name, layout) in &cases {
+            stdout.write_all(as_text(name, layout, &rotary, args.tables).as_bytes())?;
+        }
+    }
+    Ok(Verdict::Fine)
+}
+
+fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn Error>> {
+    let Some(path) = &args.layout else {
+        let layout = match (args.grid, args.visual_start, args.seq_len) {
+            (Some(grid), Some(start), Some(len)) => Layout::single(grid, start, len, merge)?,
+            (None, None, Some(len)) => Layout::text(len)?,
+            _ => {
+                return Err(
+                    "--layout FILE, or --seq-len N with --grid and --visual-start, is needed"
+                        .into(),
+                );
+            }
+        };
+        return Ok(vec![("layout".into(), layout)]);
+    };
+    let place = path.display();
+    let size = std::fs::metadata(path).map_err(|e| format!("{place}: cannot read: {e}"))?.len();
+    if size > FILE_MAX {
+        return Err(format!("{place}: {size} bytes, expected at most {FILE_MAX}").into());
+    }
+    let bytes = std::fs::read(path).map_err(|e| format!("{place}: cannot read: {e}"))?;
+    let cases: Vec<Case> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let layout = |(i, case): (usize, Case)| -> Result<(String, Layout), Box<dyn Error>> {
+        let name = case.name.unwrap_or_else(|| format!("case {i}"));
+        let layout = Layout::new(&case.segments, merge)
+            .map_err(|e| format!("{place}: case {i} ({name}): {e}"))?;
+        Ok((name, layout))
+    };
+    cases.into_iter().enumerate().map(layout).collect()
+}
+
+fn as_json(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> Value {
+    let mut case = json!({
+        "name": name,
+        "seq_len": layout.seq_len(),
+        "position_ids": layout.position_ids(),
+        "rope_delta": layout.rope_delta(),
+    });
+    if tables {
+        let (cos, sin) = rotary.tables(&layout.position_ids());
+        let rows = |t: &crate::tensor::Tensor| -> Vec<Vec<f32>> {
+            t.data().chunks(rotary.head_dim).map(<[f32]>::to_vec).collect()
+        };
+        case["cos"] = json!(rows(&cos));
+        case["sin"] = json!(rows(&sin));
+    }
+    case
+}
+
+fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String {
+    let mut out =
+        format!("{name}: {} tokens, rope_delta {}\n", layout.seq_len(), layout.rope_delta());
+    let ids = layout.position_ids();
+    for (axis, ids) in ["t", "h", "w"].iter().zip(&ids) {
+        out += &format!("  {axis} ");
+        for (i, id) in ids.iter().enumerate() {
+            let wrap = if i > 0 && i % 16 == 0 { "\n    " } else { "" };
+            out += &format!("{wrap}{id:>4}");
+        }
+        out += "\n";
+    }
+    if tables {
+        let (cos, sin) = rotary.tables(&ids);
+        for (label, table) in [("cos", cos), ("sin", sin)] {
+            for (i, row) in table.data().chunks(rotary.head_dim).enumerate() {
+                let half: Vec<String> =
+                    row[..rotary.head_dim / 2].iter().map(|x| format!("{x:>7.4}")).collect();
+                out += &format!("  {label}[{i}] {}\n", half.join(" "));
+            }
+        }
+    }
+    out + "\n"
+}

@@ -1,0 +1,95 @@
+//! What people see: progress bars on stderr, boxes and tables on stdout.
+
+use crate::pipeline::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
+pub(super) struct Bars {
+    bar: Mutex<ProgressBar>,
+    shown: bool,
+}
+
+impl Bars {
+    pub(super) fn new(shown: bool) -> Bars {
+        Bars { bar: Mutex::new(ProgressBar::hidden()), shown }
+    }
+
+    pub(super) fn finish(&self) {
+        if let Ok(bar) = self.bar.lock() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, phase: &'static str, total: usize) {
+        let style =
+            ProgressStyle::with_template("  {msg:<10} {bar:32} {pos}/{len} {elapsed} (left {eta})");
+        if let (Ok(mut bar), Ok(style), true) = (self.bar.lock(), style, self.shown) {
+            bar.finish_and_clear();
+            *bar = ProgressBar::new(total as u64).with_style(style).with_message(phase);
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+    }
+
+    fn step(&self) {
+        if let Ok(bar) = self.bar.lock() {
+            bar.inc(1);
+        }
+    }
+}
+
+/// Lines in a box with a title, at least as wide as both.
+pub(super) fn boxed(title: &str, lines: &[String]) -> String {
+    let width = lines
+        .iter()
+        .map(|l| l.chars().count())
+        .chain([title.chars().count() + 2])
+        .max()
+        .unwrap_or(0);
+    let mut out =
+        format!("┌─ {title} {}┐\n", "─".repeat(width.saturating_sub(title.chars().count() + 1)));
+    for line in lines {
+        out += &format!("│ {line}{} │\n", " ".repeat(width - line.chars().count()));
+    }
+    out + &format!("└{}┘\n", "─".repeat(width + 2))
+}
+
+/// Bytes as people say them.
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
+    }
+}
+
+/// Seconds as people say them.
+pub(super) fn seconds(s: f64) -> String {
+    match s {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_rectangles() {
+        let text = boxed("a title", &["short".into(), "ein längerer Inhalt".into()]);
+        let widths: Vec<usize> = text.lines().map(|l| l.chars().count()).collect();
+        assert!(widths.windows(2).all(|w| w[0] == w[1]), "{text}");
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!((bytes(999), bytes(2_102_608)), ("999 B".into(), "2.10 MB".into()));
+        assert_eq!((seconds(0.0123), seconds(2.5)), ("12.3 ms".into(), "2.50 s".into()));
+    }
+}

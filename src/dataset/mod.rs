@@ -1,0 +1,14 @@
+//! Calibration and evaluation rows: JSONL and pictures to token ids and patches.
+//!
+//! A row asks something (a question about pictures, a conversation, a text), and a [`Processor`]
+//! turns it into the [`Sample`] that the model sees, as transformers would.
+
+mod encode;
+mod parse;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+pub use encode::{Processor, Sample};
+pub use rows::{ImageRef, Row, read_jsonl, read_jsonl_from};

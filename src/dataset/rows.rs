@@ -1,0 +1,110 @@
+//! Rows of a JSONL file, and the pictures that they name.
+
+use super::parse::parse_row;
+use crate::checkpoint::{Error, ErrorKind, Files, Message, Result};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// The longest JSONL file believed, in bytes; calibration takes a few thousand rows at most.
+const JSONL_MAX: u64 = 1 << 30;
+/// The longest picture file believed, in bytes.
+const PICTURE_MAX: u64 = 256 << 20;
+
+/// One thing to ask, and perhaps its answer.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Pictures, in the order in which the messages show them.
+    pub images: Vec<ImageRef>,
+    /// The conversation up to the answer; empty if the row is a plain text.
+    pub messages: Vec<Message>,
+    /// What the assistant should say.
+    pub answer: Option<String>,
+    /// A plain text without a conversation around it.
+    pub text: Option<String>,
+    /// File and line, such as `vqa/train.jsonl:12`.
+    pub place: String,
+}
+
+/// A picture that a row names; not read yet.
+#[derive(Clone, Debug)]
+pub struct ImageRef {
+    files: Files,
+    name: String,
+}
+
+impl ImageRef {
+    /// The path, as an error or a report should spell it.
+    pub fn path(&self) -> String {
+        self.files.describe(&self.name)
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// `Missing`, `OutOfRange` or `Unreadable`, naming the path.
+    pub fn read(&self) -> Result<Cow<'static, [u8]>> {
+        self.files.read(&self.name, PICTURE_MAX)
+    }
+}
+
+/// Where a row stands: paths in it are relative to its file.
+pub(super) struct Origin<'a> {
+    pub(super) files: &'a Files,
+    /// Folder of the file inside `files`, with a slash behind it, or nothing.
+    pub(super) folder: &'a str,
+}
+
+impl Origin<'_> {
+    pub(super) fn image(&self, path: &str) -> ImageRef {
+        let name =
+            if path.starts_with('/') { path.to_owned() } else { format!("{}{path}", self.folder) };
+        ImageRef { files: self.files.clone(), name }
+    }
+}
+
+/// Reads a JSONL file: one row a line, empty lines skipped, picture paths relative to the file.
+///
+/// A row is `{"question", "answer"?, "image"?}` with one path or a list of them, or
+/// `{"messages": [...]}` as transformers has them, the last one of the assistant being the answer,
+/// or `{"text"}`.
+///
+/// # Errors
+/// Names file and line, the field, what was found and what was expected. A file without rows is an
+/// error too.
+pub fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(name) => read_jsonl_from(&Files::folder(folder), name),
+        None => {
+            let (expected, found) = ("a JSONL file", "no file name");
+            Err(Error::new(ErrorKind::Missing, path.display(), expected, found))
+        }
+    }
+}
+
+/// Reads the JSONL file `name` of `files`, which may be embedded; otherwise as [`read_jsonl`].
+///
+/// # Errors
+/// Those of [`read_jsonl`].
+pub fn read_jsonl_from(files: &Files, name: &str) -> Result<Vec<Row>> {
+    let text = files.read_text(name, JSONL_MAX)?;
+    let file = files.describe(name);
+    let folder = name.rfind('/').map_or("", |slash| &name[..=slash]);
+    let origin = Origin { files, folder };
+    let mut rows = Vec::new();
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = format!("{file}:{}", index + 1);
+        let json = serde_json::from_str(line).map_err(|source| {
+            let found = format!("a mistake in column {}", source.column());
+            Error::new(ErrorKind::Malformed, &place, "a JSON object", found).caused_by(source)
+        })?;
+        rows.push(parse_row(place, &json, &origin)?);
+    }
+    if rows.is_empty() {
+        return Err(Error::new(ErrorKind::Missing, file, "at least one row", "none"));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,66 @@
+//! Why the job failed, with the place.
+
+use crate::calibrate::CalibrateError;
+use crate::dataset::Sample;
+use crate::layout::LayoutError;
+use crate::lower::LowerError;
+use crate::models::ModelError;
+
+/// Any failure of the pipeline; each carries the place it happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file, field or tensor.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::Error),
+    /// No graph could be built.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A layout that cannot be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// No grid could be chosen.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// No Circle form.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The file could not be made.
+    #[error(transparent)]
+    Circle(#[from] crate::circle::Error),
+    /// A calibration or evaluation row.
+    #[error("{place}: {message}")]
+    Row {
+        /// File and line.
+        place: String,
+        /// Found and expected.
+        message: String,
+    },
+    /// Nothing to calibrate on.
+    #[error("the calibration list is empty: expected at least one row")]
+    NoSamples,
+    /// A file that cannot be written.
+    #[error("{path}: cannot write: {source}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A token that the vocabulary does not hold.
+    #[error("{place}: token {token} is outside the vocabulary of {vocab}")]
+    Token {
+        /// File and line.
+        place: String,
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+}
+
+impl Error {
+    pub(super) fn row(sample: &Sample, message: String) -> Error {
+        Error::Row { place: sample.place.clone(), message }
+    }
+}

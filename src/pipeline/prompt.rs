@@ -1,0 +1,146 @@
+//! The static layout that all samples share.
+
+use super::Error;
+use crate::checkpoint::Config;
+use crate::dataset::Sample;
+use crate::graph::{Graph, Kind};
+use crate::layout::{Layout, SpecialTokens};
+use crate::tensor::Tensor;
+
+/// What the user fixed about the layout; samples that differ are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// `grid_thw` of the picture, in patches.
+    pub grid: Option<[usize; 3]>,
+    /// Index of the first visual token.
+    pub visual_start: Option<usize>,
+}
+
+/// The one prompt form that the static graph is for.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// Segments, positions, spans.
+    pub layout: Layout,
+}
+
+impl Prompt {
+    /// The layout of the first sample, stretched to `seq_len` or the longest sample; all others
+    /// must have their pictures in the same places.
+    ///
+    /// # Errors
+    /// The row that does not fit, with both numbers.
+    pub fn of(
+        config: &Config,
+        calib: &[Sample],
+        eval: &[Sample],
+        seq_len: Option<usize>,
+        fixed: &Fixed,
+    ) -> Result<Prompt, Error> {
+        let first = calib.first().ok_or(Error::NoSamples)?;
+        let longest = calib.iter().chain(eval).map(|s| s.input_ids.len()).max().unwrap_or(0);
+        let seq_len = seq_len.unwrap_or(longest);
+        let layout = layout_of(config, first)?;
+        check_fixed(&layout, first, fixed)?;
+        for sample in calib.iter().chain(eval) {
+            let len = sample.input_ids.len();
+            if len > seq_len {
+                return Err(Error::row(
+                    sample,
+                    format!("{len} tokens, expected at most {seq_len} (--seq-len)"),
+                ));
+            }
+            let other = layout_of(config, sample)?;
+            if other.spans() != layout.spans() {
+                let describe = |layout: &Layout| match layout.spans() {
+                    [] => String::from("no pictures"),
+                    spans => spans
+                        .iter()
+                        .map(|s| {
+                            format!(
+                                "{}x{}x{} at {}",
+                                s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start
+                            )
+                        })
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                return Err(Error::row(
+                    sample,
+                    format!(
+                        "pictures do not fit the static layout: found {}, expected {} as in {}",
+                        describe(&other),
+                        describe(&layout),
+                        first.place
+                    ),
+                ));
+            }
+        }
+        Ok(Prompt { layout: layout.with_seq_len(seq_len)? })
+    }
+
+    /// The graph's inputs for a sample, padded at the end; causal attention keeps the padding from
+    /// the rows before it.
+    ///
+    /// # Errors
+    /// A sample whose tensors do not have the graph's shapes.
+    pub fn inputs(&self, graph: &Graph, sample: &Sample) -> Result<Vec<Tensor>, Error> {
+        inputs(graph, sample, self.layout.seq_len())
+    }
+}
+
+fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Error> {
+    let merge = config.vision.as_ref().map_or(1, |vision| vision.spatial_merge_size);
+    let (Some(image), Some(video)) = (config.image_token_id, config.video_token_id) else {
+        return Ok(Layout::text(sample.input_ids.len())?);
+    };
+    let tokens = SpecialTokens { image, video, vision_start: config.vision_start_token_id };
+    Layout::from_input_ids(&sample.input_ids, &sample.grids, &[], &tokens, merge)
+        .map_err(|error| Error::row(sample, error.to_string()))
+}
+
+fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Error> {
+    let span = layout.spans().first();
+    if let Some(start) = fixed.visual_start
+        && span.map(|s| s.start) != Some(start)
+    {
+        let found = span.map_or("no picture".into(), |s| s.start.to_string());
+        return Err(Error::row(
+            sample,
+            format!("visual_start_idx: found {found}, expected {start} (--visual-start)"),
+        ));
+    }
+    if let Some(grid) = fixed.grid
+        && span.map(|s| s.grid_thw) != Some(grid)
+    {
+        let found = span.map_or("no picture".into(), |s| format!("{:?}", s.grid_thw));
+        return Err(Error::row(
+            sample,
+            format!("grid_thw: found {found}, expected {grid:?} (--grid)"),
+        ));
+    }
+    Ok(())
+}
+
+/// The graph's inputs for a sample at sequence length `seq`.
+pub(super) fn inputs(graph: &Graph, sample: &Sample, seq: usize) -> Result<Vec<Tensor>, Error> {
+    let input = |id: &crate::graph::ValueId| {
+        let value = graph.value(*id);
+        let tensor = match value.kind {
+            Kind::Index => {
+                let mut ids: Vec<f32> = sample.input_ids.iter().map(|&id| id as f32).collect();
+                ids.resize(seq, 0.0);
+                Tensor::new([1, seq], ids)
+            }
+            Kind::Real => sample.pixel_values.clone().ok_or_else(|| {
+                Error::row(sample, "has no picture, but the layout holds one".into())
+            })?,
+        };
+        if tensor.shape() != value.shape {
+            let message =
+                format!("{}: found {:?}, expected {:?}", value.name, tensor.shape(), value.shape);
+            return Err(Error::row(sample, message));
+        }
+        Ok(tensor)
+    };
+    graph.inputs.iter().map(input).collect()
+}

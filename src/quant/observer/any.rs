@@ -1,0 +1,106 @@
+//! Observers chosen at run time.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ema, Merge, MergeError, MinMax, Mse, Observer, Percentile, SoftmaxLogits};
+use crate::quant::{NoRange, Range};
+
+/// Whatever a recipe asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AnyObserver {
+    /// Statistics of shards can be joined.
+    Mergeable(MergeableObserver),
+    /// They cannot: batches count in order.
+    Ordered(Ema),
+}
+
+/// Whatever a recipe asked for, where shards must be joined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MergeableObserver {
+    /// Exact extremes.
+    MinMax(MinMax),
+    /// Extremes without outliers.
+    Percentile(Percentile),
+    /// Least squared error.
+    Mse(Mse),
+    /// Masked attention logits.
+    SoftmaxLogits(SoftmaxLogits),
+}
+
+impl MergeableObserver {
+    fn name(&self) -> &'static str {
+        match self {
+            MergeableObserver::MinMax(_) => "min-max",
+            MergeableObserver::Percentile(_) => "percentile",
+            MergeableObserver::Mse(_) => "mse",
+            MergeableObserver::SoftmaxLogits(_) => "softmax logits",
+        }
+    }
+
+    fn inner(&self) -> &dyn Observer {
+        match self {
+            MergeableObserver::MinMax(o) => o,
+            MergeableObserver::Percentile(o) => o,
+            MergeableObserver::Mse(o) => o,
+            MergeableObserver::SoftmaxLogits(o) => o,
+        }
+    }
+
+    fn inner_mut(&mut self) -> &mut dyn Observer {
+        match self {
+            MergeableObserver::MinMax(o) => o,
+            MergeableObserver::Percentile(o) => o,
+            MergeableObserver::Mse(o) => o,
+            MergeableObserver::SoftmaxLogits(o) => o,
+        }
+    }
+}
+
+impl Observer for MergeableObserver {
+    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+        self.inner_mut().observe(data, shape);
+    }
+
+    fn ranges(&self) -> Result<Vec<Range>, NoRange> {
+        self.inner().ranges()
+    }
+}
+
+impl Merge for MergeableObserver {
+    fn merge(&mut self, other: &MergeableObserver) -> Result<(), MergeError> {
+        use MergeableObserver as M;
+        match (self, other) {
+            (M::MinMax(a), M::MinMax(b)) => a.merge(b),
+            (M::Percentile(a), M::Percentile(b)) => a.merge(b),
+            (M::Mse(a), M::Mse(b)) => a.merge(b),
+            (M::SoftmaxLogits(a), M::SoftmaxLogits(b)) => a.merge(b),
+            (a, b) => Err(MergeError::new(a.name(), b.name())),
+        }
+    }
+}
+
+impl AnyObserver {
+    /// The mergeable observer, or the moving average back if that is what it is.
+    pub fn into_mergeable(self) -> Result<MergeableObserver, Ema> {
+        match self {
+            AnyObserver::Mergeable(observer) => Ok(observer),
+            AnyObserver::Ordered(ema) => Err(ema),
+        }
+    }
+}
+
+impl Observer for AnyObserver {
+    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+        match self {
+            AnyObserver::Mergeable(observer) => observer.observe(data, shape),
+            AnyObserver::Ordered(ema) => ema.observe(data, shape),
+        }
+    }
+
+    fn ranges(&self) -> Result<Vec<Range>, NoRange> {
+        match self {
+            AnyObserver::Mergeable(observer) => observer.ranges(),
+            AnyObserver::Ordered(ema) => ema.ranges(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The exact extremes, per tensor or per channel.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Merge, MergeError, Observer};
+use crate::quant::affine::Channels;
+use crate::quant::{NoRange, Range, kernel};
+
+/// Channels whose run of values is shorter than this are folded a row at a time.
+const SHORT_RUN: usize = 32;
+
+/// Keeps the smallest and the largest value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MinMax {
+    axis: Option<usize>,
+    /// Empty until the first batch tells how many channels there are. Not `Range`, because the
+    /// identity of the fold is infinite and JSON has no infinities.
+    low: Vec<Option<f32>>,
+    high: Vec<Option<f32>>,
+    non_finite: bool,
+}
+
+impl MinMax {
+    /// One range, or one for each index of `axis`.
+    pub fn new(axis: Option<usize>) -> MinMax {
+        MinMax { axis, low: Vec::new(), high: Vec::new(), non_finite: false }
+    }
+
+    fn fold(&mut self, channel: usize, min: f32, max: f32) {
+        if min <= max {
+            let low = &mut self.low[channel];
+            *low = Some(low.map_or(min, |low| low.min(min)));
+            let high = &mut self.high[channel];
+            *high = Some(high.map_or(max, |high| high.max(max)));
+        }
+    }
+
+    fn resize(&mut self, channels: usize) {
+        if self.low.is_empty() {
+            self.low = vec![None; channels];
+            self.high = vec![None; channels];
+        }
+        assert_eq!(self.low.len(), channels, "a site keeps its channels");
+    }
+}
+
+impl Observer for MinMax {
+    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+        let channels = Channels::around(shape, self.axis);
+        assert_eq!(channels.outer * channels.count * channels.run, data.len(), "fills {shape:?}");
+        self.resize(channels.count);
+        if channels.run >= SHORT_RUN || channels.outer == 1 || channels.count == 1 {
+            channels.for_each_run(|channel, run| {
+                let found = kernel::extremes(&data[run]);
+                self.non_finite |= !found.finite();
+                self.fold(channel, found.min, found.max);
+            });
+            return;
+        }
+        let width = channels.count * channels.run;
+        let mut low = vec![f32::INFINITY; width];
+        let mut high = vec![f32::NEG_INFINITY; width];
+        let mut magnitude = 0;
+        for row in data.chunks_exact(width.max(1)) {
+            kernel::extremes_row(row, &mut low, &mut high, &mut magnitude);
+        }
+        self.non_finite |= magnitude >= f32::INFINITY.to_bits();
+        for (at, (&low, &high)) in low.iter().zip(&high).enumerate() {
+            self.fold(at / channels.run, low, high);
+        }
+    }
+
+    fn ranges(&self) -> Result<Vec<Range>, NoRange> {
+        if self.non_finite {
+            return Err(NoRange::NonFinite);
+        }
+        if self.low.is_empty() {
+            return Err(NoRange::Unseen);
+        }
+        let pairs = self.low.iter().zip(&self.high);
+        pairs
+            .map(|(low, high)| Some(Range::new((*low)?, (*high)?)))
+            .map(|range| range.ok_or(NoRange::Unseen))
+            .collect()
+    }
+}
+
+impl Merge for MinMax {
+    fn merge(&mut self, other: &MinMax) -> Result<(), MergeError> {
+        let describe =
+            |m: &MinMax| format!("min-max on axis {:?}, {} channels", m.axis, m.low.len());
+        let sizes_differ = self.low.len() != other.low.len();
+        if self.axis != other.axis
+            || (sizes_differ && !self.low.is_empty() && !other.low.is_empty())
+        {
+            return Err(MergeError::new(describe(self), describe(other)));
+        }
+        self.non_finite |= other.non_finite;
+        if !other.low.is_empty() {
+            self.resize(other.low.len());
+        }
+        for (channel, (low, high)) in other.low.iter().zip(&other.high).enumerate() {
+            if let (Some(low), Some(high)) = (low, high) {
+                self.fold(channel, *low, *high);
+            }
+        }
+        Ok(())
+    }
+}

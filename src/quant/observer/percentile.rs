@@ -1,0 +1,95 @@
+//! Ranges that leave out a share of outliers.
+
+use serde::{Deserialize, Serialize};
+
+use super::histogram::Bucket;
+use super::{Histograms, Merge, MergeError, Observer};
+use crate::quant::{NoRange, Range};
+
+/// Keeps the middle `percentile` per cent of the values, widened to hold zero.
+///
+/// A symmetric grid keeps that share of the magnitudes; data of one sign loses its one tail; other
+/// data loses half of the rest at either end, as in TICO. The peer samples up to 131072 values into
+/// a reservoir whose content depends on the order of batches; this counts every value in bf16
+/// buckets instead, so the statistics merge and rare outliers are never missed, at the price of a
+/// quantile that is exact only to the bucket's width, 2^-7 of its value (and interpolated within).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    percentile: f64,
+    symmetric: bool,
+    values: Histograms,
+}
+
+impl Percentile {
+    /// For a grid that is `symmetric` or not; one range, or one for each index of `axis`. None
+    /// unless `0 < percentile <= 100`.
+    pub fn new(percentile: f64, symmetric: bool, axis: Option<usize>) -> Option<Percentile> {
+        let legal = percentile > 0.0 && percentile <= 100.0;
+        legal.then(|| Percentile { percentile, symmetric, values: Histograms::new(axis) })
+    }
+}
+
+impl Observer for Percentile {
+    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+        self.values.observe(data, shape);
+    }
+
+    fn ranges(&self) -> Result<Vec<Range>, NoRange> {
+        let share = self.percentile / 100.0;
+        self.values.ranges(|exact, buckets| {
+            if self.percentile == 100.0 {
+                return exact.with_zero();
+            }
+            if self.symmetric {
+                let bound = quantile(&magnitudes(buckets), share) as f32;
+                return Range::new(-bound, bound);
+            }
+            let tail = |q| quantile(buckets, q) as f32;
+            let range = if exact.min >= 0.0 {
+                Range::new(0.0, tail(share))
+            } else if exact.max <= 0.0 {
+                Range::new(tail(1.0 - share), 0.0)
+            } else {
+                Range::new(tail((1.0 - share) / 2.0), tail((1.0 + share) / 2.0))
+            };
+            range.with_zero()
+        })
+    }
+}
+
+impl Merge for Percentile {
+    fn merge(&mut self, other: &Percentile) -> Result<(), MergeError> {
+        if (self.percentile, self.symmetric) != (other.percentile, other.symmetric) {
+            let describe =
+                |p: &Percentile| format!("percentile {}, symmetric {}", p.percentile, p.symmetric);
+            return Err(MergeError::new(describe(self), describe(other)));
+        }
+        self.values.merge(&other.values)
+    }
+}
+
+/// The buckets of |x|.
+fn magnitudes(buckets: &[Bucket]) -> Vec<Bucket> {
+    let fold = |b: &Bucket| {
+        if b.high <= 0.0 { Bucket { low: -b.high, high: -b.low, count: b.count } } else { *b }
+    };
+    let mut folded: Vec<Bucket> = buckets.iter().map(fold).collect();
+    folded.sort_by(|a, b| a.low.total_cmp(&b.low));
+    folded
+}
+
+/// The `q`-quantile, ranks spread evenly over each bucket.
+fn quantile(buckets: &[Bucket], q: f64) -> f64 {
+    let total: u64 = buckets.iter().map(|b| b.count).sum();
+    let rank = q * (total.saturating_sub(1)) as f64;
+    let mut below = 0_u64;
+    for b in buckets {
+        let inside = rank - below as f64;
+        below += b.count;
+        if rank < below as f64 {
+            let steps = b.count.saturating_sub(1).max(1) as f64;
+            return b.low + (b.high - b.low) * (inside / steps).min(1.0);
+        }
+    }
+    buckets.last().map_or(0.0, |b| b.high)
+}

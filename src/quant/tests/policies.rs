@@ -1,0 +1,201 @@
+//! Policies: who wins, what is refused, and that nothing is silently inert.
+
+use crate::quant::*;
+
+fn policy(toml: &str) -> Result<Policy, String> {
+    toml::from_str::<Policy>(toml).map_err(|error| error.to_string())
+}
+
+fn affine(decision: Decision) -> (DType, Scheme, String) {
+    match decision {
+        Decision::Affine { dtype, scheme, observer } => (dtype, scheme, observer.to_string()),
+        other => panic!("affine expected, found {other:?}"),
+    }
+}
+
+fn grid(policy: &Policy, name: &str, role: Role) -> (DType, Scheme) {
+    let rank = if role == Role::NormWeight { 1 } else { 2 };
+    let (dtype, scheme, _) = affine(policy.resolve(name, role, rank).unwrap());
+    (dtype, scheme)
+}
+
+const LINEAR: &str = "model.layers.0.self_attn.q_proj.weight";
+const NORM: &str = "model.layers.0.input_layernorm.weight";
+const HEAD: &str = "lm_head.weight";
+
+#[test]
+fn presets_mean_what_people_call_them() {
+    use DType as D;
+    use Scheme as S;
+    let (rows, symmetric_rows) = (S::per_channel_asymm(0), S::per_channel_symm(0));
+    let (whole, symmetric) = (S::PER_TENSOR_ASYMM, S::PER_TENSOR_SYMM);
+    let expected = [
+        ("w8a8", (D::UINT8, whole), (D::UINT8, rows), (D::UINT8, whole), (D::UINT8, rows)),
+        ("a16", (D::INT16, symmetric), (D::INT16, rows), (D::INT16, symmetric), (D::INT16, rows)),
+        (
+            "W16A16",
+            (D::INT16, symmetric),
+            (D::INT16, symmetric_rows),
+            (D::INT16, symmetric),
+            (D::INT16, symmetric_rows),
+        ),
+        ("w4a16", (D::INT16, symmetric), (D::UINT4, rows), (D::INT16, symmetric), (D::UINT8, rows)),
+    ];
+    for (name, activation, linear, norm, head) in expected {
+        let policy = Policy::preset(name).unwrap();
+        assert_eq!(grid(&policy, "layers.0.add", Role::Activation), activation, "{name}");
+        assert_eq!(grid(&policy, LINEAR, Role::Weight), linear, "{name}");
+        assert_eq!(grid(&policy, NORM, Role::NormWeight), norm, "{name}");
+        assert_eq!(grid(&policy, HEAD, Role::Weight), head, "{name}");
+        // the activation beside a sensitive weight is no weight
+        assert_eq!(grid(&policy, "lm_head.out", Role::Activation), activation, "{name}");
+    }
+    for (name, _) in PRESETS {
+        let policy = Policy::preset(name).unwrap();
+        let text = toml::to_string(&policy).unwrap();
+        assert_eq!(toml::from_str::<Policy>(&text).unwrap().spec(), policy.spec(), "{text}");
+    }
+}
+
+#[test]
+fn unknown_presets_suggest_the_nearest() {
+    let error = Policy::preset("w4a8").unwrap_err().to_string();
+    assert!(error.contains("did you mean `w8a8`") || error.contains("`w4a16`"), "{error}");
+    let error = Policy::preset("W4-A16").unwrap_err().to_string();
+    assert!(error.contains("did you mean `w4a16`?"), "{error}");
+}
+
+#[test]
+fn the_last_matching_rule_wins_field_by_field() {
+    let policy = policy(
+        r#"
+        [activation]
+        dtype = "int16"
+        [weight]
+        dtype = "uint4"
+        observer = "mse"
+        [[rules]]
+        pattern = "*.q_proj.*"
+        set = { dtype = "uint8" }
+        [[rules]]
+        pattern = "*.layers.0.*"
+        set = { observer = "percentile:99.9" }
+        [[rules]]
+        pattern = "*.layers.1.*"
+        set = { axis = "tensor" }
+        [[rules]]
+        pattern = "*.logits"
+        role = "activation"
+        set = { observer = "softmax:16" }
+        "#,
+    )
+    .unwrap();
+    let weight = |name| affine(policy.resolve(name, Role::Weight, 2).unwrap());
+    let rows = Scheme::per_channel_asymm(0);
+    assert_eq!(weight(LINEAR), (DType::UINT8, rows, "percentile:99.9".into()));
+    let other = "model.layers.1.mlp.up_proj.weight";
+    assert_eq!(weight(other), (DType::UINT4, Scheme::PER_TENSOR_ASYMM, "mse".into()));
+    let logits = affine(policy.resolve("attn.logits", Role::Activation, 4).unwrap());
+    assert_eq!(logits, (DType::INT16, Scheme::PER_TENSOR_SYMM, "softmax:16".into()));
+    assert_eq!(weight("attn.logits").2, "mse");
+}
+
+#[test]
+fn a_signed_weight_override_keeps_its_channels() {
+    let rule = r#"
+        [[rules]]
+        pattern = "*"
+        set = { dtype = "int16" }
+    "#;
+    let policy = policy(rule).unwrap();
+    assert_eq!(grid(&policy, LINEAR, Role::Weight).1, Scheme::per_channel_symm(0));
+    assert_eq!(grid(&policy, NORM, Role::NormWeight).1, Scheme::PER_TENSOR_SYMM);
+}
+
+#[test]
+fn changing_the_dtype_takes_a_fitting_symmetry_along() {
+    let policy = Policy::preset("a16").unwrap();
+    let set = Spec { dtype: Some(DType::UINT8), ..Spec::default() };
+    let rule = Rule { pattern: "*.add".into(), role: None, set };
+    let policy = policy.with_rules([rule]).unwrap();
+    let found = grid(&policy, "x.add", Role::Activation);
+    assert_eq!(found, (DType::UINT8, Scheme::PER_TENSOR_ASYMM));
+}
+
+#[test]
+fn mx_and_float_are_decisions_too() {
+    let policy = policy(
+        r#"
+        [[rules]]
+        pattern = "a*"
+        set = { observer = "mx:fp4" }
+        [[rules]]
+        pattern = "ab*"
+        set = { observer = "identity" }
+        [[rules]]
+        pattern = "abc*"
+        set = { dtype = "int8" }
+        "#,
+    )
+    .unwrap();
+    let decide = |name| policy.resolve(name, Role::Activation, 3).unwrap();
+    assert_eq!(decide("a"), Decision::Mx { format: MxFormat::Fp4, axis: 2 });
+    assert!(decide("a").observer().is_none());
+    assert_eq!(
+        decide("a").params(&[]),
+        Ok(Some(QuantParams::Mx { format: MxFormat::Fp4, axis: 2 }))
+    );
+    assert_eq!(decide("ab"), Decision::Float);
+    assert_eq!(affine(decide("abc")).0, DType::INT8);
+    assert!(policy.resolve("a", Role::Activation, 0).is_err());
+}
+
+#[test]
+fn illegal_policies_name_the_place() {
+    let rule =
+        |set: &str| policy(&format!("[[rules]]\npattern = \"x*\"\nset = {{ {set} }}")).unwrap_err();
+    for (set, expected) in [
+        ("dtype = \"uint8\", symmetric = true", "rule 1 (`x*`): uint8 cannot be symmetric"),
+        ("dtype = \"uint8\", observer = \"identity\"", "rule 1 (`x*`): observer identity"),
+        ("dtype = \"int32\"", "rule 1 (`x*`): int32 is no grid"),
+        ("axis = 0, observer = \"softmax:9\"", "rule 1 (`x*`): observer softmax:9"),
+        ("", "rule 1 (`x*`): it sets nothing"),
+        ("dtype = \"float8\"", "`float8` is no dtype"),
+        ("observer = \"median\"", "`median` is no observer"),
+        ("bits = 4", "unknown field `bits`"),
+    ] {
+        let found = rule(set);
+        assert!(found.contains(expected), "{found}");
+    }
+    let found = policy("[[rules]]\npattern = \"a[\"\nset = { dtype = \"int8\" }").unwrap_err();
+    assert!(found.contains("rule 1 (`a[`)"), "{found}");
+    assert!(policy("[activations]\ndtype = \"int8\"").unwrap_err().contains("activations"));
+    assert!(policy("[weight]\naxis = \"row\"").is_err());
+}
+
+#[test]
+fn illegal_outcomes_name_the_tensor_and_the_layers() {
+    let policy = policy(
+        r#"
+        [[rules]]
+        pattern = "x*"
+        set = { symmetric = true }
+        [[rules]]
+        pattern = "y*"
+        set = { axis = 2 }
+        "#,
+    )
+    .unwrap();
+    let error = policy.resolve("x", Role::Weight, 2).unwrap_err().to_string();
+    assert!(error.starts_with("tensor `x` (2 axes), decided by weight, then rule 1"), "{error}");
+    let error = policy.resolve("y", Role::Weight, 2).unwrap_err().to_string();
+    assert!(error.contains("axis 2 is outside its 2 axes"), "{error}");
+}
+
+#[test]
+fn rules_that_match_nothing_are_reported() {
+    let policy = Policy::preset("w4a16").unwrap();
+    let silent = policy.unmatched([(HEAD, Role::Weight), ("embed_tokens.out", Role::Activation)]);
+    let patterns: Vec<&str> = silent.iter().map(|(_, rule)| rule.pattern.as_str()).collect();
+    assert_eq!(patterns, ["*patch_embed*", "*embed_tokens*"]);
+}
