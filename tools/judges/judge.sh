@@ -5,7 +5,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
-binary="$root/target/release/encircle"
+binary="${CARGO_TARGET_DIR:-$root/target}/release/encircle"
 venvs="$root/target/judges"
 while [ $# -gt 0 ]; do
     case "$1" in
