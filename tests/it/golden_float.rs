@@ -7,10 +7,11 @@ const TOLERANCE: f32 = 2e-4;
 
 /// Our value for the output of a module of the reference, if it is called otherwise.
 fn our_name(module: &str) -> String {
-    let rename = |suffix: &str, to: &str| module.strip_suffix(suffix).map(|head| format!("{head}{to}"));
+    let rename =
+        |suffix: &str, to: &str| module.strip_suffix(suffix).map(|head| format!("{head}{to}"));
     let exact = match module {
         "model" | "model.language_model" => Some("model.language_model.norm"),
-        "model.visual" => Some("model.visual.merger.rows"),
+        "model.visual" => Some("model.visual.merger.linear_fc2"),
         "model.visual.patch_embed" => Some("model.visual.patch_embed.proj"),
         _ => None,
     };
@@ -19,11 +20,15 @@ fn our_name(module: &str) -> String {
         .or_else(|| rename(".attn", ".attn.proj"))
         .or_else(|| rename(".self_attn", ".self_attn.o_proj"))
         .or_else(|| {
-            let down = if module.contains("language_model") { ".mlp.down_proj" } else { ".mlp.linear_fc2" };
+            let down = if module.contains("language_model") {
+                ".mlp.down_proj"
+            } else {
+                ".mlp.linear_fc2"
+            };
             rename(".mlp", down)
         })
         .or_else(|| {
-            module.contains("merger").then(|| rename("", ".rows")).flatten().filter(|_| {
+            module.contains("merger").then(|| rename("", ".linear_fc2")).flatten().filter(|_| {
                 !module.contains(".norm") && !module.contains(".linear") && !module.contains(".act")
             })
         })
@@ -56,7 +61,10 @@ fn every_module_equals_hugging_face() {
     let mut compared = 0;
     for key in golden.names().filter(|name| name.starts_with("0.act.")) {
         let module = &key["0.act.".len()..];
-        if module.ends_with("rotary_emb") || module.ends_with("rotary_pos_emb") || module.ends_with(".pos_embed") {
+        if module.ends_with("rotary_emb")
+            || module.ends_with("rotary_pos_emb")
+            || module.ends_with(".pos_embed")
+        {
             continue; // no such thing in a static graph; their results are compared as tables
         }
         let expected = golden.read(key).unwrap();
@@ -77,9 +85,9 @@ fn features_of_the_vision_tower_equal_hugging_face() {
     let inputs = golden_inputs(&golden, &checkpoint.picture_settings().unwrap(), 0);
     let values = values(&graph, &inputs, &weights);
     for (key, name) in [
-        ("0.image_embeds", "model.visual.merger.rows"),
-        ("0.deepstack.0", "model.visual.deepstack_merger_list.0.rows"),
-        ("0.deepstack.1", "model.visual.deepstack_merger_list.1.rows"),
+        ("0.image_embeds", "model.visual.merger.linear_fc2"),
+        ("0.deepstack.0", "model.visual.deepstack_merger_list.0.linear_fc2"),
+        ("0.deepstack.1", "model.visual.deepstack_merger_list.1.linear_fc2"),
     ] {
         let error = relative_error(values[name].data(), golden.read(key).unwrap().data());
         assert!(error <= TOLERANCE, "{key}: relative error {error:e}");
@@ -111,10 +119,12 @@ fn precomputed_tables_equal_positions_computed_at_run_time() {
     let ours: Vec<i32> = layout.position_ids().concat().iter().map(|&p| p as i32).collect();
     assert_eq!(ours, expected);
     let checkpoint = pixie();
-    let (cos, sin) = encircle::models::rotary(&checkpoint.config().text).tables(&layout.position_ids());
+    let (cos, sin) =
+        encircle::models::rotary(&checkpoint.config().text).tables(&layout.position_ids());
     for (ours, key) in [(cos, "0.rope.cos"), (sin, "0.rope.sin")] {
         let expected = golden.read(key).unwrap();
-        let worst = ours.data().iter().zip(expected.data()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        let worst =
+            ours.data().iter().zip(expected.data()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(worst <= 1e-6, "{key}: {worst:e}");
     }
 }

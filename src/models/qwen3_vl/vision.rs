@@ -73,6 +73,8 @@ fn embed(
         g.push("proj", crate::ops::Linear, &operands)
     });
     let rows = g.shape(x)[0];
+    // A batch axis of one: some runtimes normalise only tensors of rank 3 and 4.
+    let x = g.reshape("tokens", x, [1, rows, width]);
     let positions = g.scope("pos_embed", |g| {
         let edit =
             Edit::InterpolatePositions { grids: grids.to_vec(), merge: vision.spatial_merge_size };
@@ -83,7 +85,7 @@ fn embed(
     g.add("pos_add", x, positions)
 }
 
-/// x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)); x is `[patches, width]`.
+/// x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)); x is `[1, patches, width]`.
 fn block(
     g: &mut Builder,
     vision: &VisionConfig,
@@ -118,7 +120,7 @@ fn attention(
     x: ValueId,
 ) -> ValueId {
     let (width, heads) = (vision.hidden_size, vision.num_heads);
-    let (patches, dim) = (g.shape(x)[0], width / heads);
+    let (patches, dim) = (g.shape(x)[1], width / heads);
     // 1/√d is folded into the rows that make k.
     let fold = [Edit::ScaleRows { rows: width..2 * width, factor: (dim as f32).sqrt().recip() }];
     let qkv = g.linear_edited("qkv", x, 3 * width, true, &fold);
@@ -130,7 +132,7 @@ fn attention(
     let k = rotate(g, "k", k, cos, sin);
     let out = frames(g, chunks, [q, k, v]);
     let out = g.transpose("attn_t", out, [1, 0, 2]);
-    let out = g.reshape("attn_merged", out, [patches, width]);
+    let out = g.reshape("attn_merged", out, [1, patches, width]);
     g.linear("proj", out, width, true)
 }
 
@@ -177,15 +179,15 @@ fn merger(
     batch: usize,
 ) -> ValueId {
     let block = vision.spatial_merge_size * vision.spatial_merge_size;
-    let (rows, width) = (g.shape(x)[0] / block, vision.hidden_size * block);
+    let (rows, width) = (g.shape(x)[1] / block, vision.hidden_size * block);
     g.stage(&format!("model.visual.{name}"), |g| {
         let out = g.scope(name, |g| {
             let h = if normalise_merged {
-                let h = g.reshape("merged", x, [rows, width]);
+                let h = g.reshape("merged", x, [1, rows, width]);
                 g.layer_norm("norm", h, EPSILON)
             } else {
                 let h = g.layer_norm("norm", x, EPSILON);
-                g.reshape("merged", h, [rows, width])
+                g.reshape("merged", h, [1, rows, width])
             };
             let h = g.linear("linear_fc1", h, width, true);
             let h = g.unary("act_fn", UnaryKind::GeluErf, h);
