@@ -15,6 +15,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Quantize(QuantizeArgs),
     Rope(RopeArgs),
+    BenchToy(BenchToyArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -114,6 +115,28 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// One JSON array on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Time the job on prepared inputs, for `tools/bench_toy.py`.
+///
+/// INPUTS holds `N.input_ids`, `N.pixel_values` and the reference output `N.float` of ten samples,
+/// one picture of 1,8,8 at the start of each prompt.
+#[derive(Args)]
+#[command(hide = true)]
+pub(super) struct BenchToyArgs {
+    /// Checkpoint directory
+    pub(super) checkpoint: PathBuf,
+    /// Prepared inputs
+    pub(super) inputs: PathBuf,
+    /// Numeric policy
+    #[arg(long, default_value = "w8a8")]
+    pub(super) preset: String,
+    /// Times to run the job; the fastest counts are printed beside the median
+    #[arg(long, default_value_t = 7)]
+    pub(super) repeat: usize,
+    /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
 
 mod args;
+mod bench_toy;
 mod demo;
 mod quantize;
 mod rope;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
         Command::Rope(args) => rope::run(&args),
+        Command::BenchToy(args) => bench_toy::run(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use super::terminal::{Bars, boxed, bytes, seconds};
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
+use crate::models::Head;
 use crate::pipeline::{self, Fixed, Recipe, Written, write_model};
 use crate::quant::{Policy, Rule};
 use crate::report::{AnswerScore, scatter};
@@ -22,6 +23,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         policy: policy(args)?,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+        head: Head::Logits,
     };
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();

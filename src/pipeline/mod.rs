@@ -21,7 +21,8 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::{Float, Weights};
 use crate::graph::{Graph, ValueId};
-use crate::models::{self, Request};
+use crate::layout::Layout;
+use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, Answers, ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
@@ -39,6 +40,14 @@ pub struct Recipe {
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
     pub fixed: Fixed,
+    /// What the graph computes.
+    pub head: Head,
+}
+
+impl Recipe {
+    fn request(&self, layout: Layout) -> Request {
+        Request { head: self.head, ..Request::new(layout) }
+    }
 }
 
 /// Told what is going on; long work draws a bar of it.
@@ -110,9 +119,9 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let graphs = graphs_by_length(checkpoint, &prompt, calib)?;
-    let mut graph = models::build(config, &Request::new(prompt.layout.clone()))?;
-    verify(checkpoint, &graph)?;
+    let graphs = graphs_by_length(checkpoint, &prompt, calib, recipe)?;
+    let mut graph = models::build(config, &recipe.request(prompt.layout.clone()))?;
+    checkpoint.verify(&models::tensors(config)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     clock.lap("build");
 
@@ -168,23 +177,17 @@ fn graphs_by_length(
     checkpoint: &Checkpoint,
     prompt: &Prompt,
     samples: &[Sample],
+    recipe: &Recipe,
 ) -> Result<BTreeMap<usize, Graph>, Error> {
     let mut graphs = BTreeMap::new();
     for sample in samples {
         let len = sample.input_ids.len();
         if let Entry::Vacant(slot) = graphs.entry(len) {
             let layout = prompt.layout.clone().with_seq_len(len)?;
-            slot.insert(models::build(checkpoint.config(), &Request::new(layout))?);
+            slot.insert(models::build(checkpoint.config(), &recipe.request(layout))?);
         }
     }
     Ok(graphs)
-}
-
-/// Every tensor the graph reads must be in the checkpoint, and nothing else.
-fn verify(checkpoint: &Checkpoint, graph: &Graph) -> Result<(), Error> {
-    let expected: BTreeMap<String, Vec<usize>> =
-        graph.params().map(|(_, p)| (p.key.clone(), p.stored_shape.clone())).collect();
-    Ok(checkpoint.verify(&expected.into_iter().collect::<Vec<_>>())?)
 }
 
 fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
