@@ -121,8 +121,8 @@ pub(super) struct RopeArgs {
 
 /// Time the job on prepared inputs, for `tools/bench_toy.py`.
 ///
-/// INPUTS holds `N.input_ids`, `N.pixel_values` and the reference output `N.float` of ten samples,
-/// one picture of 1,8,8 at the start of each prompt.
+/// INPUTS holds `N.input_ids` and `N.pixel_values` of ten samples, one picture of 1,8,8 at the start
+/// of each prompt.
 #[derive(Args)]
 #[command(hide = true)]
 pub(super) struct BenchToyArgs {
@@ -133,7 +133,7 @@ pub(super) struct BenchToyArgs {
     /// Numeric policy
     #[arg(long, default_value = "w8a8")]
     pub(super) preset: String,
-    /// Times to run the job; the fastest counts are printed beside the median
+    /// Times to run the job; the first, the median and the fastest are printed
     #[arg(long, default_value_t = 7)]
     pub(super) repeat: usize,
     /// One JSON object on stdout and nothing else there
