@@ -11,7 +11,6 @@ mod write;
 
 pub use error::Error;
 pub use prompt::{Fixed, Prompt};
-pub use walk::{Lane, walk};
 pub use write::{Written, write_io, write_model};
 
 use crate::calibrate::{
@@ -27,9 +26,10 @@ use crate::quant::Policy;
 use crate::report::{AnswerScore, Answers, ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use walk::{Lane, Variants};
 
 /// What the user wants, apart from data.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    fn request(&self, layout: Layout) -> Request {
-        Request { head: self.head, ..Request::new(layout) }
+    fn request(&self, layout: Layout, batch: usize) -> Request {
+        Request { head: self.head, batch, ..Request::new(layout) }
     }
 }
 
@@ -119,19 +119,27 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let graphs = graphs_by_length(checkpoint, &prompt, calib, recipe)?;
-    let mut graph = models::build(config, &recipe.request(prompt.layout.clone()))?;
+    let mut graph = models::build(config, &recipe.request(prompt.layout.clone(), 1))?;
     checkpoint.verify(&models::tensors(config)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
+    // Calibration samples run at their own length: padding must not widen any range.
+    let width = config.text.hidden_size;
+    let lanes = match plan.mergeable() {
+        true => walk::lanes(calib, |sample| sample.input_ids.len(), width),
+        false => walk::one_by_one(calib),
+    };
+    let variants = variants(
+        &lanes,
+        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
+        &prompt,
+    )?;
     clock.lap("build");
 
     let weights = load(checkpoint, &graph)?;
     clock.lap("load");
 
-    // Calibration samples run at their own length: padding must not widen any range.
     progress.begin("calibrate", calib.len());
-    let lanes = lanes(&graphs, calib)?;
-    let (float, statistics) = observe(&plan, &lanes, &weights, progress)?;
+    let (float, statistics) = observe(&plan, &lanes, &variants, calib, &weights, progress)?;
     clock.lap("calibrate");
 
     let mut quantized = load_again(&graph, &weights);
@@ -146,18 +154,22 @@ pub fn quantize(
     clock.lap("convert");
 
     progress.begin("compare", calib.len());
-    let (error, example) = compare(&graph, &graphs, calib, &float, &rounded, progress)?;
+    let (error, example) = compare(&graph, &lanes, variants, calib, &float, &rounded, progress)?;
     clock.lap("compare");
 
     progress.begin("evaluate", eval.len());
-    let answers = evaluate(&graph, &prompt, eval, [&weights, &rounded], progress)?;
+    let seq = prompt.layout.seq_len();
+    let lanes = walk::lanes(eval, |_| seq, width);
+    let variants = self::variants(
+        &lanes,
+        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
+        &prompt,
+    )?;
+    let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
     if answers.is_some() {
         clock.lap("evaluate");
     }
-    let example_inputs = match calib.first() {
-        Some(sample) => prompt.inputs(&graph, sample)?,
-        None => Vec::new(),
-    };
+    let example_inputs = prompt::inputs(&graph, &[&calib[0]], seq)?;
     Ok(Outcome {
         sites: plan.site_count(),
         graph,
@@ -172,22 +184,20 @@ pub fn quantize(
     })
 }
 
-/// One graph for each length among the samples; they differ in shapes and constants only.
-fn graphs_by_length(
-    checkpoint: &Checkpoint,
+/// The graph of each (length, batch); they differ in shapes and constants only.
+fn variants(
+    lanes: &[Lane],
+    build: impl Fn(Layout, usize) -> Result<Graph, Error>,
     prompt: &Prompt,
-    samples: &[Sample],
-    recipe: &Recipe,
-) -> Result<BTreeMap<usize, Graph>, Error> {
-    let mut graphs = BTreeMap::new();
-    for sample in samples {
-        let len = sample.input_ids.len();
-        if let Entry::Vacant(slot) = graphs.entry(len) {
-            let layout = prompt.layout.clone().with_seq_len(len)?;
-            slot.insert(models::build(checkpoint.config(), &recipe.request(layout))?);
+) -> Result<Variants, Error> {
+    let mut variants = Variants::new();
+    for lane in lanes {
+        if let Entry::Vacant(slot) = variants.entry(lane.shape()) {
+            let layout = prompt.layout.clone().with_seq_len(lane.len)?;
+            slot.insert(build(layout, lane.samples.len())?);
         }
     }
-    Ok(graphs)
+    Ok(variants)
 }
 
 fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
@@ -210,62 +220,34 @@ fn load_again(graph: &Graph, weights: &Weights) -> Vec<(ValueId, Tensor)> {
     graph.params().filter_map(|(id, _)| Some((id, weights.get(id)?.clone()))).collect()
 }
 
-fn lanes<'a>(
-    graphs: &'a BTreeMap<usize, Graph>,
-    samples: &[Sample],
-) -> Result<Vec<Lane<'a>>, Error> {
-    samples
-        .iter()
-        .map(|sample| {
-            let graph = &graphs[&sample.input_ids.len()];
-            let len = sample.input_ids.len();
-            Ok(Lane { graph, len, inputs: prompt::inputs(graph, sample, len)? })
-        })
-        .collect()
-}
-
 /// The float run over the calibration samples: their outputs, and statistics of every site.
 fn observe(
     plan: &Plan,
-    lanes: &[Lane<'_>],
+    lanes: &[Lane],
+    variants: &Variants,
+    samples: &[Sample],
     weights: &Weights,
     progress: &dyn Progress,
 ) -> Result<(Vec<Tensor>, Statistics), Error> {
-    let fold = |mut statistics: Statistics, lane: &Lane<'_>, parallel: bool| {
+    let fresh = || Mutex::new(Statistics::new(plan));
+    // One set of statistics a thread: their merge does not depend on which thread saw what.
+    let shards: Vec<Mutex<Statistics>> =
+        (0..rayon::current_num_threads()).map(|_| fresh()).collect();
+    let outputs = walk::each_lane(lanes, plan.mergeable(), |lane, par| {
+        let shard = rayon::current_thread_index().unwrap_or(0) % shards.len();
+        let mut statistics = shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let mut tap = Observing { plan, statistics: &mut statistics };
-        let output = walk(lane, weights, &mut tap, parallel);
-        progress.step();
-        (output, statistics)
-    };
-    if !plan.mergeable() || lanes.len() < rayon::current_num_threads() {
-        let mut statistics = Statistics::new(plan);
-        let mut outputs = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let (output, next) = fold(statistics, lane, true);
-            statistics = next;
-            outputs.push(output);
+        let outputs = lane.walk(&variants[&lane.shape()], samples, weights, &mut tap, par)?;
+        lane.samples.iter().for_each(|_| progress.step());
+        Ok(outputs)
+    })?;
+    let mut shards =
+        shards.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut statistics = shards.next().expect("invariant: a pool has a thread");
+    if plan.mergeable() {
+        for other in shards {
+            statistics.merge(&other)?;
         }
-        return Ok((outputs, statistics));
-    }
-    let piece = lanes.len().div_ceil(rayon::current_num_threads());
-    let parts: Vec<(Vec<Tensor>, Statistics)> = lanes
-        .par_chunks(piece)
-        .map(|lanes| {
-            let mut statistics = Statistics::new(plan);
-            let mut outputs = Vec::with_capacity(lanes.len());
-            for lane in lanes {
-                let (output, next) = fold(statistics, lane, false);
-                statistics = next;
-                outputs.push(output);
-            }
-            (outputs, statistics)
-        })
-        .collect();
-    let mut parts = parts.into_iter();
-    let (mut outputs, mut statistics) = parts.next().unwrap_or((Vec::new(), Statistics::new(plan)));
-    for (more, other) in parts {
-        statistics.merge(&other)?;
-        outputs.extend(more);
     }
     Ok((outputs, statistics))
 }
@@ -273,79 +255,66 @@ fn observe(
 /// Runs the quantized graph on the calibration samples beside the float outputs.
 fn compare(
     graph: &Graph,
-    graphs: &BTreeMap<usize, Graph>,
+    lanes: &[Lane],
+    variants: Variants,
     samples: &[Sample],
     float: &[Tensor],
     rounded: &Weights,
     progress: &dyn Progress,
 ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-    let graphs: BTreeMap<usize, Graph> = graphs
-        .iter()
-        .map(|(&len, variant)| {
-            let mut variant = variant.clone();
-            variant.annotate_like(graph);
-            quantize_constants(&mut variant);
-            (len, variant)
-        })
-        .collect();
-    let taps: BTreeMap<usize, Quantizing<'_>> =
-        graphs.iter().map(|(&len, graph)| (len, Quantizing::of(graph))).collect();
-    let lanes = lanes(&graphs, samples)?;
-    let parallel = lanes.len() < rayon::current_num_threads();
-    let run = |lane: &Lane<'_>| {
-        let mut tap = &taps[&lane.len];
-        let output = walk(lane, rounded, &mut tap, parallel);
-        progress.step();
-        output
-    };
-    let outputs: Vec<Tensor> = match parallel {
-        true => lanes.iter().map(run).collect(),
-        false => lanes.par_iter().map(run).collect(),
-    };
-    let mut summary = ErrorSummary::default();
-    for (float, quantized) in float.iter().zip(&outputs) {
-        summary.add(float.data(), quantized.data());
+    let variants = quantized(variants, graph);
+    let outputs = walk::each_lane(lanes, true, |lane, par| {
+        let variant = &variants[&lane.shape()];
+        let tap = Quantizing::of(variant);
+        let outputs = lane.walk(variant, samples, rounded, &mut &tap, par)?;
+        let pairs = lane.samples.iter().zip(outputs).map(|(&i, output)| {
+            progress.step();
+            let mut summary = ErrorSummary::default();
+            summary.add(float[i].data(), output.data());
+            (summary, output)
+        });
+        Ok(pairs.collect())
+    })?;
+    let mut total = ErrorSummary::default();
+    for (summary, _) in &outputs {
+        total.merge(summary);
     }
-    let error = summary.figures().ok_or(Error::NoSamples)?;
-    Ok((error, [float[0].clone(), outputs[0].clone()]))
+    let error = total.figures().ok_or(Error::NoSamples)?;
+    Ok((error, [float[0].clone(), outputs[0].1.clone()]))
 }
 
-/// Runs float and quantized models on rows with answers, on the static graph that is exported.
+/// The variants with the annotations of `graph`, constants rounded.
+fn quantized(mut variants: Variants, graph: &Graph) -> Variants {
+    for variant in variants.values_mut() {
+        variant.annotate_like(graph);
+        quantize_constants(variant);
+    }
+    variants
+}
+
+/// Runs float and quantized models on rows with answers, at the static length that is exported.
 fn evaluate(
     graph: &Graph,
-    prompt: &Prompt,
+    lanes: &[Lane],
+    variants: &Variants,
     samples: &[Sample],
     weights: [&Weights; 2],
     progress: &dyn Progress,
 ) -> Result<Option<[AnswerScore; 2]>, Error> {
-    let mut quantized = graph.clone();
-    quantize_constants(&mut quantized);
-    let tap = Quantizing::of(&quantized);
-    let parallel = samples.len() < rayon::current_num_threads();
-    let row = |sample: &Sample| -> Result<[Answers; 2], Error> {
-        let mut scores = [Answers::default(), Answers::default()];
-        let (start, end) = (sample.prompt_len, sample.input_ids.len());
-        if start == 0 || start >= end {
-            return Ok(scores);
-        }
-        let (len, inputs) = (prompt.layout.seq_len(), prompt.inputs(graph, sample)?);
-        let float =
-            walk(&Lane { graph, len, inputs: inputs.clone() }, weights[0], &mut Float, parallel);
-        let lane = Lane { graph: &quantized, len, inputs };
-        let judged = walk(&lane, weights[1], &mut &tap, parallel);
-        let vocab = float.shape()[float.shape().len() - 1];
-        let predicting =
-            |logits: &Tensor| logits.data()[(start - 1) * vocab..(end - 1) * vocab].to_vec();
-        let (float, judged) = (predicting(&float), predicting(&judged));
-        scores[0].add(&sample.input_ids[start..], &float, &float);
-        scores[1].add(&sample.input_ids[start..], &float, &judged);
-        progress.step();
-        Ok(scores)
-    };
-    let rows: Vec<[Answers; 2]> = match parallel {
-        true => samples.iter().map(row).collect::<Result<_, _>>()?,
-        false => samples.par_iter().map(row).collect::<Result<_, _>>()?,
-    };
+    let rounded = quantized(variants.clone(), graph);
+    let rows = walk::each_lane(lanes, true, |lane, par| {
+        let shape = lane.shape();
+        let tap = Quantizing::of(&rounded[&shape]);
+        let float = lane.walk(&variants[&shape], samples, weights[0], &mut Float, par)?;
+        let judged = lane.walk(&rounded[&shape], samples, weights[1], &mut &tap, par)?;
+        let rows = lane.samples.iter().zip(float.iter().zip(&judged));
+        Ok(rows
+            .map(|(&i, (float, judged))| {
+                progress.step();
+                answers(&samples[i], float, judged)
+            })
+            .collect())
+    })?;
     let mut total = [Answers::default(), Answers::default()];
     for [float, judged] in &rows {
         total[0].merge(float);
@@ -353,4 +322,19 @@ fn evaluate(
     }
     let [float, judged] = total.map(|answers| answers.score());
     Ok(float.zip(judged).map(<[AnswerScore; 2]>::from))
+}
+
+/// The answer of one sample by the float and the judged model; logits are `[seq, vocab]`.
+fn answers(sample: &Sample, float: &Tensor, judged: &Tensor) -> [Answers; 2] {
+    let mut scores = [Answers::default(), Answers::default()];
+    let (start, end) = (sample.prompt_len, sample.input_ids.len());
+    if start > 0 && start < end {
+        let vocab = float.shape()[1];
+        // Position p predicts the token at p + 1.
+        let predicting = (start - 1) * vocab..(end - 1) * vocab;
+        let (float, judged) = (&float.data()[predicting.clone()], &judged.data()[predicting]);
+        scores[0].add(&sample.input_ids[start..], float, float);
+        scores[1].add(&sample.input_ids[start..], float, judged);
+    }
+    scores
 }
