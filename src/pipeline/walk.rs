@@ -7,18 +7,21 @@ use crate::graph::Graph;
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
 /// own cache, large enough that an operator's fixed cost does not count.
 const LANE_ELEMENTS: usize = 1 << 16;
 
 /// Samples of one length that run together as the batch of one graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Lane {
     /// Sequence length.
     pub(super) len: usize,
     /// Positions in the list of samples.
     pub(super) samples: Vec<usize>,
+    /// The graph's inputs, once made: a lane is walked several times.
+    inputs: OnceLock<Vec<Tensor>>,
 }
 
 /// Groups samples into lanes; `len` gives the length each runs at, `width` the hidden size.
@@ -34,7 +37,7 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
         // Equal parts: a rest of one would cost a graph of its own.
         let parts = members.len().div_ceil(batch);
         let batch = members.len().div_ceil(parts);
-        lanes.extend(members.chunks(batch).map(|part| Lane { len, samples: part.to_vec() }));
+        lanes.extend(members.chunks(batch).map(|part| Lane::new(len, part.to_vec())));
     }
     lanes
 }
@@ -43,6 +46,10 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
 pub(super) type Variants = BTreeMap<(usize, usize), Graph>;
 
 impl Lane {
+    fn new(len: usize, samples: Vec<usize>) -> Lane {
+        Lane { len, samples, inputs: OnceLock::new() }
+    }
+
     /// Which variant it runs on.
     pub(super) fn shape(&self) -> (usize, usize) {
         (self.len, self.samples.len())
@@ -57,10 +64,16 @@ impl Lane {
         tap: &mut dyn Tap,
         par: Par,
     ) -> Result<Vec<Tensor>, Error> {
-        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
-        let inputs = prompt::inputs(graph, &members, self.len)?;
+        let inputs = match self.inputs.get() {
+            Some(inputs) => inputs,
+            None => {
+                let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
+                let inputs = prompt::inputs(graph, &members, self.len)?;
+                self.inputs.get_or_init(|| inputs)
+            }
+        };
         let lifetimes = Lifetimes::of(graph);
-        let mut stream = Stream::start(graph, &inputs, tap);
+        let mut stream = Stream::start(graph, inputs, tap);
         stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
         let output = stream.get(graph.outputs[0]).expect("invariant: outputs live on");
         let shape = &output.shape()[1..];
@@ -91,7 +104,6 @@ pub(super) fn each_lane<T: Send>(
 
 /// One lane a sample, in order: for observers that count batches.
 pub(super) fn one_by_one(samples: &[Sample]) -> Vec<Lane> {
-    let lane =
-        |(i, sample): (usize, &Sample)| Lane { len: sample.input_ids.len(), samples: vec![i] };
+    let lane = |(i, sample): (usize, &Sample)| Lane::new(sample.input_ids.len(), vec![i]);
     samples.iter().enumerate().map(lane).collect()
 }
