@@ -1,5 +1,6 @@
 //! Every flag, defined and documented in one place.
 
+use super::artifact_args::{ExtractArgs, InspectArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -15,6 +16,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Quantize(QuantizeArgs),
     Rope(RopeArgs),
+    Inspect(InspectArgs),
+    Verify(VerifyArgs),
+    Extract(ExtractArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
 
 mod args;
+mod artifact;
+mod artifact_args;
 mod demo;
 mod quantize;
 mod rope;
@@ -29,6 +31,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
         Command::Rope(args) => rope::run(&args),
+        Command::Inspect(args) => artifact::inspect(&args),
+        Command::Verify(args) => artifact::verify(&args),
+        Command::Extract(args) => artifact::extract(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

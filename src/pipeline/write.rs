@@ -1,13 +1,12 @@
-//! Puts files down: beside their final name, then renamed, so that nothing is ever half-written.
+//! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::{Error, Outcome};
-use crate::circle;
+use super::{Error, Outcome, save};
+use crate::circle::Format;
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
 use crate::tensor::{Par, Tensor};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file that was written.
@@ -43,24 +42,12 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
     {
         let model = lower(&outcome.graph, precision, &constant)?;
         let path = folder.join(name);
-        let beside = folder.join(format!(".{name}.{}.partial", std::process::id()));
-        let size = put(&model, &beside)
-            .and_then(|size| fs::rename(&beside, &path).map_err(failed(&path)).map(|()| size))
-            .inspect_err(|_| drop(fs::remove_file(&beside)))?;
+        let size = save(&model, Format::Circle, &path)?;
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
         written.push(Written { path, size, operators, tensors });
     }
     Ok(written)
-}
-
-fn put(model: &circle::Model, path: &Path) -> Result<u64, Error> {
-    let failed = |source| Error::Write { path: path.display().to_string(), source };
-    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    let size = circle::write(model, &mut out)?;
-    out.flush().map_err(failed)?;
-    out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
-    Ok(size)
 }
 
 /// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
