@@ -1,6 +1,6 @@
 //! Every flag, defined and documented in one place.
 
-use super::artifact_args::{ExtractArgs, InspectArgs, VerifyArgs};
+use super::artifact_args::{ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Extract(ExtractArgs),
+    Run(RunArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.

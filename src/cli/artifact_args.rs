@@ -90,3 +90,44 @@ fn parse_range(text: &str) -> Result<[usize; 2], String> {
         _ => Err(expected()),
     }
 }
+
+/// Execute a Circle file on .npy inputs.
+///
+/// A float file runs in float. A quantized file runs in float with every result rounded to the
+/// grid of its tensor (outputs are reals, f32), or with --integer on the integers alone (outputs
+/// are integers of the file's types): sums in int64, brought to the next grid by fixed-point
+/// multipliers. Given the same operands, the two readings of an operator differ by at most one
+/// step of its grid; --audit measures that on every edge.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle run model.circle --input input_ids=ids.npy --input pixel_values=pixels.npy -o out
+  encircle run model.q.circle --input 0=ids.npy --input 1=pixels.npy -o out --integer --audit
+Outputs are written as out0.npy, out1.npy … in the order of the file.")]
+pub(super) struct RunArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// An input by name, or by number from 0: f32 reals, integers of a quantized input's own
+    /// type, or i32/i64 ids
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
+    pub(super) input: Vec<(String, PathBuf)>,
+    /// Folder for the outputs
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Compute on integers
+    #[arg(long)]
+    pub(super) integer: bool,
+    /// Also compare the two readings on every edge; exit code 1 if one is more than a step apart
+    #[arg(long)]
+    pub(super) audit: bool,
+}
+
+fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    // A tensor's name may hold `=`, a path of ours hardly.
+    match text.rsplit_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.into(), path.into()))
+        }
+        _ => Err("expected NAME=FILE.npy".into()),
+    }
+}

@@ -8,6 +8,7 @@ mod artifact_args;
 mod demo;
 mod quantize;
 mod rope;
+mod run;
 mod terminal;
 
 use args::{Cli, Command};
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => artifact::inspect(&args),
         Command::Verify(args) => artifact::verify(&args),
         Command::Extract(args) => artifact::extract(&args),
+        Command::Run(args) => run::run(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use crate::circle::Format;
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
+use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,28 +64,19 @@ pub fn write_io(outcome: &Outcome, folder: &Path) -> Result<(), Error> {
         crate::exec::run(graph, &outcome.example_inputs, &outcome.weights, &mut Float, Par::All);
     for (i, (tensor, id)) in outcome.example_inputs.iter().zip(&graph.inputs).enumerate() {
         let index = graph.value(*id).kind == Kind::Index;
-        fs::write(folder.join(format!("in{i}.npy")), npy(tensor, index)).map_err(failed)?;
+        fs::write(folder.join(format!("in{i}.npy")), array(tensor, index)).map_err(failed)?;
     }
     for (i, tensor) in output.iter().enumerate() {
-        fs::write(folder.join(format!("out{i}.npy")), npy(tensor, false)).map_err(failed)?;
+        fs::write(folder.join(format!("out{i}.npy")), array(tensor, false)).map_err(failed)?;
     }
     Ok(())
 }
 
-/// NumPy's array format, version 1.0: f32, or i64 for indices.
-fn npy(tensor: &Tensor, index: bool) -> Vec<u8> {
-    let shape: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
-    let descr = if index { "<i8" } else { "<f4" };
-    let mut header =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.concat());
-    header += &" ".repeat(63 - (10 + header.len()) % 64);
-    header.push('\n');
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.bytes());
-    match index {
-        true => out.extend(tensor.data().iter().flat_map(|&x| (x as i64).to_le_bytes())),
-        false => out.extend(tensor.data().iter().flat_map(|x| x.to_le_bytes())),
-    }
-    out
+/// A tensor as a .npy file: f32, or i64 for indices.
+fn array(tensor: &Tensor, index: bool) -> Vec<u8> {
+    let elements = match index {
+        true => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
+        false => Elements::F32(tensor.data().to_vec()),
+    };
+    npy::write(&Array { shape: tensor.shape().to_vec(), elements })
 }
