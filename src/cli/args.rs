@@ -1,5 +1,6 @@
 //! Every flag, defined and documented in one place.
 
+use super::artifact_args::{ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -16,6 +17,10 @@ pub(super) enum Command {
     Quantize(QuantizeArgs),
     Rope(RopeArgs),
     BenchToy(BenchToyArgs),
+    Inspect(InspectArgs),
+    Verify(VerifyArgs),
+    Extract(ExtractArgs),
+    Run(RunArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.

@@ -3,10 +3,13 @@
 //! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
 
 mod args;
+mod artifact;
+mod artifact_args;
 mod bench_toy;
 mod demo;
 mod quantize;
 mod rope;
+mod run;
 mod terminal;
 
 use args::{Cli, Command};
@@ -31,6 +34,10 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Rope(args) => rope::run(&args),
         Command::BenchToy(args) => bench_toy::run(&args),
+        Command::Inspect(args) => artifact::inspect(&args),
+        Command::Verify(args) => artifact::verify(&args),
+        Command::Extract(args) => artifact::extract(&args),
+        Command::Run(args) => run::run(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

@@ -6,11 +6,13 @@
 
 mod error;
 mod prompt;
+mod save;
 mod walk;
 mod write;
 
 pub use error::Error;
 pub use prompt::{Fixed, Prompt};
+pub use save::save;
 pub use write::{Written, write_io, write_model};
 
 use crate::calibrate::{

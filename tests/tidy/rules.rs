@@ -4,7 +4,7 @@ use crate::source::{Source, body_end, line_of, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rooms under `src/`, in the order in which data passes through them.
-pub(crate) const ROOMS: [&str; 16] = [
+pub(crate) const ROOMS: [&str; 17] = [
     "tensor",
     "checkpoint",
     "layout",
@@ -18,6 +18,7 @@ pub(crate) const ROOMS: [&str; 16] = [
     "calibrate",
     "algo",
     "lower",
+    "runtime",
     "report",
     "pipeline",
     "cli",
@@ -39,7 +40,7 @@ const ALGORITHMS: [&str; 6] = ["gptq", "spinquant", "smoothquant", "awq", "adaro
 const BANNED_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "manager", "base"];
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
-const TOTAL_LINES_MAX: usize = 25_000;
+const TOTAL_LINES_MAX: usize = 30_000;
 
 /// A room names only rooms before it, and none of its strangers. Tests may know more.
 pub(crate) fn rooms_know_only_earlier_rooms(files: &[Source]) -> Vec<String> {
