@@ -14,6 +14,7 @@ pub use prompt::{Fixed, Prompt};
 pub use walk::{Lane, walk};
 pub use write::{Written, write_io, write_model};
 
+use crate::algo::{self, AlgoSpec, Session};
 use crate::calibrate::{
     self, Observing, Plan, Quantizing, Statistics, Unquantized, quantize_constants,
 };
@@ -34,6 +35,8 @@ use std::time::Instant;
 pub struct Recipe {
     /// Grids and observers.
     pub policy: Policy,
+    /// Rewrites and rounding.
+    pub algo: AlgoSpec,
     /// Sequence length of the static graph; by default that of the longest sample.
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
@@ -60,8 +63,10 @@ impl Progress for Silent {
 pub struct Outcome {
     /// The static graph with its annotations; constants are still float.
     pub graph: Graph,
-    /// Checkpoint tensors in float, by value.
+    /// Checkpoint tensors in float, by value, after the rewrites.
     pub weights: Weights,
+    /// The same on their grids.
+    pub rounded: Weights,
     /// The layout that the graph is for.
     pub prompt: Prompt,
     /// Distance of the quantized outputs from the float ones over the calibration samples.
@@ -124,19 +129,16 @@ pub fn quantize(
     let (float, statistics) = observe(&plan, &lanes, &weights, progress)?;
     clock.lap("calibrate");
 
-    let mut quantized = load_again(&graph, &weights);
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     plan.annotate_activations(&mut graph, &statistics, &param)?;
-    plan.quantize_weights(&mut graph, &mut quantized)?;
-    let mut rounded = Weights::none(&graph);
-    for (id, tensor) in quantized {
-        rounded.set(id, tensor);
-    }
+    let annotated = annotated_like(&graph, &graphs);
+    let rounded =
+        round(&mut graph, &plan, [&graphs, &annotated], calib, &weights, recipe, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 
     progress.begin("compare", calib.len());
-    let (error, example) = compare(&graph, &graphs, calib, &float, &rounded, progress)?;
+    let (error, example) = compare(&annotated, calib, &float, &rounded, progress)?;
     clock.lap("compare");
 
     progress.begin("evaluate", eval.len());
@@ -152,6 +154,7 @@ pub fn quantize(
         sites: plan.site_count(),
         graph,
         weights,
+        rounded,
         prompt,
         error,
         example,
@@ -202,8 +205,44 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-fn load_again(graph: &Graph, weights: &Weights) -> Vec<(ValueId, Tensor)> {
-    graph.params().filter_map(|(id, _)| Some((id, weights.get(id)?.clone()))).collect()
+/// The graphs of all lengths with the activation grids of `graph`, and constants on theirs.
+fn annotated_like(graph: &Graph, graphs: &BTreeMap<usize, Graph>) -> BTreeMap<usize, Graph> {
+    let annotate = |(&len, variant): (&usize, &Graph)| {
+        let mut variant = variant.clone();
+        variant.annotate_like(graph);
+        quantize_constants(&mut variant);
+        (len, variant)
+    };
+    graphs.iter().map(annotate).collect()
+}
+
+/// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers by
+/// the recipe's rounding.
+fn round(
+    graph: &mut Graph,
+    plan: &Plan,
+    [graphs, annotated]: [&BTreeMap<usize, Graph>; 2],
+    calib: &[Sample],
+    weights: &Weights,
+    recipe: &Recipe,
+    progress: &dyn Progress,
+) -> Result<Weights, Error> {
+    let rounding = recipe.algo.rounding()?;
+    let lane = |lane: Lane<'_>| {
+        let (float, quantized) = (&graphs[&lane.len], &annotated[&lane.len]);
+        algo::Lane { float, quantized, inputs: lane.inputs }
+    };
+    let lanes: Vec<algo::Lane<'_>> = lanes(graphs, calib)?.into_iter().map(lane).collect();
+    let session = Session { plan, lanes: &lanes, float: weights, rounding: rounding.as_ref() };
+    let mut rounded = Weights::none(graph);
+    let mut direct = session.others(graph);
+    plan.quantize_weights(graph, &mut direct)?;
+    for (id, tensor) in direct {
+        rounded.set(id, tensor);
+    }
+    progress.begin("round", session.layers(graph));
+    session.run(graph, &mut rounded, &|| progress.step())?;
+    Ok(rounded)
 }
 
 fn lanes<'a>(
@@ -266,27 +305,17 @@ fn observe(
     Ok((outputs, statistics))
 }
 
-/// Runs the quantized graph on the calibration samples beside the float outputs.
+/// Runs the quantized graphs on the calibration samples beside the float outputs.
 fn compare(
-    graph: &Graph,
     graphs: &BTreeMap<usize, Graph>,
     samples: &[Sample],
     float: &[Tensor],
     rounded: &Weights,
     progress: &dyn Progress,
 ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-    let graphs: BTreeMap<usize, Graph> = graphs
-        .iter()
-        .map(|(&len, variant)| {
-            let mut variant = variant.clone();
-            variant.annotate_like(graph);
-            quantize_constants(&mut variant);
-            (len, variant)
-        })
-        .collect();
     let taps: BTreeMap<usize, Quantizing<'_>> =
         graphs.iter().map(|(&len, graph)| (len, Quantizing::of(graph))).collect();
-    let lanes = lanes(&graphs, samples)?;
+    let lanes = lanes(graphs, samples)?;
     let parallel = lanes.len() < rayon::current_num_threads();
     let run = |lane: &Lane<'_>| {
         let mut tap = &taps[&lane.len];
