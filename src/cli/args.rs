@@ -54,6 +54,9 @@ pub(super) struct QuantizeArgs {
     /// Numeric policy: w8a8, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
+    /// Algorithms, as the [algo] table of a recipe
+    #[arg(long, value_name = "TOML", hide = true)]
+    pub(super) algo: Option<String>,
     /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'
     #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
     pub(super) overrides: Vec<String>,

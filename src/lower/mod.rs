@@ -227,8 +227,9 @@ fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerErro
     let none = |dtype: String| LowerError::NoType { name: name.into(), dtype };
     match params {
         QuantParams::Affine { dtype, .. } => Ok(match *dtype {
-            DType::UINT4 => TensorType::Uint4,
-            DType::INT4 => TensorType::Int4,
+            // Fewer bits have no type of their own; their integers are valid 4-bit ones.
+            d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
+            d if d.bits() <= 4 => TensorType::Int4,
             DType::UINT8 => TensorType::Uint8,
             DType::INT8 => TensorType::Int8,
             DType::UINT16 => TensorType::Uint16,

@@ -15,6 +15,7 @@ pub use prompt::{Fixed, Prompt};
 pub use save::save;
 pub use write::{Written, write_io, write_model};
 
+use crate::algo::{self, AlgoSpec, Session};
 use crate::calibrate::{
     self, Observing, Plan, Quantizing, Statistics, Unquantized, quantize_constants,
 };
@@ -38,6 +39,8 @@ use walk::{Lane, Variants};
 pub struct Recipe {
     /// Grids and observers.
     pub policy: Policy,
+    /// Rewrites and rounding.
+    pub algo: AlgoSpec,
     /// Sequence length of the static graph; by default that of the longest sample.
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
@@ -72,8 +75,10 @@ impl Progress for Silent {
 pub struct Outcome {
     /// The static graph with its annotations; constants are still float.
     pub graph: Graph,
-    /// Checkpoint tensors in float, by value.
+    /// Checkpoint tensors in float, by value, after the rewrites.
     pub weights: Weights,
+    /// The same on their grids.
+    pub rounded: Weights,
     /// The layout that the graph is for.
     pub prompt: Prompt,
     /// Distance of the quantized outputs from the float ones over the calibration samples.
@@ -144,19 +149,17 @@ pub fn quantize(
     let (float, statistics) = observe(&plan, &lanes, &variants, calib, &weights, progress)?;
     clock.lap("calibrate");
 
-    let mut quantized = load_again(&graph, &weights);
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     plan.annotate_activations(&mut graph, &statistics, &param)?;
-    plan.quantize_weights(&mut graph, &mut quantized)?;
-    let mut rounded = Weights::none(&graph);
-    for (id, tensor) in quantized {
-        rounded.set(id, tensor);
-    }
+    let annotated = quantized(variants.clone(), &graph);
+    let samples =
+        Calibration { lanes: &lanes, float: &variants, quantized: &annotated, samples: calib };
+    let rounded = round(&mut graph, &plan, &samples, &weights, recipe, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 
     progress.begin("compare", calib.len());
-    let (error, example) = compare(&graph, &lanes, variants, calib, &float, &rounded, progress)?;
+    let (error, example) = compare(&annotated, &lanes, calib, &float, &rounded, progress)?;
     clock.lap("compare");
 
     progress.begin("evaluate", eval.len());
@@ -176,6 +179,7 @@ pub fn quantize(
         sites: plan.site_count(),
         graph,
         weights,
+        rounded,
         prompt,
         error,
         example,
@@ -218,8 +222,40 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-fn load_again(graph: &Graph, weights: &Weights) -> Vec<(ValueId, Tensor)> {
-    graph.params().filter_map(|(id, _)| Some((id, weights.get(id)?.clone()))).collect()
+/// The calibration samples and the graphs they run on.
+struct Calibration<'a> {
+    lanes: &'a [Lane],
+    float: &'a Variants,
+    quantized: &'a Variants,
+    samples: &'a [Sample],
+}
+
+/// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers by
+/// the recipe's rounding.
+fn round(
+    graph: &mut Graph,
+    plan: &Plan,
+    calib: &Calibration<'_>,
+    weights: &Weights,
+    recipe: &Recipe,
+    progress: &dyn Progress,
+) -> Result<Weights, Error> {
+    let rounding = recipe.algo.rounding()?;
+    let lane = |lane: &Lane| {
+        let (float, quantized) = (&calib.float[&lane.shape()], &calib.quantized[&lane.shape()]);
+        Ok(algo::Lane { float, quantized, inputs: lane.inputs(float, calib.samples)?.to_vec() })
+    };
+    let lanes: Vec<algo::Lane<'_>> = calib.lanes.iter().map(lane).collect::<Result<_, Error>>()?;
+    let session = Session { plan, lanes: &lanes, float: weights, rounding: rounding.as_ref() };
+    let mut rounded = Weights::none(graph);
+    let mut direct = session.others(graph);
+    plan.quantize_weights(graph, &mut direct)?;
+    for (id, tensor) in direct {
+        rounded.set(id, tensor);
+    }
+    progress.begin("round", session.layers(graph));
+    session.run(graph, &mut rounded, &|| progress.step())?;
+    Ok(rounded)
 }
 
 /// The float run over the calibration samples: their outputs, and statistics of every site.
@@ -254,17 +290,15 @@ fn observe(
     Ok((outputs, statistics))
 }
 
-/// Runs the quantized graph on the calibration samples beside the float outputs.
+/// Runs the quantized graphs on the calibration samples beside the float outputs.
 fn compare(
-    graph: &Graph,
+    variants: &Variants,
     lanes: &[Lane],
-    variants: Variants,
     samples: &[Sample],
     float: &[Tensor],
     rounded: &Weights,
     progress: &dyn Progress,
 ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-    let variants = quantized(variants, graph);
     let outputs = walk::each_lane(lanes, true, |lane, par| {
         let variant = &variants[&lane.shape()];
         let tap = Quantizing::of(variant);

@@ -55,6 +55,16 @@ impl Lane {
         (self.len, self.samples.len())
     }
 
+    /// The graph's inputs for its samples.
+    pub(super) fn inputs(&self, graph: &Graph, samples: &[Sample]) -> Result<&[Tensor], Error> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
+        let inputs = prompt::inputs(graph, &members, self.len)?;
+        Ok(self.inputs.get_or_init(|| inputs))
+    }
+
     /// Runs all stages; the first output of each sample, `[seq, width]` each.
     pub(super) fn walk(
         &self,
@@ -64,14 +74,7 @@ impl Lane {
         tap: &mut dyn Tap,
         par: Par,
     ) -> Result<Vec<Tensor>, Error> {
-        let inputs = match self.inputs.get() {
-            Some(inputs) => inputs,
-            None => {
-                let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
-                let inputs = prompt::inputs(graph, &members, self.len)?;
-                self.inputs.get_or_init(|| inputs)
-            }
-        };
+        let inputs = self.inputs(graph, samples)?;
         let lifetimes = Lifetimes::of(graph);
         let mut stream = Stream::start(graph, inputs, tap);
         stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
