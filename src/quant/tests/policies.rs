@@ -193,8 +193,22 @@ fn illegal_outcomes_name_the_tensor_and_the_layers() {
 
 #[test]
 fn rules_that_match_nothing_are_reported() {
-    let policy = Policy::preset("w4a16").unwrap();
+    let rule = |pattern: &str| Rule {
+        pattern: pattern.into(),
+        role: Some(Role::Weight),
+        optional: false,
+        set: Spec { dtype: Some(DType::UINT8), ..Spec::default() },
+    };
+    let policy = Policy::preset("w8a8").unwrap();
+    let policy =
+        policy.with_rules(["*patch_embed*", "*embed_tokens*", "*lm_head*"].map(rule)).unwrap();
     let silent = policy.unmatched([(HEAD, Role::Weight), ("embed_tokens.out", Role::Activation)]);
     let patterns: Vec<&str> = silent.iter().map(|(_, rule)| rule.pattern.as_str()).collect();
     assert_eq!(patterns, ["*patch_embed*", "*embed_tokens*"]);
+}
+
+#[test]
+fn rules_of_presets_may_match_nothing() {
+    let policy = Policy::preset("w4a16").unwrap();
+    assert!(policy.unmatched([("layers.0.mlp.up_proj.weight", Role::Weight)]).is_empty());
 }
