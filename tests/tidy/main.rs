@@ -11,9 +11,7 @@ use std::sync::OnceLock;
 /// Files over the limit. The list is exact: an entry that healed fails the test.
 const LONG_FILES: [&str; 0] = [];
 /// Functions over the limit, as `path::name`; exact as well.
-const LONG_FUNCTIONS: [&str; 1] = [
-    "src/circle/operator.rs::options_type", // a table: one line an operator
-];
+const LONG_FUNCTIONS: [&str; 0] = [];
 
 fn files() -> &'static [Source] {
     static FILES: OnceLock<Vec<Source>> = OnceLock::new();
