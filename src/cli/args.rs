@@ -1,6 +1,6 @@
 //! Every flag, defined and documented in one place.
 
-use super::artifact_args::{ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
+use super::artifact_args::{ExportArgs, ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -20,6 +20,7 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     Extract(ExtractArgs),
     Run(RunArgs),
+    Export(ExportArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.

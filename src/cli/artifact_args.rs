@@ -131,3 +131,37 @@ fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
         _ => Err("expected NAME=FILE.npy".into()),
     }
 }
+
+/// The formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    /// Circle
+    Circle,
+    /// LiteRT; operators it does not have are decomposed
+    Tflite,
+}
+
+/// Rewrite a Circle file for a foreign runtime.
+///
+/// With --qdq an integer file becomes a float file in which every activation passes QUANTIZE and
+/// DEQUANTIZE and constants are dequantized: any runtime with these two operators then computes
+/// what the integers mean. With --format tflite the file is written for LiteRT.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle export model.circle --format tflite -o model.tflite
+  encircle export model.q.circle --qdq -o model.qdq.circle
+  encircle export model.q.circle --qdq --format tflite -o model.qdq.tflite")]
+pub(super) struct ExportArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Write a float graph with QUANTIZE and DEQUANTIZE around every activation
+    #[arg(long)]
+    pub(super) qdq: bool,
+    /// Format of the result [default: that of FILE]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) format: Option<FormatArg>,
+    /// File to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) out: PathBuf,
+}

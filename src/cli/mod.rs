@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => artifact::inspect(&args),
         Command::Verify(args) => artifact::verify(&args),
         Command::Extract(args) => artifact::extract(&args),
+        Command::Export(args) => artifact::export(&args),
         Command::Run(args) => run::run(&args),
     };
     match result {

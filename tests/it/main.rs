@@ -3,4 +3,5 @@
 mod artifact;
 mod golden_float;
 mod golden_quant;
+mod running;
 mod support;
