@@ -1,4 +1,5 @@
 //! `encircle`: Hugging Face checkpoints in, static quantized Circle models out.
+pub mod algo;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod circle;

@@ -136,7 +136,12 @@ impl Plan {
         Ok(())
     }
 
-    fn quantize_bias(
+    /// Rounds the bias `id` to the grid of its accumulator and annotates it; `input` and `weight` must
+    /// be annotated before, or it stays float.
+    ///
+    /// # Errors
+    /// A bias that its accumulator cannot hold.
+    pub fn quantize_bias(
         &self,
         graph: &mut Graph,
         id: ValueId,

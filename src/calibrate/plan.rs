@@ -48,9 +48,12 @@ impl Plan {
             let id = *spokesman.expect("invariant: a class has members");
             let decision = resolve(id, Role::Activation)?;
             classes.push(match decision {
-                Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax }
-                    if class.softmax_logits && !policy.spec().exact_logits =>
-                {
+                // The squared error of masked logits is mostly that of the mask, which does not matter.
+                Decision::Affine {
+                    dtype,
+                    scheme,
+                    observer: ObserverSpec::MinMax | ObserverSpec::Mse,
+                } if class.softmax_logits && !policy.spec().exact_logits => {
                     let margin = logits_margin(dtype.bits());
                     Decision::Affine {
                         dtype,
@@ -75,6 +78,11 @@ impl Plan {
             Decision::Affine { observer, .. } => observer.mergeable(),
             Decision::Mx { .. } | Decision::Float => true,
         })
+    }
+
+    /// What the policy wants of a weight or gain; none for other values.
+    pub fn weight_decision(&self, id: ValueId) -> Option<&Decision> {
+        self.weights[id.index()].as_ref()
     }
 
     /// Sites with statistics of their own: classes, weights and gains.

@@ -16,6 +16,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Quantize(QuantizeArgs),
     Rope(RopeArgs),
+    BenchToy(BenchToyArgs),
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Extract(ExtractArgs),
@@ -54,6 +55,9 @@ pub(super) struct QuantizeArgs {
     /// Numeric policy: w8a8, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
+    /// Algorithms, as the [algo] table of a recipe
+    #[arg(long, value_name = "TOML", hide = true)]
+    pub(super) algo: Option<String>,
     /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'
     #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
     pub(super) overrides: Vec<String>,
@@ -120,6 +124,28 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// One JSON array on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Time the job on prepared inputs, for `tools/bench_toy.py`.
+///
+/// INPUTS holds `N.input_ids` and `N.pixel_values` of ten samples, one picture of 1,8,8 at the start
+/// of each prompt.
+#[derive(Args)]
+#[command(hide = true)]
+pub(super) struct BenchToyArgs {
+    /// Checkpoint directory
+    pub(super) checkpoint: PathBuf,
+    /// Prepared inputs
+    pub(super) inputs: PathBuf,
+    /// Numeric policy
+    #[arg(long, default_value = "w8a8")]
+    pub(super) preset: String,
+    /// Times to run the job; the first, the median and the fastest are printed
+    #[arg(long, default_value_t = 7)]
+    pub(super) repeat: usize,
+    /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
 }

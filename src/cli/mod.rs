@@ -5,6 +5,7 @@
 mod args;
 mod artifact;
 mod artifact_args;
+mod bench_toy;
 mod demo;
 mod quantize;
 mod rope;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
         Command::Rope(args) => rope::run(&args),
+        Command::BenchToy(args) => bench_toy::run(&args),
         Command::Inspect(args) => artifact::inspect(&args),
         Command::Verify(args) => artifact::verify(&args),
         Command::Extract(args) => artifact::extract(&args),

@@ -3,8 +3,10 @@
 use super::args::QuantizeArgs;
 use super::terminal::{Bars, boxed, bytes, seconds};
 use super::{Outcome, Verdict, demo};
+use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
+use crate::models::Head;
 use crate::pipeline::{self, Fixed, Recipe, Written, write_model};
 use crate::quant::{Policy, Rule};
 use crate::report::{AnswerScore, scatter};
@@ -20,8 +22,10 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     }
     let recipe = Recipe {
         policy: policy(args)?,
+        algo: algo(args)?,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+        head: Head::Logits,
     };
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
@@ -55,6 +59,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     }
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)
+}
+
+/// The algorithms of `--algo`, inline TOML.
+fn algo(args: &QuantizeArgs) -> Result<AlgoSpec, Box<dyn Error>> {
+    Ok(args.algo.as_deref().map(toml::from_str).transpose()?.unwrap_or_default())
 }
 
 /// The preset, then `--set GLOB=field:value,...` as its last rules.

@@ -5,6 +5,7 @@ use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
 use crate::graph::{Graph, Kind, Source, ValueId};
+use crate::ops::Op;
 use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -98,6 +99,13 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn node(&mut self, node: &crate::graph::Node) -> Result<(), LowerError> {
+        let (input, output) = (node.inputs[0], node.output);
+        if let Op::Reshape(reshape) = &node.op
+            && reshape.shape == self.graph.value(input).shape
+        {
+            self.index[output.index()] = Some(self.value(input)?);
+            return Ok(());
+        }
         let shapes: Vec<&[usize]> =
             node.inputs.iter().map(|&id| &self.graph.value(id).shape[..]).collect();
         let encoding = node.op.def().encode(&shapes);
@@ -219,8 +227,9 @@ fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerErro
     let none = |dtype: String| LowerError::NoType { name: name.into(), dtype };
     match params {
         QuantParams::Affine { dtype, .. } => Ok(match *dtype {
-            DType::UINT4 => TensorType::Uint4,
-            DType::INT4 => TensorType::Int4,
+            // Fewer bits have no type of their own; their integers are valid 4-bit ones.
+            d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
+            d if d.bits() <= 4 => TensorType::Int4,
             DType::UINT8 => TensorType::Uint8,
             DType::INT8 => TensorType::Int8,
             DType::UINT16 => TensorType::Uint16,

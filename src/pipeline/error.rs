@@ -1,5 +1,6 @@
 //! Why the job failed, with the place.
 
+use crate::algo::{SessionError, SpecError};
 use crate::calibrate::CalibrateError;
 use crate::dataset::Sample;
 use crate::layout::LayoutError;
@@ -22,6 +23,12 @@ pub enum Error {
     /// No grid could be chosen.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// The recipe's algorithms.
+    #[error(transparent)]
+    Algo(#[from] SpecError),
+    /// A layer that could not be rounded.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// No Circle form.
     #[error(transparent)]
     Lower(#[from] LowerError),

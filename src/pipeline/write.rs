@@ -33,14 +33,15 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         move |source| Error::Write { path, source }
     };
     fs::create_dir_all(folder).map_err(failed(folder))?;
-    let constant = |id: ValueId| match &outcome.graph.value(id).source {
-        crate::graph::Source::Const(tensor) => tensor.clone(),
-        _ => outcome.weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0)),
-    };
     let mut written = Vec::new();
-    for (name, precision) in
-        [("model.circle", Precision::Float), ("model.q.circle", Precision::Quantized)]
-    {
+    for (name, precision, weights) in [
+        ("model.circle", Precision::Float, &outcome.weights),
+        ("model.q.circle", Precision::Quantized, &outcome.rounded),
+    ] {
+        let constant = |id: ValueId| match &outcome.graph.value(id).source {
+            crate::graph::Source::Const(tensor) => tensor.clone(),
+            _ => weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0)),
+        };
         let model = lower(&outcome.graph, precision, &constant)?;
         let path = folder.join(name);
         let size = save(&model, Format::Circle, &path)?;

@@ -1,11 +1,11 @@
 //! Policies people ask for by name.
 
 use super::policy::{Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
-use super::{DType, Scheme};
+use super::{DType, ObserverSpec, Scheme};
 
 /// Name and meaning of every preset.
 pub const PRESETS: [(&str, &str); 3] = [
-    ("w8a8", "uint8 activations, uint8 weights per channel"),
+    ("w8a8", "uint8 activations, uint8 weights per channel, ranges of least squared error"),
     ("a16", "int16 activations, int16 weights per channel, symmetric as int16 kernels want it"),
     ("w4a16", "uint4 linear weights per channel, uint8 embeddings and head, int16 activations"),
 ];
@@ -31,10 +31,17 @@ impl Policy {
     /// The preset `name`, in any case; see [`PRESETS`].
     pub fn preset(name: &str) -> Result<Policy, PolicyError> {
         let of = |dtype| Spec { dtype: Some(dtype), ..Spec::default() };
+        // At 8 bits one outlier costs everybody else their resolution, so ranges are searched; at 16
+        // the extremes are affordable and nothing is clipped.
+        let searched = |dtype| Spec {
+            dtype: Some(dtype),
+            observer: Some(ObserverSpec::Mse),
+            ..Spec::default()
+        };
         let spec = match name.to_ascii_lowercase().as_str() {
             "w8a8" => PolicySpec {
-                activation: of(DType::UINT8),
-                weight: of(DType::UINT8),
+                activation: searched(DType::UINT8),
+                weight: searched(DType::UINT8),
                 ..PolicySpec::default()
             },
             "a16" => PolicySpec {
@@ -50,7 +57,11 @@ impl Policy {
                 ..PolicySpec::default()
             },
             _ => {
-                return Err(UnknownPreset { found: name.to_owned(), nearest: nearest(name) }.into());
+                return Err(UnknownPreset {
+                    found: name.to_owned(),
+                    nearest: nearest(name, PRESETS.map(|(known, _)| known)),
+                }
+                .into());
             }
         };
         Policy::new(spec)
@@ -73,10 +84,10 @@ impl Spec {
     }
 }
 
-fn nearest(name: &str) -> &'static str {
+/// The known name that is most like `name`; the first of equals, empty if none is known.
+pub fn nearest(name: &str, known: impl IntoIterator<Item = &'static str>) -> &'static str {
     let name = name.to_ascii_lowercase();
-    let known = PRESETS.map(|(known, _)| known);
-    known.into_iter().min_by_key(|known| distance(&name, known)).unwrap_or(known[0])
+    known.into_iter().min_by_key(|known| distance(&name, known)).unwrap_or("")
 }
 
 /// Insertions, deletions and replacements between two texts (Levenshtein).

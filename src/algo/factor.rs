@@ -1,0 +1,146 @@
+//! The one factorization the weight algorithms need: a damped Hessian as M Mᵀ, M upper triangular.
+
+use super::AlgoError;
+use faer::linalg::cholesky::llt::factor::{
+    LltParams, cholesky_in_place, cholesky_in_place_scratch,
+};
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
+use faer::{Auto, MatMut, MatRef, Par, Spec};
+
+/// Attempts at a factorization; each has ten times the damping of the one before.
+const ATTEMPTS: u32 = 6;
+
+/// P (H + λ I) Pᵀ = M Mᵀ for an order P of the inputs.
+#[derive(Clone, Debug)]
+pub(super) struct Factor {
+    /// Input at each position.
+    pub(super) order: Vec<usize>,
+    /// M `[k, k]`, row-major; zero below the diagonal.
+    pub(super) upper: Vec<f64>,
+    /// λ, after retries.
+    pub(super) damping: f64,
+    k: usize,
+}
+
+impl Factor {
+    /// Factors `hessian` `[k, k]` with λ = `damp` times the mean of its diagonal, ten times more
+    /// whenever that does not suffice.
+    ///
+    /// # Errors
+    /// Values that are not finite, no input that is ever non-zero, or no success with any damping.
+    pub(super) fn of(hessian: &[f64], order: Vec<usize>, damp: f64) -> Result<Factor, AlgoError> {
+        let k = order.len();
+        let trace: f64 = (0..k).map(|i| hessian[i * k + i]).sum();
+        if !hessian.iter().all(|x| x.is_finite()) {
+            return Err(AlgoError::NonFinite);
+        }
+        if trace <= 0.0 {
+            return Err(AlgoError::NoInputs);
+        }
+        let mean = trace / k as f64;
+        let mut tried = 0.0;
+        for attempt in 0..ATTEMPTS {
+            tried = damp * 10f64.powi(attempt as i32);
+            let damping = tried * mean;
+            if let Some(upper) = upper_factor(hessian, &order, damping) {
+                return Ok(Factor { order, upper, damping, k });
+            }
+        }
+        Err(AlgoError::Singular { damp: tried })
+    }
+
+    /// Solves v (H + λ I) = r for rows `r` `[n, k]`, in place, in the original order of the inputs.
+    pub(super) fn solve(&self, rows: &mut [f64]) {
+        let k = self.k;
+        let n = rows.len() / k.max(1);
+        // Columns of the right-hand side are the permuted rows.
+        let mut rhs = vec![0.0; rows.len()];
+        for (r, row) in rows.chunks_exact(k).enumerate() {
+            for (i, &from) in self.order.iter().enumerate() {
+                rhs[r * k + i] = row[from];
+            }
+        }
+        let upper = MatRef::from_row_major_slice(&self.upper, k, k);
+        let mut view = MatMut::from_column_major_slice_mut(&mut rhs, k, n);
+        solve_upper_triangular_in_place(upper, view.as_mut(), Par::Seq);
+        solve_lower_triangular_in_place(upper.transpose(), view.as_mut(), Par::Seq);
+        for (r, row) in rows.chunks_exact_mut(k).enumerate() {
+            for (i, &to) in self.order.iter().enumerate() {
+                row[to] = rhs[r * k + i];
+            }
+        }
+    }
+}
+
+/// Cholesky of the reversed matrix, reversed back: L Lᵀ becomes M Mᵀ with M upper.
+fn upper_factor(hessian: &[f64], order: &[usize], damping: f64) -> Option<Vec<f64>> {
+    let k = order.len();
+    let reversed = |i: usize| order[k - 1 - i];
+    let mut a = vec![0.0; k * k];
+    for i in 0..k {
+        for j in 0..=i {
+            // Column-major, lower triangle.
+            a[j * k + i] = hessian[reversed(i) * k + reversed(j)];
+        }
+        a[i * k + i] += damping;
+    }
+    let params: Spec<LltParams, f64> = <LltParams as Auto<f64>>::auto().into();
+    let scratch = cholesky_in_place_scratch::<f64>(k, Par::Seq, params);
+    let mut memory = faer::dyn_stack::MemBuffer::new(scratch);
+    let stack = faer::dyn_stack::MemStack::new(&mut memory);
+    let view = MatMut::from_column_major_slice_mut(&mut a, k, k);
+    cholesky_in_place(view, Default::default(), Par::Seq, stack, params).ok()?;
+    let mut upper = vec![0.0; k * k];
+    for i in 0..k {
+        for j in i..k {
+            upper[i * k + j] = a[(k - 1 - j) * k + (k - 1 - i)];
+        }
+    }
+    // (reversed L)[i][j] = L[k-1-i][k-1-j], which is stored column-major at (k-1-j)·k + (k-1-i).
+    (0..k).all(|i| upper[i * k + i].is_finite() && upper[i * k + i] > 0.0).then_some(upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hessian(k: usize) -> Vec<f64> {
+        let x: Vec<f64> = (0..3 * k * k).map(|i| ((i * 37 + 11) as f64 * 0.7).sin()).collect();
+        let entry = |i: usize, j: usize| (0..3 * k).map(|t| x[t * k + i] * x[t * k + j]).sum();
+        (0..k * k).map(|p| entry(p / k, p % k)).collect()
+    }
+
+    #[test]
+    fn factor_reproduces_the_damped_hessian_and_solves_with_it() {
+        let k = 7;
+        let h = hessian(k);
+        let order = vec![3, 1, 6, 0, 2, 5, 4];
+        let f = Factor::of(&h, order.clone(), 0.01).unwrap();
+        for i in 0..k {
+            for j in 0..k {
+                let product: f64 = (0..k).map(|l| f.upper[i * k + l] * f.upper[j * k + l]).sum();
+                let damping = if i == j { f.damping } else { 0.0 };
+                assert!((product - h[order[i] * k + order[j]] - damping).abs() < 1e-9);
+            }
+        }
+        let v: Vec<f64> = (0..2 * k).map(|i| i as f64 - 3.0).collect();
+        let damped = |r: usize, j: usize| {
+            (0..k).map(|i| v[r * k + i] * h[i * k + j]).sum::<f64>() + f.damping * v[r * k + j]
+        };
+        let mut rows: Vec<f64> = (0..2 * k).map(|p| damped(p / k, p % k)).collect();
+        f.solve(&mut rows);
+        assert!(rows.iter().zip(&v).all(|(a, b)| (a - b).abs() < 1e-8));
+    }
+
+    #[test]
+    fn rank_deficient_hessians_are_damped_until_they_factor_and_hopeless_ones_are_refused() {
+        let ones = vec![1.0; 16];
+        assert!(Factor::of(&ones, (0..4).collect(), 1e-14).is_ok());
+        let none = Factor::of(&[0.0; 4], vec![0, 1], 0.01);
+        assert!(matches!(none, Err(AlgoError::NoInputs)));
+        let bad = Factor::of(&[f64::NAN; 4], vec![0, 1], 0.01);
+        assert!(matches!(bad, Err(AlgoError::NonFinite)));
+    }
+}

@@ -1,0 +1,118 @@
+//! Algorithms that make a graph easier to quantize or choose its integers better than rounding to
+//! nearest.
+//!
+//! Two kinds. A *rewrite* ([`rotate`]) changes weights so that the float network computes the same
+//! function with friendlier values. A *rounding* chooses grid and integers of one linear layer's
+//! weight from the second moments of its inputs ([`Moments`]); [`Session`] runs it over all linear
+//! layers in graph order. Algorithms see graphs and tensors; they must not know families,
+//! checkpoints or the Circle format: a linear layer is a node whose operator is `Linear`.
+//!
+//! Adding a rounding is adding a folder and a line in [`ROUNDINGS`].
+
+mod factor;
+pub mod gptq;
+mod moments;
+pub mod mse;
+pub mod qronos;
+pub mod rotate;
+mod rows;
+pub mod rtn;
+mod search;
+mod session;
+mod spec;
+
+pub use moments::Moments;
+pub use session::{Lane, Session, SessionError};
+pub use spec::{AlgoSpec, SpecError};
+
+use crate::quant::{Decision, ParamsError, QuantParams};
+use crate::tensor::Tensor;
+
+/// Which inputs of a layer a rounding wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// None: the weight says it all.
+    Neither,
+    /// What the quantized network feeds it.
+    Seen,
+    /// Also what the float network feeds it.
+    Both,
+}
+
+/// One linear layer to be rounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// W `[out, in]`.
+    pub weight: &'a Tensor,
+    /// What the policy wants.
+    pub decision: &'a Decision,
+    /// The policy's own grid for W.
+    pub grid: &'a QuantParams,
+    /// Moments of the inputs, if asked for.
+    pub moments: Option<&'a Moments>,
+}
+
+/// What a rounding found.
+#[derive(Clone, Debug)]
+pub struct Rounded {
+    /// The grid the graph shall carry.
+    pub grid: QuantParams,
+    /// Ŵ, on that grid.
+    pub weight: Tensor,
+}
+
+/// A way to choose the integers of a linear layer.
+pub trait Rounding: Sync + Send {
+    /// The inputs it wants to know.
+    fn streams(&self) -> Streams;
+    /// Chooses grid and integers.
+    ///
+    /// # Errors
+    /// Moments that say nothing (see [`AlgoError`]); a scheme it cannot serve.
+    fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError>;
+}
+
+/// A rounding in the registry.
+pub struct Entry {
+    /// What recipes call it.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// Reads its options.
+    pub build: fn(toml::Table) -> Result<Box<dyn Rounding>, toml::de::Error>,
+}
+
+/// Every rounding, from cheap to dear.
+pub static ROUNDINGS: &[Entry] = &[rtn::ENTRY, mse::ENTRY, gptq::ENTRY, qronos::ENTRY];
+
+/// Why a layer could not be rounded; the session adds its name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlgoError {
+    /// Calibration never excited the layer.
+    #[error("every calibration input is zero: the samples never exercise it")]
+    NoInputs,
+    /// NaN or infinity among the inputs.
+    #[error("a NaN or an infinity was among the calibration inputs")]
+    NonFinite,
+    /// No damping helped.
+    #[error("the Hessian has no Cholesky factor even with damping {damp:e} of its mean diagonal")]
+    Singular {
+        /// The last damping tried.
+        damp: f64,
+    },
+    /// A grid this rounding does not know.
+    #[error("{algorithm} rounds to affine grids per tensor or along axis 0, found axis {axis}")]
+    Axis {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// The axis asked for.
+        axis: usize,
+    },
+    /// No grid could be made.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+}
+
+#[cfg(test)]
+mod tests;

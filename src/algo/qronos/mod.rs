@@ -1,0 +1,52 @@
+//! Two-stream rounding: the quantized layer on the inputs the quantized network gives it shall do
+//! what the float layer does on the float network's inputs.
+//!
+//! minimise ‖W Xᵀ − Ŵ X̂ᵀ‖² (GPTAQ, Li et al., ICML 2025; Qronos, Zhang et al., 2025). Completing the
+//! square, up to a constant this is (V − Ŵ) H (V − Ŵ)ᵀ with
+//!
+//! V = (W G + λ W)(H + λ I)⁻¹,
+//!
+//! so it is GPTQ towards V instead of W: where Qronos corrects its first column and then
+//! diffuses, here the whole correction is made at once, and everything GPTQ offers here (search
+//! after compensation, descent) applies. Equal streams give V = W and therefore GPTQ.
+//!
+//! | symbol | here | meaning |
+//! |---|---|---|
+//! | X, X̂ | | inputs in the float and in the quantized network |
+//! | H, G | `Moments` | X̂ᵀX̂, XᵀX̂ |
+//! | λ | `damp` | damping; also what ties V to W where the data says little |
+//! | α | `alpha` | share of the way from W to V |
+
+use super::gptq::Gptq;
+use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
+use serde::{Deserialize, Serialize};
+
+/// Its line in the registry.
+pub const ENTRY: Entry = Entry {
+    name: "qronos",
+    about: "gptq against the float network's activations (two streams)",
+    build: |mut options| {
+        let alpha = options.remove("alpha").map_or(Ok(1.0), toml::Value::try_into)?;
+        let gptq = options.try_into::<Gptq>()?;
+        Ok(Box::new(Qronos { alpha, gptq }) as Box<dyn Rounding>)
+    },
+};
+
+/// Options: those of GPTQ, and α.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Qronos {
+    /// Share of the way towards the float stream, 0 to 1.
+    pub alpha: f64,
+    /// The rest.
+    pub gptq: Gptq,
+}
+
+impl Rounding for Qronos {
+    fn streams(&self) -> Streams {
+        Streams::Both
+    }
+
+    fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
+        self.gptq.round_towards("qronos", layer, self.alpha)
+    }
+}

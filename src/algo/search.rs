@@ -1,0 +1,92 @@
+//! Candidate grids of one row of a weight, and the choice among them.
+
+use crate::quant::{DType, ParamsError, QuantParams, Range, Scheme};
+
+/// One row's grid in f64, with the exact f32 scale that the file will carry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RowGrid {
+    pub(super) scale: f64,
+    pub(super) zero: i32,
+    /// qmin − zero and qmax − zero.
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+/// Adding and subtracting it rounds |x| < 2⁵¹ to an integer, ties to even.
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
+
+impl RowGrid {
+    pub(super) fn new(dtype: DType, scale: f32, zero: i32) -> RowGrid {
+        let (low, high) = (f64::from(dtype.qmin() - zero), f64::from(dtype.qmax() - zero));
+        RowGrid { scale: f64::from(scale), zero, low, high }
+    }
+
+    /// The same zero point under another scale; none if it is no positive f32.
+    pub(super) fn rescaled(self, scale: f64) -> Option<RowGrid> {
+        let scale = scale as f32;
+        let legal = scale.is_finite() && scale > f32::MIN_POSITIVE;
+        legal.then_some(RowGrid { scale: f64::from(scale), ..self })
+    }
+
+    /// The code (integer minus zero point) nearest to `x`.
+    #[inline(always)]
+    pub(super) fn code(&self, x: f64) -> f64 {
+        let x = x / self.scale;
+        let x = if x > self.low { x } else { self.low };
+        let x = if x < self.high { x } else { self.high };
+        (x + ROUNDER) - ROUNDER
+    }
+}
+
+/// Grids of one row: its full range, shrunk step by step, and with few bits also shifted.
+///
+/// # Errors
+/// A row that is not finite.
+pub(super) fn candidates(
+    row: &[f64],
+    dtype: DType,
+    symmetric: bool,
+    count: usize,
+) -> Result<Vec<RowGrid>, ParamsError> {
+    let range =
+        row.iter().fold(Range::new(0.0, 0.0), |r, &x| r.union(Range::new(x as f32, x as f32)));
+    let scheme = Scheme { symmetric, axis: Some(0) };
+    // Fewer steps to lose by clipping at many bits, so there is less to gain.
+    let least = if dtype.bits() >= 8 { 0.7 } else { 0.3 };
+    let shifts: &[i32] = if symmetric || dtype.bits() > 4 { &[0] } else { &[0, -1, 1] };
+    let mut grids = Vec::with_capacity(count * shifts.len());
+    for i in 0..count {
+        let share = 1.0 - (1.0 - least) * i as f32 / count as f32;
+        let cut = Range::new(range.min * share, range.max * share);
+        let params = QuantParams::from_ranges(dtype, scheme, &[cut])?;
+        let QuantParams::Affine { scale, zero_point, .. } = params else { continue };
+        for shift in shifts {
+            let zero = zero_point[0] + shift;
+            if (dtype.qmin()..=dtype.qmax()).contains(&zero) {
+                grids.push(RowGrid::new(dtype, scale[0], zero));
+            }
+        }
+    }
+    Ok(grids)
+}
+
+/// The grid of least Σ hⱼ (wⱼ − ŵⱼ)², the first of equals.
+pub(super) fn weighted(row: &[f64], importance: &[f64], grids: &[RowGrid]) -> RowGrid {
+    let error = |grid: &RowGrid| {
+        row.iter()
+            .zip(importance)
+            .map(|(&w, h)| {
+                let miss = w - grid.code(w) * grid.scale;
+                h * miss * miss
+            })
+            .sum::<f64>()
+    };
+    let mut best = (f64::INFINITY, grids[0]);
+    for grid in grids {
+        let found = error(grid);
+        if found < best.0 {
+            best = (found, *grid);
+        }
+    }
+    best.1
+}

@@ -1,0 +1,235 @@
+//! Laws of the roundings, on random layers.
+
+use super::gptq::{Gptq, Search};
+use super::mse::Mse;
+use super::qronos::Qronos;
+use super::rtn::Rtn;
+use super::*;
+use crate::quant::{DType, Observer, ObserverSpec, Scheme};
+use proptest::prelude::*;
+
+/// Deterministic numbers in (−1, 1).
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len + 8).map(|_| next()).skip(8).collect()
+}
+
+fn decision(bits: u8) -> Decision {
+    let dtype = DType::new(bits, false).unwrap();
+    let scheme = Scheme::per_channel_asymm(0);
+    Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax }
+}
+
+fn min_max(decision: &Decision, weight: &Tensor) -> QuantParams {
+    let mut observer = decision.observer().unwrap();
+    observer.observe(weight.data(), weight.shape());
+    decision.params(&observer.ranges().unwrap()).unwrap().unwrap()
+}
+
+/// Rounds a weight and returns Ŵ.
+fn round(rounding: &dyn Rounding, weight: &Tensor, bits: u8, moments: &Moments) -> Tensor {
+    let decision = decision(bits);
+    let grid = min_max(&decision, weight);
+    let layer = Layer { weight, decision: &decision, grid: &grid, moments: Some(moments) };
+    let rounded = rounding.round(&layer).unwrap();
+    // What is returned lies on the grid that is returned.
+    let mut again = rounded.weight.clone();
+    let shape = again.shape().to_vec();
+    crate::quant::fake_quant(&rounded.grid, &shape, again.data_mut());
+    assert_eq!(again, rounded.weight);
+    rounded.weight
+}
+
+/// Inputs whose columns depend on each other, as activations do.
+fn inputs(tokens: usize, k: usize, seed: u64) -> Vec<f32> {
+    let x = noise(tokens * k, seed);
+    let mix = |t: usize, j: usize| x[t * k + j] + 1.5 * x[t * k + j / 2] * (1.0 + (j % 3) as f32);
+    (0..tokens * k).map(|i| mix(i / k, i % k)).collect()
+}
+
+fn moments(x: &[f32], wanted: &[f32], k: usize, two: bool) -> Moments {
+    let mut moments = Moments::new(k, two);
+    moments.add(x, wanted);
+    moments
+}
+
+/// ‖(W − Ŵ)X̂ᵀ‖²
+fn error(weight: &Tensor, rounded: &Tensor, moments: &Moments) -> f64 {
+    let k = moments.width();
+    let rows = weight.data().chunks(k).zip(rounded.data().chunks(k));
+    rows.map(|(w, q)| {
+        let e: Vec<f64> = w.iter().zip(q).map(|(w, q)| f64::from(w - q)).collect();
+        (0..k * k).map(|p| e[p / k] * e[p % k] * moments.hessian()[p]).sum::<f64>()
+    })
+    .sum()
+}
+
+fn plain() -> Gptq {
+    Gptq { search: Search::None, sweeps: 0, refits: 0, ..Gptq::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn gptq_with_the_identity_as_hessian_equals_rtn(n in 1usize..5, k in 1usize..24, seed in 0u64..999) {
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let identity: Vec<f32> = (0..k * k).map(|i| f32::from(u8::from(i / k == i % k))).collect();
+        let moments = moments(&identity, &identity, k, false);
+        let expected = round(&Rtn {}, &weight, 4, &moments);
+        prop_assert_eq!(&round(&plain(), &weight, 4, &moments), &expected);
+        let descended = Gptq { sweeps: 8, ..plain() };
+        prop_assert_eq!(&round(&descended, &weight, 4, &moments), &expected);
+    }
+
+    #[test]
+    fn two_equal_streams_equal_one(seed in 0u64..999) {
+        let (n, k) = (3, 12);
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(60, k, seed + 1);
+        let gptq = Gptq::default();
+        let one = round(&gptq, &weight, 4, &moments(&x, &x, k, false));
+        let two = round(&Qronos { alpha: 1.0, gptq }, &weight, 4, &moments(&x, &x, k, true));
+        for (a, b) in one.data().iter().zip(two.data()) {
+            prop_assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn moments_merge_associatively(cuts in (1usize..9, 1usize..9, 1usize..9), k in 1usize..9) {
+        let parts = [cuts.0, cuts.1, cuts.2].map(|m| noise(m * k, m as u64 + 7));
+        let [a, b, c] = parts.each_ref().map(|x| moments(x, x, k, true));
+        let join = |mut a: Moments, b: &Moments| { a.merge(b); a };
+        let left = join(join(a.clone(), &b), &c);
+        let right = join(a.clone(), &join(b.clone(), &c));
+        prop_assert_eq!(left.tokens(), right.tokens());
+        for (x, y) in left.hessian().iter().zip(right.hessian()) {
+            prop_assert!((x - y).abs() <= 1e-12 * x.abs().max(1.0));
+        }
+        let all = parts.concat();
+        for (x, y) in left.hessian().iter().zip(moments(&all, &all, k, false).hessian()) {
+            prop_assert!((x - y).abs() <= 1e-12 * x.abs().max(1.0));
+        }
+    }
+
+    #[test]
+    fn scale_search_is_never_worse_than_min_max_on_its_own_objective(seed in 0u64..999, bits in 2u8..9) {
+        let (n, k) = (2, 40);
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(50, k, seed);
+        let moments = moments(&x, &x, k, false);
+        let weighted = |q: &Tensor| -> f64 {
+            let miss = weight.data().iter().zip(q.data()).map(|(w, q)| f64::from(w - q).powi(2));
+            miss.enumerate().map(|(i, e)| e * moments.hessian()[i % k * (k + 1)]).sum()
+        };
+        let found = weighted(&round(&Mse::default(), &weight, bits, &moments));
+        let start = weighted(&round(&Rtn {}, &weight, bits, &moments));
+        prop_assert!(found <= start * (1.0 + 1e-5), "{found} {start}");
+    }
+
+    #[test]
+    fn descent_never_makes_gptq_worse(seed in 0u64..999, bits in 2u8..5) {
+        let (n, k) = (3, 24);
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(80, k, seed + 5);
+        let moments = moments(&x, &x, k, false);
+        let damp = 1e-9;
+        let gptq = Gptq { damp, sweeps: 0, refits: 0, ..Gptq::default() };
+        let before = error(&weight, &round(&gptq, &weight, bits, &moments), &moments);
+        let more = Gptq { damp, ..Gptq::default() };
+        let after = error(&weight, &round(&more, &weight, bits, &moments), &moments);
+        prop_assert!(after <= before * (1.0 + 1e-5), "{after} {before}");
+    }
+}
+
+#[test]
+fn each_rung_of_the_ladder_lowers_the_layer_error_in_the_mean() {
+    let (n, k) = (4, 32);
+    let mut totals = [0.0; 4];
+    for seed in 0..12 {
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(100, k, seed + 50);
+        let moments = moments(&x, &x, k, false);
+        let rungs: [&dyn Rounding; 4] = [
+            &Rtn {},
+            &Mse::default(),
+            &Gptq { sweeps: 0, refits: 0, ..Gptq::default() },
+            &Gptq::default(),
+        ];
+        for (total, rung) in totals.iter_mut().zip(rungs) {
+            *total += error(&weight, &round(rung, &weight, 3, &moments), &moments);
+        }
+    }
+    assert!(totals.windows(2).all(|pair| pair[1] < pair[0]), "{totals:?}");
+}
+
+#[test]
+fn two_streams_repair_what_earlier_layers_broke() {
+    let (n, k) = (4, 16);
+    let weight = Tensor::new([n, k], noise(n * k, 3));
+    let wanted = inputs(200, k, 4);
+    let seen: Vec<f32> =
+        wanted.iter().zip(noise(200 * k, 9)).map(|(x, e)| 0.9 * x + 0.05 * e).collect();
+    let moments = moments(&seen, &wanted, k, true);
+    let output = |w: &Tensor, x: &[f32]| -> Vec<f32> {
+        let dot = |t: usize, r: usize| (0..k).map(|j| w.data()[r * k + j] * x[t * k + j]).sum();
+        (0..200 * n).map(|i| dot(i / n, i % n)).collect()
+    };
+    let miss = |q: &Tensor| -> f64 {
+        let pairs = output(&weight, &wanted).into_iter().zip(output(q, &seen));
+        pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    };
+    let gptq = Gptq::default();
+    let one = miss(&round(&gptq, &weight, 6, &moments));
+    let two = miss(&round(&Qronos { alpha: 1.0, gptq }, &weight, 6, &moments));
+    assert!(two < one / 2.0, "{two} {one}");
+}
+
+#[test]
+fn roundings_do_not_depend_on_the_number_of_threads() {
+    let (n, k) = (9, 70);
+    let weight = Tensor::new([n, k], noise(n * k, 1));
+    let (x, y) = (inputs(150, k, 2), inputs(150, k, 2));
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let moments = moments(&x, &y, k, true);
+            round(&Qronos { alpha: 0.5, gptq: Gptq::default() }, &weight, 4, &moments)
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn a_layer_that_no_sample_exercises_is_refused_with_the_reason() {
+    let weight = Tensor::new([2, 3], noise(6, 1));
+    let decision = decision(4);
+    let grid = min_max(&decision, &weight);
+    let silent = moments(&[0.0; 6], &[0.0; 6], 3, false);
+    let layer = Layer { weight: &weight, decision: &decision, grid: &grid, moments: Some(&silent) };
+    assert_eq!(Gptq::default().round(&layer).unwrap_err(), AlgoError::NoInputs);
+    let broken = moments(&[f32::NAN; 6], &[0.0; 6], 3, false);
+    let layer = Layer { moments: Some(&broken), ..layer };
+    assert_eq!(Gptq::default().round(&layer).unwrap_err(), AlgoError::NonFinite);
+}
+
+#[test]
+fn unknown_roundings_and_options_name_the_nearest_and_the_key() {
+    let spec = |text: &str| toml::from_str::<AlgoSpec>(text).unwrap().rounding().err().unwrap();
+    let unknown = spec("rounding = \"gptqq\"").to_string();
+    assert!(unknown.contains("did you mean `gptq`"), "{unknown}");
+    let option = spec("rounding = \"gptq\"\noptions = { dampp = 1.0 }").to_string();
+    assert!(option.contains("dampp"), "{option}");
+}
+
+#[test]
+fn every_folder_is_registered() {
+    let names: Vec<&str> = ROUNDINGS.iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["rtn", "mse", "gptq", "qronos"]);
+}
