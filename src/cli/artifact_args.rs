@@ -165,3 +165,32 @@ pub(super) struct ExportArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(super) out: PathBuf,
 }
+
+/// Answer a question with the files of `encircle quantize --stages`.
+///
+/// Chains the exported files by manifest.json: tokenizer and pictures of the checkpoint, prefill,
+/// then one token at a time with kept keys and values, the most probable one each time.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle quantize --stages -o out
+  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\"")]
+pub(super) struct GenerateArgs {
+    /// Folder with manifest.json
+    #[arg(value_name = "OUT")]
+    pub(super) out: PathBuf,
+    /// A picture; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(super) image: Vec<PathBuf>,
+    /// What to ask
+    #[arg(long, value_name = "TEXT")]
+    pub(super) prompt: String,
+    /// The checkpoint the files were made from; the embedded demo model if absent
+    #[arg(long, value_name = "CHECKPOINT_DIR")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Use the float files instead of the quantized ones
+    #[arg(long)]
+    pub(super) float: bool,
+    /// Tokens at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(super) max_tokens: usize,
+}

@@ -5,14 +5,18 @@
 //! `walk.rs` runs stages over all samples, `write.rs` puts files down.
 
 mod error;
+mod generate;
 mod prompt;
 mod save;
+mod stages;
 mod walk;
 mod write;
 
 pub use error::Error;
+pub use generate::Chain;
 pub use prompt::{Fixed, Prompt};
 pub use save::save;
+pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, write_stages};
 pub use write::{Written, write_io, write_model};
 
 use crate::algo::{self, AlgoSpec, Session};
@@ -126,7 +130,10 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let mut graph = models::build(config, &recipe.request(prompt.layout.clone(), 1))?;
+    let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
+        Ok(models::build(config, &recipe.request(layout, batch))?.rewritten())
+    };
+    let mut graph = build(prompt.layout.clone(), 1)?;
     checkpoint.verify(&models::tensors(config)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     // Calibration samples run at their own length: padding must not widen any range.
@@ -135,11 +142,7 @@ pub fn quantize(
         true => walk::lanes(calib, |sample| sample.input_ids.len(), width),
         false => walk::one_by_one(calib),
     };
-    let variants = variants(
-        &lanes,
-        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
-        &prompt,
-    )?;
+    let variants = variants(&lanes, build, &prompt)?;
     clock.lap("build");
 
     let weights = load(checkpoint, &graph)?;
@@ -165,11 +168,7 @@ pub fn quantize(
     progress.begin("evaluate", eval.len());
     let seq = prompt.layout.seq_len();
     let lanes = walk::lanes(eval, |_| seq, width);
-    let variants = self::variants(
-        &lanes,
-        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
-        &prompt,
-    )?;
+    let variants = self::variants(&lanes, build, &prompt)?;
     let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
     if answers.is_some() {
         clock.lap("evaluate");
@@ -211,8 +210,8 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     let tensors: Vec<Tensor> = params
         .par_iter()
         .map(|(id, param)| {
-            let stored = checkpoint.read(&param.key, &param.stored_shape)?;
-            Ok(param.apply(stored, &graph.value(*id).shape))
+            let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+            Ok(param.load(&graph.value(*id).shape, &read)?)
         })
         .collect::<Result<_, Error>>()?;
     let mut weights = Weights::none(graph);

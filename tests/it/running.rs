@@ -61,8 +61,7 @@ fn both_readings_of_the_quantized_file_agree_within_one_step_on_every_edge() {
 fn the_qdq_file_computes_what_the_quantized_file_means() {
     for preset in ["w8a8", "w4a16"] {
         let folder = demo(preset);
-        let model =
-            circle::read(&std::fs::read(folder.join("model.q.circle")).unwrap()).unwrap();
+        let model = circle::read(&std::fs::read(folder.join("model.q.circle")).unwrap()).unwrap();
         let how = Export { qdq: true, format: circle::Format::Circle };
         let exported = export(&model, how).unwrap();
         assert!(circle::verify(&exported).is_valid(), "{}", circle::verify(&exported));
