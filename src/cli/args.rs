@@ -55,7 +55,7 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Numeric policy: w8a8, a16 or w4a16
+    /// Numeric policy: w8a8, w8a8-minmax, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
     /// Algorithms, as the [algo] table of a recipe
@@ -149,7 +149,7 @@ pub(super) struct BenchToyArgs {
     /// Prepared inputs
     pub(super) inputs: PathBuf,
     /// Numeric policy
-    #[arg(long, default_value = "w8a8")]
+    #[arg(long, default_value = "w8a8-minmax")]
     pub(super) preset: String,
     /// Times to run the job; the first, the median and the fastest are printed
     #[arg(long, default_value_t = 7)]

@@ -86,7 +86,7 @@ fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
         }
         let set =
             serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
-        rules.push(Rule { pattern: pattern.into(), role: None, set });
+        rules.push(Rule { pattern: pattern.into(), role: None, optional: false, set });
     }
     Ok(Policy::preset(&args.preset)?.with_rules(rules)?)
 }

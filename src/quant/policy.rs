@@ -81,6 +81,9 @@ pub struct Rule {
     /// Which roles it speaks of; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// Whether it may match nothing: rules that serve many networks, as those of presets do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     /// What it says.
     pub set: Spec,
 }
@@ -326,7 +329,7 @@ impl Policy {
             }
         }
         let rules = self.spec.rules.iter().enumerate();
-        rules.filter(|(index, _)| silent[*index]).collect()
+        rules.filter(|(index, rule)| silent[*index] && !rule.optional).collect()
     }
 }
 

@@ -115,7 +115,7 @@ fn a_signed_weight_override_keeps_its_channels() {
 fn changing_the_dtype_takes_a_fitting_symmetry_along() {
     let policy = Policy::preset("a16").unwrap();
     let set = Spec { dtype: Some(DType::UINT8), ..Spec::default() };
-    let rule = Rule { pattern: "*.add".into(), role: None, set };
+    let rule = Rule { pattern: "*.add".into(), role: None, optional: false, set };
     let policy = policy.with_rules([rule]).unwrap();
     let found = grid(&policy, "x.add", Role::Activation);
     assert_eq!(found, (DType::UINT8, Scheme::PER_TENSOR_ASYMM));
