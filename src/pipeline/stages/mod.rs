@@ -197,7 +197,10 @@ fn caches(graph: &Graph) -> Vec<ValueId> {
         let name = &graph.value(*id).name;
         name.ends_with(".self_attn.k_rot") || name.ends_with(".self_attn.v_t")
     };
-    graph.ids().filter(kept).collect()
+    let mut kept: Vec<ValueId> = graph.ids().filter(kept).collect();
+    // Keys come first, as in the contract of the peer's files.
+    kept.sort_by_key(|&id| graph.value(id).name.ends_with(".v_t"));
+    kept
 }
 
 /// The tables that every layer reads.
