@@ -1,6 +1,8 @@
 //! Every flag, defined and documented in one place.
 
-use super::artifact_args::{ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
+use super::artifact_args::{
+    ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
+};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,6 +23,8 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     Extract(ExtractArgs),
     Run(RunArgs),
+    Export(ExportArgs),
+    Generate(GenerateArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -75,6 +79,12 @@ pub(super) struct QuantizeArgs {
     /// Also write one sample's inputs and float outputs as .npy files, for other runtimes
     #[arg(long, value_name = "DIR")]
     pub(super) io: Option<PathBuf>,
+    /// Also write the staged set into OUT/stages: prefill and decode files with manifest.json
+    #[arg(long)]
+    pub(super) stages: bool,
+    /// Make the mask and rotary tables constants of the prefill layers instead of inputs
+    #[arg(long, requires = "stages")]
+    pub(super) bake_tables: bool,
     /// Fail if a real-valued tensor has no quantization parameters
     #[arg(long)]
     pub(super) strict: bool,

@@ -1,9 +1,12 @@
-//! `encircle inspect`, `verify` and `extract`: Circle files as tables, whoever made them.
+//! `encircle inspect`, `verify`, `extract` and `export`: Circle files as tables, whoever made them.
 
-use super::artifact_args::{ExtractArgs, InspectArgs, TargetArg, VerifyArgs};
+use super::artifact_args::{
+    ExportArgs, ExtractArgs, FormatArg, InspectArgs, TargetArg, VerifyArgs,
+};
 use super::{Outcome, Verdict};
 use crate::circle::{self, Format, Model, Target};
 use crate::pipeline::save;
+use crate::runtime::{self, Export};
 use std::error::Error;
 use std::fs::File;
 use std::io::Write;
@@ -87,12 +90,25 @@ pub(super) fn extract(args: &ExtractArgs) -> Outcome {
         }
     }
     .map_err(|e| format!("{}: {e}", args.file.display()))?;
-    let size = save(&part, format, &args.out)?;
-    let operators = part.subgraphs.first().map_or(0, |graph| graph.operators.len());
-    writeln!(
-        std::io::stdout().lock(),
-        "wrote {}  {size} bytes, {operators} operators",
-        args.out.display()
-    )?;
+    put(&part, format, &args.out)
+}
+
+pub(super) fn export(args: &ExportArgs) -> Outcome {
+    let Opened { model, format } = open(&args.file)?;
+    let format = match args.format {
+        None => format,
+        Some(FormatArg::Circle) => Format::Circle,
+        Some(FormatArg::Tflite) => Format::TfLite,
+    };
+    let model = runtime::export(&model, Export { qdq: args.qdq, format })
+        .map_err(|e| format!("{}: {e}", args.file.display()))?;
+    put(&model, format, &args.out)
+}
+
+fn put(model: &Model, format: Format, path: &Path) -> Outcome {
+    let size = save(model, format, path)?;
+    let operators = model.subgraphs.first().map_or(0, |graph| graph.operators.len());
+    let path = path.display();
+    writeln!(std::io::stdout().lock(), "wrote {path}  {size} bytes, {operators} operators")?;
     Ok(Verdict::Fine)
 }

@@ -131,3 +131,66 @@ fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
         _ => Err("expected NAME=FILE.npy".into()),
     }
 }
+
+/// The formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    /// Circle
+    Circle,
+    /// LiteRT; operators it does not have are decomposed
+    Tflite,
+}
+
+/// Rewrite a Circle file for a foreign runtime.
+///
+/// With --qdq an integer file becomes a float file in which every activation passes QUANTIZE and
+/// DEQUANTIZE and constants are dequantized: any runtime with these two operators then computes
+/// what the integers mean. With --format tflite the file is written for LiteRT.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle export model.circle --format tflite -o model.tflite
+  encircle export model.q.circle --qdq -o model.qdq.circle
+  encircle export model.q.circle --qdq --format tflite -o model.qdq.tflite")]
+pub(super) struct ExportArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Write a float graph with QUANTIZE and DEQUANTIZE around every activation
+    #[arg(long)]
+    pub(super) qdq: bool,
+    /// Format of the result [default: that of FILE]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) format: Option<FormatArg>,
+    /// File to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) out: PathBuf,
+}
+
+/// Answer a question with the files of `encircle quantize --stages`.
+///
+/// Chains the exported files by manifest.json: tokenizer and pictures of the checkpoint, prefill,
+/// then one token at a time with kept keys and values, the most probable one each time.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle quantize --stages -o out
+  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\"")]
+pub(super) struct GenerateArgs {
+    /// Folder with manifest.json
+    #[arg(value_name = "OUT")]
+    pub(super) out: PathBuf,
+    /// A picture; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(super) image: Vec<PathBuf>,
+    /// What to ask
+    #[arg(long, value_name = "TEXT")]
+    pub(super) prompt: String,
+    /// The checkpoint the files were made from; the embedded demo model if absent
+    #[arg(long, value_name = "CHECKPOINT_DIR")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Use the float files instead of the quantized ones
+    #[arg(long)]
+    pub(super) float: bool,
+    /// Tokens at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(super) max_tokens: usize,
+}

@@ -7,6 +7,7 @@ mod artifact;
 mod artifact_args;
 mod bench_toy;
 mod demo;
+mod generate;
 mod quantize;
 mod rope;
 mod run;
@@ -37,6 +38,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => artifact::inspect(&args),
         Command::Verify(args) => artifact::verify(&args),
         Command::Extract(args) => artifact::extract(&args),
+        Command::Export(args) => artifact::export(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Run(args) => run::run(&args),
     };
     match result {

@@ -7,7 +7,7 @@ use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
-use crate::pipeline::{self, Fixed, Recipe, Written, write_model};
+use crate::pipeline::{self, Fixed, Recipe, Written, write_model, write_stages};
 use crate::quant::{Policy, Rule};
 use crate::report::{AnswerScore, scatter};
 use serde_json::{Value, json};
@@ -37,7 +37,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
-    let written = write_model(&outcome, &args.out)?;
+    let mut written = write_model(&outcome, &args.out)?;
+    if args.stages {
+        let folder = args.out.join("stages");
+        written.extend(write_stages(&checkpoint, &outcome, &folder, args.bake_tables)?);
+    }
     if let Some(folder) = &args.io {
         pipeline::write_io(&outcome, folder)?;
     }

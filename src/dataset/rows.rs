@@ -25,6 +25,22 @@ pub struct Row {
     pub place: String,
 }
 
+impl Row {
+    /// A question about pictures on disk, without an answer.
+    ///
+    /// # Errors
+    /// What [`read_jsonl`] would say of such a row.
+    pub fn asking(question: &str, images: &[String]) -> Result<Row> {
+        let files = Files::folder("");
+        let origin = Origin { files: &files, folder: "" };
+        let mut json = serde_json::json!({ "question": question });
+        if !images.is_empty() {
+            json["image"] = serde_json::json!(images);
+        }
+        parse_row("the prompt".into(), &json, &origin)
+    }
+}
+
 /// A picture that a row names; not read yet.
 #[derive(Clone, Debug)]
 pub struct ImageRef {

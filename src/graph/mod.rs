@@ -4,11 +4,14 @@
 //! serializes it. The graph must not know families, algorithms or files. Start with [`Builder`].
 
 mod builder;
+mod cut;
 mod param;
+mod rewrite;
 mod stage;
 mod text;
 
 pub use builder::{BuildError, Builder};
+pub use cut::Part;
 pub use param::{Edit, Param};
 pub use stage::Stage;
 

@@ -22,6 +22,15 @@ pub enum Edit {
         /// Spatial merge size, which orders the patches.
         merge: usize,
     },
+    /// Adds W v to a vector, v repeated to the width of W.
+    AddProduct {
+        /// W, as its linear layer uses it.
+        weight: Box<Param>,
+        /// v
+        vector: Box<Param>,
+        /// How often v is repeated.
+        repeat: usize,
+    },
 }
 
 /// A tensor of the checkpoint as the graph sees it.
@@ -36,8 +45,17 @@ pub struct Param {
 }
 
 impl Param {
-    /// Applies the edits to the stored tensor and gives it the value's shape.
-    pub fn apply(&self, mut stored: Tensor, shape: &[usize]) -> Tensor {
+    /// Reads the tensor and all its edits speak of with `read` (key, stored shape), applies the
+    /// edits and gives it the value's shape.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn load<E>(
+        &self,
+        shape: &[usize],
+        read: &dyn Fn(&str, &[usize]) -> Result<Tensor, E>,
+    ) -> Result<Tensor, E> {
+        let mut stored = read(&self.key, &self.stored_shape)?;
         for edit in &self.edits {
             match edit {
                 Edit::ScaleRows { rows, factor } => scale_rows(&mut stored, rows, *factor),
@@ -45,9 +63,37 @@ impl Param {
                     stored = position_embedding(grids, *merge, &stored)
                         .expect("invariant: a layout checked the grids");
                 }
+                Edit::AddProduct { weight, vector, repeat } => {
+                    let width: usize = vector.stored_shape.iter().product();
+                    let rows = stored.data().len();
+                    let weight = weight.load(&[rows, width * repeat], read)?;
+                    let vector = vector.load(&[width], read)?.data().repeat(*repeat);
+                    add_product(&mut stored, &weight, &vector);
+                }
             }
         }
-        stored.reshape(shape)
+        Ok(stored.reshape(shape))
+    }
+
+    /// Every tensor of the checkpoint that is read: (key, stored shape).
+    pub fn sources(&self) -> Vec<(&str, &[usize])> {
+        let mut sources = vec![(self.key.as_str(), &self.stored_shape[..])];
+        for edit in &self.edits {
+            if let Edit::AddProduct { weight, vector, .. } = edit {
+                sources.extend(weight.sources());
+                sources.extend(vector.sources());
+            }
+        }
+        sources
+    }
+}
+
+/// stored += W v, summed in f64: the sum replaces one that was rounded at every position.
+fn add_product(stored: &mut Tensor, weight: &Tensor, vector: &[f32]) {
+    let rows = weight.data().chunks_exact(vector.len().max(1));
+    for (x, row) in stored.data_mut().iter_mut().zip(rows) {
+        let dot: f64 = row.iter().zip(vector).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum();
+        *x = (f64::from(*x) + dot) as f32;
     }
 }
 

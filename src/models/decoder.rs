@@ -4,7 +4,7 @@
 //! sine table is negated, so that rotate-half is a swap of halves and needs no negation.
 
 use crate::checkpoint::TextConfig;
-use crate::graph::{Builder, Edit, ValueId};
+use crate::graph::{Builder, Edit, Kind, ValueId};
 use crate::layout::Layout;
 use crate::ops::UnaryKind;
 use crate::tensor::Tensor;
@@ -20,15 +20,45 @@ pub(super) struct Flavor {
     pub(super) o_bias: bool,
 }
 
-/// Constants that every layer reads.
+/// What every layer reads beside its hidden state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tables {
     /// `[seq, head_dim]`
     pub(super) cos: ValueId,
     /// `[seq, head_dim]`, first half negated
     pub(super) sin: ValueId,
-    /// `[1, 1, seq, seq]`, additive
+    /// `[1, 1, seq, past + seq]`, additive
     pub(super) mask: ValueId,
+    /// Positions whose keys and values the caller hands in; 0 where the whole prompt is computed.
+    pub(super) past: usize,
+}
+
+/// The tables of a decoding step of one token after `past` others, as inputs that are called like
+/// the constants of the whole prompt: they take the same grids.
+pub(super) fn step_tables(g: &mut Builder, text: &TextConfig, past: usize) -> Tables {
+    let mut input = |name: &str, shape: Vec<usize>| {
+        let name = g.path(name);
+        g.input(&name, shape, Kind::Real)
+    };
+    Tables {
+        cos: input("cos", vec![1, text.head_dim]),
+        sin: input("sin", vec![1, text.head_dim]),
+        mask: input("causal_mask", vec![1, 1, 1, past + 1]),
+        past,
+    }
+}
+
+/// What [`step_tables`] is to be given for the token at `position` when the first `valid` of `past`
+/// positions are kept: cos, sin and mask.
+pub(super) fn step_values(
+    text: &TextConfig,
+    position: i64,
+    [valid, past]: [usize; 2],
+    fill: f32,
+) -> [Tensor; 3] {
+    let (cos, sin) = super::rotary(text).tables(&[vec![position], vec![position], vec![position]]);
+    let mask = (0..=past).map(|i| if i < valid || i == past { 0.0 } else { fill }).collect();
+    [cos, negate_first_half(sin), Tensor::new([1, 1, 1, past + 1], mask)]
 }
 
 /// The rotary tables of a layout and the causal mask, as constants of the current scope.
@@ -40,6 +70,7 @@ pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: 
         cos: g.constant("cos", cos),
         sin: g.constant("sin", negate_first_half(sin)),
         mask: g.constant("causal_mask", Tensor::new([1, 1, seq, seq], mask)),
+        past: 0,
     }
 }
 
@@ -118,19 +149,34 @@ fn attention(
         .map(|(name, x)| g.transpose(&format!("{name}_t"), x, [0, 2, 1, 3]));
     let q = rotate(g, "q", q, tables.cos, tables.sin);
     let k = rotate(g, "k", k, tables.cos, tables.sin);
+    let [k, v] = [("k", k), ("v", v)].map(|(name, x)| remember(g, name, tables.past, x));
+    let keys = tables.past + seq;
     // Query heads that share a key head become rows of one product: no key is repeated.
     let grouped = [batch, kv_heads, heads / kv_heads * seq];
     let q = g.reshape("q_grouped", q, [&grouped[..], &[dim]].concat());
     let logits = g.matmul_nt("logits", q, k);
-    let logits = g.reshape("logits_heads", logits, [batch, heads, seq, seq]);
+    let logits = g.reshape("logits_heads", logits, [batch, heads, seq, keys]);
     let logits = g.add("mask_add", logits, tables.mask);
     let weights = g.softmax("softmax", logits);
-    let weights = g.reshape("softmax_grouped", weights, [&grouped[..], &[seq]].concat());
+    let weights = g.reshape("softmax_grouped", weights, [&grouped[..], &[keys]].concat());
     let out = g.matmul("attn_out", weights, v);
     let out = g.reshape("attn_heads", out, [batch, heads, seq, dim]);
     let out = g.transpose("attn_t", out, [0, 2, 1, 3]);
     let out = g.reshape("attn_merged", out, [batch, seq, heads * dim]);
     g.linear("o_proj", out, hidden, flavor.o_bias)
+}
+
+/// Keys or values of all positions: those the caller kept, then the new ones. The new ones are
+/// called as in the whole prompt, so the cache takes their grid.
+fn remember(g: &mut Builder, name: &str, past: usize, new: ValueId) -> ValueId {
+    if past == 0 {
+        return new;
+    }
+    let mut shape = g.shape(new).to_vec();
+    shape[2] = past;
+    let kept = g.path(&format!("past_{name}"));
+    let kept = g.input(&kept, shape, Kind::Real);
+    g.concat(&format!("{name}_all"), &[kept, new], 2)
 }
 
 fn gated_mlp(g: &mut Builder, text: &TextConfig, x: ValueId) -> ValueId {

@@ -13,6 +13,7 @@ pub use rotary::rotary;
 use crate::checkpoint::Config;
 use crate::graph::{BuildError, Graph};
 use crate::layout::{Layout, LayoutError};
+use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
 /// What the text model is fed.
@@ -87,6 +88,8 @@ pub struct Family {
     pub architectures: &'static [&'static str],
     /// Builds the whole network.
     pub build: fn(&Config, &Request) -> Result<Graph, ModelError>,
+    /// Builds one decoding step after so many positions.
+    pub decode: fn(&Config, usize) -> Result<Graph, ModelError>,
 }
 
 /// Every family encircle knows.
@@ -127,6 +130,45 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
         return Err(ModelError::Misfit("batch is 0, expected at least 1".into()));
     }
     (family(config)?.build)(config, request)
+}
+
+/// Builds one decoding step: the token `input_ids` `[1, 1]` after `past` positions, whose keys and
+/// values are inputs `[1, kv_heads, past, head_dim]`. Values are called as in [`build`]'s graph, so
+/// that they take its annotations; `past_k`, `k_all` correspond to `k_rot`, `past_v`, `v_all` to
+/// `v_t` of the same layer.
+///
+/// # Errors
+/// Those of [`build`]; `past` 0, which is no decoding.
+pub fn build_decode(config: &Config, past: usize) -> Result<Graph, ModelError> {
+    let limit = config.text.max_position_embeddings;
+    if past == 0 || past >= limit {
+        return Err(ModelError::Misfit(format!(
+            "a decoding step after {past} positions, expected 1 to {}",
+            limit.saturating_sub(1)
+        )));
+    }
+    (family(config)?.decode)(config, past)
+}
+
+/// The inputs `cos`, `sin` and `causal_mask` of a decoding step: the token at `position`, of `past`
+/// kept positions the first `valid` count.
+pub fn step_values(
+    config: &Config,
+    position: i64,
+    [valid, past]: [usize; 2],
+    mask_fill: f32,
+) -> [Tensor; 3] {
+    decoder::step_values(&config.text, position, [valid, past], mask_fill)
+}
+
+/// The value of the whole prompt's graph that a value of [`build_decode`]'s graph corresponds to.
+pub fn prefill_name(decode_name: &str) -> String {
+    let pairs =
+        [(".past_k", ".k_rot"), (".k_all", ".k_rot"), (".past_v", ".v_t"), (".v_all", ".v_t")];
+    let renamed = pairs.iter().find_map(|(decode, prefill)| {
+        decode_name.strip_suffix(decode).map(|layer| format!("{layer}{prefill}"))
+    });
+    renamed.unwrap_or_else(|| decode_name.into())
 }
 
 /// Every tensor that a checkpoint of this config holds, as (canonical name, shape): those of the

@@ -46,6 +46,28 @@ pub enum Error {
     /// Nothing to calibrate on.
     #[error("the calibration list is empty: expected at least one row")]
     NoSamples,
+    /// A value of the decoding graph that the prompt's graph does not have.
+    #[error("{name}: the prompt's graph has no such value to take qparams from")]
+    Stage {
+        /// The value.
+        name: String,
+    },
+    /// A staged set that cannot be chained.
+    #[error("{path}: {message}")]
+    Set {
+        /// The manifest or the file.
+        path: String,
+        /// Found and expected.
+        message: String,
+    },
+    /// A file that cannot be executed, or not on what the chain gives it.
+    #[error("{path}: {source}")]
+    Run {
+        /// The file.
+        path: String,
+        /// What does not fit.
+        source: crate::runtime::Error,
+    },
     /// A file that cannot be written.
     #[error("{path}: cannot write: {source}")]
     Write {

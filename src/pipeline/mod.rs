@@ -7,14 +7,18 @@
 mod calibration;
 mod error;
 mod evaluation;
+mod generate;
 mod prompt;
 mod save;
+mod stages;
 mod walk;
 mod write;
 
 pub use error::Error;
+pub use generate::Chain;
 pub use prompt::{Fixed, Prompt};
 pub use save::save;
+pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, write_stages};
 pub use write::{Written, write_io, write_model};
 
 use crate::algo::AlgoSpec;
@@ -125,7 +129,9 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let build = |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?);
+    let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
+        Ok(models::build(config, &recipe.request(layout, batch))?.rewritten())
+    };
     let mut graph = build(prompt.layout.clone(), 1)?;
     checkpoint.verify(&models::tensors(config)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
@@ -185,8 +191,8 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     let tensors: Vec<Tensor> = params
         .par_iter()
         .map(|(id, param)| {
-            let stored = checkpoint.read(&param.key, &param.stored_shape)?;
-            Ok(param.apply(stored, &graph.value(*id).shape))
+            let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+            Ok(param.load(&graph.value(*id).shape, &read)?)
         })
         .collect::<Result<_, Error>>()?;
     let mut weights = Weights::none(graph);

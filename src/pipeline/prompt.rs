@@ -79,7 +79,7 @@ impl Prompt {
     }
 }
 
-fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Error> {
+pub(super) fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Error> {
     let merge = config.vision.as_ref().map_or(1, |vision| vision.spatial_merge_size);
     let (Some(image), Some(video)) = (config.image_token_id, config.video_token_id) else {
         return Ok(Layout::text(sample.input_ids.len())?);

@@ -4,7 +4,7 @@
 use super::Error;
 use crate::circle::{self, Format, Model, WriteOptions};
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Writes a model to `path` and returns its size.
@@ -14,6 +14,53 @@ use std::path::Path;
 pub fn save(model: &Model, format: Format, path: &Path) -> Result<u64, Error> {
     let how = WriteOptions { format, ..WriteOptions::default() };
     save_with(path, |out| Ok(circle::write_with(model, &how, out)?))
+}
+
+/// Writes a Circle model to `path`; its size and the hash of its bytes.
+///
+/// # Errors
+/// Those of [`save`].
+pub(super) fn save_hashed(model: &Model, path: &Path) -> Result<(u64, u64), Error> {
+    save_with(path, |out| {
+        let mut hashing = Hashing { out, hash: Fnv::default() };
+        let size = circle::write(model, &mut hashing)?;
+        Ok((size, hashing.hash.0))
+    })
+}
+
+/// FNV-1a, 64 bits: tells a file that was changed or mixed up, not one that was forged.
+#[derive(Clone, Copy)]
+pub(super) struct Fnv(pub(super) u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+struct Hashing<'a> {
+    out: &'a mut BufWriter<File>,
+    hash: Fnv,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.add(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Writes whatever `write` puts out to `path`, all of it or nothing.

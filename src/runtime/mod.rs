@@ -16,12 +16,14 @@
 //! used. Read `import` first (file to graph), then `integer`.
 
 mod error;
+mod export;
 mod import;
 mod integer;
 pub mod npy;
 mod ports;
 
 pub use error::Error;
+pub use export::{Export, export};
 pub use integer::EdgeError;
 pub use ports::Port;
 

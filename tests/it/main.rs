@@ -4,4 +4,6 @@ mod artifact;
 mod behaviours;
 mod golden_float;
 mod golden_quant;
+mod running;
+mod staged;
 mod support;

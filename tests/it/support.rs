@@ -28,9 +28,9 @@ pub(crate) fn golden_layout() -> Layout {
 
 pub(crate) fn load(checkpoint: &Checkpoint, graph: &Graph) -> Weights {
     let mut weights = Weights::none(graph);
+    let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
     for (id, param) in graph.params() {
-        let stored = checkpoint.read(&param.key, &param.stored_shape).unwrap();
-        weights.set(id, param.apply(stored, &graph.value(id).shape));
+        weights.set(id, param.load(&graph.value(id).shape, &read).unwrap());
     }
     weights
 }

@@ -4,7 +4,7 @@
 mod vision;
 
 use super::decoder::{self, Flavor};
-use super::text::{embed, feed, head};
+use super::text::{embed, feed, head, step};
 use super::{Family, ModelError, Request};
 use crate::checkpoint::{Config, TextConfig, VisionConfig};
 use crate::graph::{Builder, Graph, ValueId};
@@ -12,8 +12,12 @@ use crate::layout::Layout;
 use crate::tensor::Tensor;
 
 /// Qwen3-VL, dense.
-pub static FAMILY: Family =
-    Family { name: "qwen3_vl", architectures: &["Qwen3VLForConditionalGeneration"], build };
+pub static FAMILY: Family = Family {
+    name: "qwen3_vl",
+    architectures: &["Qwen3VLForConditionalGeneration"],
+    build,
+    decode: |config, past| step(config, TEXT, flavor(&config.text), past),
+};
 
 const TEXT: &str = "model.language_model";
 
@@ -25,8 +29,7 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
         )
     })?;
     check(text, vision, &request.layout)?;
-    let flavor =
-        Flavor { qk_norm: true, qkv_bias: text.attention_bias, o_bias: text.attention_bias };
+    let flavor = flavor(text);
     let mut g = Builder::new(&config.model_type);
     let (batch, seq) = (request.batch, request.layout.seq_len());
     let fed = feed(&mut g, text, request.feed, batch, seq);
@@ -56,6 +59,10 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     });
     let out = head(&mut g, TEXT, text, request.head, out);
     Ok(g.finish(&[out])?)
+}
+
+fn flavor(text: &TextConfig) -> Flavor {
+    Flavor { qk_norm: true, qkv_bias: text.attention_bias, o_bias: text.attention_bias }
 }
 
 fn check(text: &TextConfig, vision: &VisionConfig, layout: &Layout) -> Result<(), ModelError> {

@@ -10,18 +10,21 @@ pub static LLAMA: Family = Family {
     name: "llama",
     architectures: &["LlamaForCausalLM"],
     build: |c, r| build(c, r, false, false),
+    decode: |c, past| decode(c, past, false, false),
 };
 /// Qwen3: q and k are normalised per head.
 pub static QWEN3: Family = Family {
     name: "qwen3",
     architectures: &["Qwen3ForCausalLM"],
     build: |c, r| build(c, r, true, false),
+    decode: |c, past| decode(c, past, true, false),
 };
 /// Qwen2: biases on q, k and v.
 pub static QWEN2: Family = Family {
     name: "qwen2",
     architectures: &["Qwen2ForCausalLM"],
     build: |c, r| build(c, r, false, true),
+    decode: |c, past| decode(c, past, false, true),
 };
 
 fn build(
@@ -52,6 +55,41 @@ fn build(
         x
     });
     let out = head(&mut g, "model", text, request.head, out);
+    Ok(g.finish(&[out])?)
+}
+
+fn decode(
+    config: &Config,
+    past: usize,
+    qk_norm: bool,
+    qkv_bias: bool,
+) -> Result<Graph, ModelError> {
+    let bias = config.text.attention_bias;
+    step(config, "model", Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias }, past)
+}
+
+/// One token after `past` others, through all layers to the logits; the caller hands in the keys
+/// and values of those others and gets the new ones. `prefix` is the scope of the decoder.
+pub(super) fn step(
+    config: &Config,
+    prefix: &str,
+    flavor: Flavor,
+    past: usize,
+) -> Result<Graph, ModelError> {
+    let text = &config.text;
+    let mut g = Builder::new(&config.model_type);
+    let fed = feed(&mut g, text, Feed::Ids, 1, 1);
+    let out = g.scope(prefix, |g| {
+        let tables = decoder::step_tables(g, text, past);
+        let mut x = embed(g, prefix, text, fed);
+        for i in 0..text.num_hidden_layers {
+            x = g.stage(&format!("{prefix}.layers.{i}"), |g| {
+                g.scope(&format!("layers.{i}"), |g| decoder::layer(g, text, flavor, tables, x))
+            });
+        }
+        x
+    });
+    let out = head(&mut g, prefix, text, Head::Logits, out);
     Ok(g.finish(&[out])?)
 }
 

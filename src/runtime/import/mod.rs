@@ -25,7 +25,7 @@ pub(super) struct Imported {
 }
 
 /// Why an operator does not import; the place is added by the caller.
-type Misfit = String;
+pub(super) type Misfit = String;
 
 /// A graph in the making.
 struct Import<'a> {
@@ -175,7 +175,7 @@ impl<'a> Import<'a> {
         let shape = self.shape(tensor).map_err(named)?;
         let params = params(tensor, &shape).map_err(named)?;
         let count = shape.iter().product();
-        let codes = payload::decode(tensor.dtype, bytes, count).map_err(named)?;
+        let codes = Codes::decode(tensor.dtype, bytes, count).map_err(named)?;
         let reals = codes.reals(params.as_ref(), &shape).map_err(named)?;
         let name = self.name(&tensor.name);
         let id = self.g.constant(&name, Tensor::new(shape, reals));
@@ -255,6 +255,16 @@ impl<'a> Import<'a> {
     fn params_of(&self, id: ValueId) -> Option<QuantParams> {
         self.params.iter().find(|(other, _)| *other == id).map(|(_, params)| params.clone())
     }
+}
+
+/// Shape and grid of a tensor of a file.
+pub(super) fn grid_of(
+    tensor: &circle::Tensor,
+) -> Result<(Vec<usize>, Option<QuantParams>), Misfit> {
+    let extent = |&n: &i32| usize::try_from(n).map_err(|_| format!("has the extent {n}"));
+    let shape = tensor.shape.iter().map(extent).collect::<Result<Vec<_>, _>>()?;
+    let params = params(tensor, &shape)?;
+    Ok((shape, params))
 }
 
 /// The grid of a tensor; none if it is not quantized.

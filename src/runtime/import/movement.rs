@@ -32,7 +32,7 @@ impl Import<'_> {
         let bytes = bytes.ok_or_else(|| format!("\"{name}\" must be a constant"))?;
         let count = tensor.shape.iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX));
         let count = count.fold(1_usize, usize::saturating_mul);
-        let codes = super::payload::decode(tensor.dtype, bytes, count);
+        let codes = super::Codes::decode(tensor.dtype, bytes, count);
         let codes = codes.map_err(|message| format!("\"{name}\" {message}"))?;
         codes.integers().ok_or_else(|| format!("\"{name}\" must hold integers"))
     }

@@ -16,8 +16,40 @@ pub(in super::super) enum Codes {
 }
 
 impl Codes {
+    /// The elements of a payload of `count` elements.
+    pub(in super::super) fn decode(
+        dtype: TensorType,
+        bytes: &[u8],
+        count: usize,
+    ) -> Result<Codes, Misfit> {
+        let codes = match dtype {
+            TensorType::Float32 => Codes::Reals(chunks(bytes, f32::from_le_bytes)),
+            TensorType::Int32 => Codes::Narrow(chunks(bytes, i32::from_le_bytes)),
+            TensorType::Int64 => Codes::Wide(chunks(bytes, i64::from_le_bytes)),
+            TensorType::Int16 => Codes::Narrow(chunks(bytes, |b| i16::from_le_bytes(b).into())),
+            TensorType::Uint16 => Codes::Narrow(chunks(bytes, |b| u16::from_le_bytes(b).into())),
+            TensorType::Uint8 => Codes::Narrow(bytes.iter().map(|&b| b.into()).collect()),
+            TensorType::Int8 => Codes::Narrow(chunks(bytes, |b| i8::from_le_bytes(b).into())),
+            TensorType::Uint4 | TensorType::Int4 => {
+                let signed = dtype == TensorType::Int4;
+                let codes = quant::unpack4(bytes, count, signed);
+                Codes::Narrow(codes.ok_or_else(|| format!("holds {} bytes", bytes.len()))?)
+            }
+            other => return Err(format!("is a constant of {other}, which is not executed")),
+        };
+        let found = match &codes {
+            Codes::Reals(x) => x.len(),
+            Codes::Narrow(x) => x.len(),
+            Codes::Wide(x) => x.len(),
+        };
+        match found == count {
+            true => Ok(codes),
+            false => Err(format!("holds {found} elements, its shape has {count}")),
+        }
+    }
+
     /// What the constant means.
-    pub(super) fn reals(
+    pub(in super::super) fn reals(
         &self,
         params: Option<&QuantParams>,
         shape: &[usize],
@@ -55,34 +87,6 @@ impl Codes {
             Codes::Narrow(codes) => Some(codes.iter().map(|&x| x.into()).collect()),
             Codes::Wide(codes) => Some(codes.clone()),
         }
-    }
-}
-
-/// The elements of a payload of `count` elements.
-pub(super) fn decode(dtype: TensorType, bytes: &[u8], count: usize) -> Result<Codes, Misfit> {
-    let codes = match dtype {
-        TensorType::Float32 => Codes::Reals(chunks(bytes, f32::from_le_bytes)),
-        TensorType::Int32 => Codes::Narrow(chunks(bytes, i32::from_le_bytes)),
-        TensorType::Int64 => Codes::Wide(chunks(bytes, i64::from_le_bytes)),
-        TensorType::Int16 => Codes::Narrow(chunks(bytes, |b| i16::from_le_bytes(b).into())),
-        TensorType::Uint16 => Codes::Narrow(chunks(bytes, |b| u16::from_le_bytes(b).into())),
-        TensorType::Uint8 => Codes::Narrow(bytes.iter().map(|&b| b.into()).collect()),
-        TensorType::Int8 => Codes::Narrow(chunks(bytes, |b| i8::from_le_bytes(b).into())),
-        TensorType::Uint4 | TensorType::Int4 => {
-            let signed = dtype == TensorType::Int4;
-            let codes = quant::unpack4(bytes, count, signed);
-            Codes::Narrow(codes.ok_or_else(|| format!("holds {} bytes", bytes.len()))?)
-        }
-        other => return Err(format!("is a constant of {other}, which is not executed")),
-    };
-    let found = match &codes {
-        Codes::Reals(x) => x.len(),
-        Codes::Narrow(x) => x.len(),
-        Codes::Wide(x) => x.len(),
-    };
-    match found == count {
-        true => Ok(codes),
-        false => Err(format!("holds {found} elements, its shape has {count}")),
     }
 }
 

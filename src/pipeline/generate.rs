@@ -1,0 +1,300 @@
+//! Text from a staged set: the exported files are chained, not the graph in memory.
+
+use super::save::Fnv;
+use super::{Error, FileEntry, Manifest};
+use crate::checkpoint::{Checkpoint, Config};
+use crate::dataset::{Processor, Row, Sample};
+use crate::layout::Layout;
+use crate::models;
+use crate::runtime::{Limits, Program};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The longest manifest believed, in bytes.
+const MANIFEST_MAX: u64 = 64 << 20;
+
+/// Values on their way through the chain, by role.
+type Values = BTreeMap<String, Tensor>;
+
+/// A staged set ready to run.
+pub struct Chain {
+    manifest: Manifest,
+    folder: String,
+    quantized: bool,
+    /// By role and layer.
+    programs: BTreeMap<(String, Option<usize>), (FileEntry, Program)>,
+}
+
+/// What the network remembers of the positions so far: keys and values of every layer, padded.
+struct Cache {
+    layers: Vec<[Tensor; 2]>,
+    valid: usize,
+}
+
+impl Chain {
+    /// Reads `manifest.json` of a folder and every file it lists for this precision.
+    ///
+    /// # Errors
+    /// A manifest that is missing or of another form; files that are missing, differ from what the
+    /// manifest says, or cannot be executed.
+    pub fn open(folder: &Path, quantized: bool) -> Result<Chain, Error> {
+        let place = folder.join("manifest.json");
+        let set =
+            |path: &Path, message: String| Error::Set { path: path.display().to_string(), message };
+        let refused = |e: std::io::Error| set(&place, format!("cannot read: {e}"));
+        if place.metadata().map_err(refused)?.len() > MANIFEST_MAX {
+            return Err(set(&place, format!("is longer than {MANIFEST_MAX} bytes")));
+        }
+        let json = std::fs::read(&place).map_err(refused)?;
+        let manifest: Manifest =
+            serde_json::from_slice(&json).map_err(|e| set(&place, e.to_string()))?;
+        if manifest.version != super::stages::VERSION {
+            let (found, expected) = (manifest.version, super::stages::VERSION);
+            return Err(set(&place, format!("version: found {found}, expected {expected}")));
+        }
+        if manifest.seq_len < 2 || manifest.cache != manifest.seq_len - 1 {
+            let (len, cache) = (manifest.seq_len, manifest.cache);
+            return Err(set(&place, format!("seq_len {len} and cache {cache} do not fit")));
+        }
+        let mut programs = BTreeMap::new();
+        for entry in manifest.files.iter().filter(|entry| entry.quantized == quantized) {
+            let program = load(folder, entry)?;
+            programs.insert((entry.role.clone(), entry.layer), (entry.clone(), program));
+        }
+        Ok(Chain { manifest, folder: folder.display().to_string(), quantized, programs })
+    }
+
+    /// Asks a question about pictures and hands every token to `say` as it is found, the most
+    /// probable one each time; ends at `stop`, after `limit` tokens, or where the cache is full.
+    ///
+    /// # Errors
+    /// A prompt that does not fit the static layout; files that do not chain.
+    pub fn generate(
+        &self,
+        checkpoint: &Checkpoint,
+        row: &Row,
+        limit: usize,
+        say: &mut dyn FnMut(u32, &str),
+    ) -> Result<Vec<u32>, Error> {
+        let processor = Processor::new(checkpoint)?;
+        let sample = processor.encode(row)?;
+        let template = checkpoint.chat_template()?;
+        let stop = template.turn_end().and_then(|end| processor.tokenizer().token_id(end));
+        let config = checkpoint.config();
+        let layout = self.layout(config, &sample)?;
+        let mut said: Vec<u32> = Vec::new();
+        let mut spoken = String::new();
+        let (mut logits, mut cache) = self.prefill(config, &layout, &sample)?;
+        while said.len() < limit {
+            let token = greedy(&logits);
+            if Some(token) == stop {
+                break;
+            }
+            said.push(token);
+            // A token may end inside a character; what is shown is what the whole decodes to.
+            let text = processor.tokenizer().decode(&said, true)?;
+            say(token, text.strip_prefix(spoken.as_str()).unwrap_or_default());
+            spoken = text;
+            if cache.valid == self.manifest.cache {
+                break;
+            }
+            logits = self.step(config, &layout, token, &mut cache)?;
+        }
+        Ok(said)
+    }
+
+    /// The layout of the prompt, which must be that of the set.
+    fn layout(&self, config: &Config, sample: &Sample) -> Result<Layout, Error> {
+        let layout = super::prompt::layout_of(config, sample)?;
+        let (found, limit) = (layout.seq_len(), self.manifest.cache);
+        if found > limit {
+            let message = format!("{found} tokens, the files take at most {limit} and an answer");
+            return Err(Error::row(sample, message));
+        }
+        let spans: Vec<_> = layout.spans().iter().map(|s| (s.start, s.len, s.grid_thw)).collect();
+        let expected: Vec<_> =
+            self.manifest.spans.iter().map(|s| (s.start, s.len, s.grid_thw)).collect();
+        if spans != expected {
+            let message = format!(
+                "pictures (start, tokens, grid): found {spans:?}, the files are for {expected:?}"
+            );
+            return Err(Error::row(sample, message));
+        }
+        Ok(layout)
+    }
+
+    /// Runs the prompt; logits after its last token.
+    fn prefill(
+        &self,
+        config: &Config,
+        layout: &Layout,
+        sample: &Sample,
+    ) -> Result<(Tensor, Cache), Error> {
+        let seq = self.manifest.seq_len;
+        let padded = layout.clone().with_seq_len(seq)?;
+        let mut values = prefill_tables(config, &padded)?;
+        let mut ids: Vec<f32> = sample.input_ids.iter().map(|&id| id as f32).collect();
+        ids.resize(seq, 0.0);
+        values.insert("input_ids".into(), Tensor::new([1, seq], ids));
+        if let Some(pixels) = &sample.pixel_values {
+            values.insert("pixel_values".into(), pixels.clone());
+            self.run("vision_prefill", None, &mut values)?;
+            self.run("multimodal_embedding_prefill", None, &mut values)?;
+        } else {
+            self.run("token_embedding_prefill", None, &mut values)?;
+        }
+        let valid = sample.input_ids.len();
+        let mut layers = Vec::with_capacity(self.manifest.layers);
+        for i in 0..self.manifest.layers {
+            self.run("decoder_layer_prefill", Some(i), &mut values)?;
+            let mut keep = |role: &str| -> Result<Tensor, Error> {
+                Ok(first(&self.take(&mut values, role)?, self.manifest.cache))
+            };
+            layers.push([keep("new_k")?, keep("new_v")?]);
+            if self.programs.contains_key(&("deepstack_fusion".to_string(), Some(i))) {
+                self.run("deepstack_fusion", Some(i), &mut values)?;
+            }
+        }
+        let hidden = self.take(&mut values, "hidden")?;
+        let width = hidden.shape().last().copied().unwrap_or(0);
+        let row = hidden.data()[(valid - 1) * width..valid * width].to_vec();
+        values.insert("hidden".into(), Tensor::new([1, 1, width], row));
+        self.run("lm_head", None, &mut values)?;
+        Ok((self.take(&mut values, "logits")?, Cache { layers, valid }))
+    }
+
+    /// Runs one token after what the cache holds, and keeps it there; logits after it.
+    fn step(
+        &self,
+        config: &Config,
+        layout: &Layout,
+        token: u32,
+        cache: &mut Cache,
+    ) -> Result<Tensor, Error> {
+        let position = cache.valid as i64 + layout.rope_delta();
+        let counts = [cache.valid, self.manifest.cache];
+        let tables = models::step_values(config, position, counts, self.manifest.mask_fill);
+        let mut values = Values::new();
+        for (role, table) in ["cos", "sin", "causal_mask"].into_iter().zip(tables) {
+            values.insert(role.into(), table);
+        }
+        values.insert("input_ids".into(), Tensor::new([1, 1], vec![token as f32]));
+        self.run("token_embedding", None, &mut values)?;
+        for (i, [k, v]) in cache.layers.iter_mut().enumerate() {
+            values.insert("past_k".into(), k.clone());
+            values.insert("past_v".into(), v.clone());
+            self.run("decoder_layer_decode", Some(i), &mut values)?;
+            put_row(k, &self.take(&mut values, "new_k")?, cache.valid);
+            put_row(v, &self.take(&mut values, "new_v")?, cache.valid);
+        }
+        cache.valid += 1;
+        self.run("lm_head", None, &mut values)?;
+        self.take(&mut values, "logits")
+    }
+
+    fn take(&self, values: &mut Values, role: &str) -> Result<Tensor, Error> {
+        values.remove(role).ok_or_else(|| Error::Set {
+            path: self.folder.clone(),
+            message: format!("no file of the chain gives {role}"),
+        })
+    }
+
+    /// Runs one file on the values of its input roles; its outputs replace those of their roles.
+    fn run(&self, role: &str, layer: Option<usize>, values: &mut Values) -> Result<(), Error> {
+        let key = (role.to_string(), layer);
+        let (entry, program) = self.programs.get(&key).ok_or_else(|| {
+            let kind = if self.quantized { "quantized" } else { "float" };
+            let number = layer.map_or(String::new(), |i| format!(" {i}"));
+            Error::Set {
+                path: self.folder.clone(),
+                message: format!("manifest.json lists no {kind} file for {role}{number}"),
+            }
+        })?;
+        let path = || format!("{}/{}", self.folder, entry.file);
+        let mut inputs = Vec::with_capacity(entry.inputs.len());
+        for port in &entry.inputs {
+            inputs.push(values.get(&port.role).cloned().ok_or_else(|| Error::Set {
+                path: path(),
+                message: format!("input {}: nothing before it gives this", port.role),
+            })?);
+        }
+        let outputs = program.run(&inputs).map_err(|source| Error::Run { path: path(), source })?;
+        for (port, tensor) in entry.outputs.iter().zip(outputs) {
+            values.insert(port.role.clone(), tensor);
+        }
+        Ok(())
+    }
+}
+
+/// One file, which must be the one that the manifest speaks of.
+fn load(folder: &Path, entry: &FileEntry) -> Result<Program, Error> {
+    let path = folder.join(&entry.file);
+    let place = path.display().to_string();
+    let set = |message: String| Error::Set { path: place.clone(), message };
+    let plain = Path::new(&entry.file).components().count() == 1;
+    if !plain {
+        return Err(set("is outside the folder of the manifest".into()));
+    }
+    let bytes = std::fs::read(&path).map_err(|e| set(format!("cannot read: {e}")))?;
+    let mut hash = Fnv::default();
+    hash.add(&bytes);
+    let found = format!("{:016x}", hash.0);
+    if found != entry.fnv1a64 {
+        let expected = &entry.fnv1a64;
+        return Err(set(format!("hash: found {found}, manifest.json says {expected}")));
+    }
+    let model = crate::circle::read(&bytes).map_err(|e| set(e.to_string()))?;
+    let program = Program::new(&model, Limits::default())
+        .map_err(|source| Error::Run { path: place.clone(), source })?;
+    for (ports, entries) in [(program.inputs(), &entry.inputs), (program.outputs(), &entry.outputs)]
+    {
+        let own: Vec<_> = ports.iter().map(|p| (&p.name, &p.shape, &p.qparams)).collect();
+        let said: Vec<_> = entries.iter().map(|p| (&p.tensor, &p.shape, &p.qparams)).collect();
+        if own != said {
+            return Err(set("its ports are not those of manifest.json".into()));
+        }
+    }
+    Ok(program)
+}
+
+/// The tables of a prompt: the constants of its graph.
+fn prefill_tables(config: &Config, layout: &Layout) -> Result<Values, Error> {
+    let graph = models::build(config, &models::Request::new(layout.clone()))?;
+    let table = |value: &crate::graph::Value| match &value.source {
+        crate::graph::Source::Const(tensor) => {
+            let last = value.name.rsplit('.').next()?;
+            let known = ["cos", "sin", "causal_mask"].contains(&last);
+            known.then(|| (last.to_string(), tensor.clone()))
+        }
+        _ => None,
+    };
+    Ok(graph.values.iter().filter_map(table).collect())
+}
+
+/// The first `len` positions of keys or values `[1, heads, positions, width]`.
+fn first(kept: &Tensor, len: usize) -> Tensor {
+    let &[batch, heads, positions, width] = kept.shape() else { return kept.clone() };
+    let rows = kept.data().chunks(positions * width);
+    let data = rows.flat_map(|rows| rows[..len.min(positions) * width].iter().copied()).collect();
+    Tensor::new([batch, heads, len.min(positions), width], data)
+}
+
+/// Writes the one position of `new` at position `at` of a cache.
+fn put_row(cache: &mut Tensor, new: &Tensor, at: usize) {
+    let &[_, _, positions, width] = cache.shape() else { return };
+    let heads = cache.data_mut().chunks_mut(positions * width);
+    for (rows, new) in heads.zip(new.data().chunks(width)) {
+        rows[at * width..(at + 1) * width].copy_from_slice(new);
+    }
+}
+
+/// The most probable token; of equals the first.
+fn greedy(logits: &Tensor) -> u32 {
+    let best = logits
+        .data()
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
+    u32::try_from(best.0).unwrap_or(0)
+}

@@ -1,0 +1,148 @@
+//! `manifest.json`: what each file of a staged set is, and how to chain them.
+
+use crate::circle::SubGraph;
+use crate::layout::Layout;
+use crate::quant::QuantParams;
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest's own form.
+pub(in super::super) const VERSION: u32 = 1;
+
+/// How to read the ports of the files, for people.
+const CHAIN: &str = "Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
+by layer hidden to hidden; deepstack_fusion i follows layer i with feature deepstack_i of the vision \
+file. Keep new_k and new_v of every layer. Decode: token_embedding, every layer with its kept keys and \
+values in past_k and past_v (the first cache positions, valid ones first), lm_head. The new token's key \
+is position `cache` inside the file: causal_mask is 0 on the valid positions and there, mask_fill \
+elsewhere. sin has its first half negated. Prompts shorter than seq_len are padded at their end.";
+
+/// A staged set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The program that wrote it.
+    pub writer: String,
+    /// How to chain the files.
+    pub chain: String,
+    /// Positions of the prefill files.
+    pub seq_len: usize,
+    /// Kept positions of the decode files: one less.
+    pub cache: usize,
+    /// Additive mask value of positions that must not be seen.
+    pub mask_fill: f32,
+    /// Where pictures stand.
+    pub spans: Vec<SpanEntry>,
+    /// Decoder layers.
+    pub layers: usize,
+    /// The files, prefill first, in the order of execution.
+    pub files: Vec<FileEntry>,
+}
+
+/// A picture of the static layout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpanEntry {
+    /// Index of its first token.
+    pub start: usize,
+    /// Its tokens.
+    pub len: usize,
+    /// Its patches over time, height and width.
+    pub grid_thw: [usize; 3],
+}
+
+/// One Circle file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Name in the folder of the manifest.
+    pub file: String,
+    /// What it computes, such as `decoder_layer_prefill`.
+    pub role: String,
+    /// Its decoder layer, or level of fusion.
+    pub layer: Option<usize>,
+    /// Whether its tensors are integers.
+    pub quantized: bool,
+    /// Bytes.
+    pub size: u64,
+    /// FNV-1a over the bytes, 64 bits, hexadecimal.
+    pub fnv1a64: String,
+    /// What it takes.
+    pub inputs: Vec<PortEntry>,
+    /// What it gives.
+    pub outputs: Vec<PortEntry>,
+}
+
+/// An input or output of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortEntry {
+    /// What it is: `hidden`, `past_k`, `new_k`, `causal_mask`, `cos`, `sin`, …
+    pub role: String,
+    /// Name of the tensor in the file.
+    pub tensor: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its type in the file.
+    pub dtype: String,
+    /// Its grid, if it is quantized.
+    pub qparams: Option<QuantParams>,
+}
+
+impl Manifest {
+    pub(super) fn new(layout: &Layout, mask_fill: f32, layers: usize) -> Manifest {
+        let span = |s: &crate::layout::VisualSpan| SpanEntry {
+            start: s.start,
+            len: s.len,
+            grid_thw: s.grid_thw,
+        };
+        Manifest {
+            version: VERSION,
+            writer: format!("encircle {}", env!("CARGO_PKG_VERSION")),
+            chain: CHAIN.into(),
+            seq_len: layout.seq_len(),
+            cache: layout.seq_len() - 1,
+            mask_fill,
+            spans: layout.spans().iter().map(span).collect(),
+            layers,
+            files: Vec::new(),
+        }
+    }
+
+    /// The file of a role, of a layer where roles have several.
+    pub fn find(&self, role: &str, layer: Option<usize>, quantized: bool) -> Option<&FileEntry> {
+        self.files.iter().find(|f| f.role == role && f.layer == layer && f.quantized == quantized)
+    }
+}
+
+/// The ports of a lowered graph; `qparams` in the order of the ports.
+pub(super) fn ports(
+    graph: &SubGraph,
+    indices: &[i32],
+    qparams: &[Option<QuantParams>],
+) -> Vec<PortEntry> {
+    let port = |(&index, qparams): (&i32, &Option<QuantParams>)| {
+        let tensor = graph.tensor(index)?;
+        let shape = tensor.shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
+        let (tensor, dtype) = (tensor.name.clone(), tensor.dtype.to_string());
+        let qparams = qparams.clone();
+        Some(PortEntry { role: role(&tensor), tensor, shape, dtype, qparams })
+    };
+    indices.iter().zip(qparams).filter_map(port).collect()
+}
+
+/// What a port is, by the name of its value in the network.
+fn role(name: &str) -> String {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let level = name
+        .split_once("deepstack_merger_list.")
+        .map(|(_, rest)| rest.split('.').next().unwrap_or(rest));
+    match (last, level) {
+        (_, Some(level)) => format!("deepstack_{level}"),
+        ("input_ids" | "pixel_values" | "cos" | "sin" | "causal_mask" | "past_k" | "past_v", _) => {
+            last.into()
+        }
+        ("k_rot", _) => "new_k".into(),
+        ("v_t", _) => "new_v".into(),
+        ("lm_head", _) => "logits".into(),
+        _ if name.contains(".merger") => "image_embeds".into(),
+        _ => "hidden".into(),
+    }
+}
