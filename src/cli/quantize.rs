@@ -1,7 +1,7 @@
 //! `encircle quantize`.
 
 use super::args::QuantizeArgs;
-use super::terminal::{Bars, boxed, bytes, seconds};
+use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, demo};
 use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, Files};
@@ -18,7 +18,7 @@ use std::time::Instant;
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
     if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
     let recipe = Recipe {
         policy: policy(args)?,
@@ -27,6 +27,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
     };
+    pipeline::check_folder(&args.out)?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
@@ -82,7 +83,7 @@ fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
         }
         let set =
             serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
-        rules.push(Rule { pattern: pattern.into(), role: None, set });
+        rules.push(Rule { pattern: pattern.into(), role: None, set, optional: false });
     }
     Ok(Policy::preset(&args.preset)?.with_rules(rules)?)
 }
@@ -205,9 +206,8 @@ impl Summary<'_> {
                 file.tensors
             );
         }
-        let phases: Vec<String> =
-            outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s))).collect();
-        out + &format!("\n  {} ({})\n", seconds(self.total), phases.join(", "))
+        let phases = outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s)));
+        out + &format!("\n  {} in all\n", seconds(self.total)) + &wrapped(phases)
     }
 
     fn json(&self) -> Value {

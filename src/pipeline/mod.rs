@@ -13,7 +13,7 @@ mod write;
 pub use error::Error;
 pub use prompt::{Fixed, Prompt};
 pub use save::save;
-pub use write::{Written, write_io, write_model};
+pub use write::{Written, check_folder, write_io, write_model};
 
 use crate::algo::{self, AlgoSpec, Session};
 use crate::calibrate::{
@@ -126,8 +126,12 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let mut graph = models::build(config, &recipe.request(prompt.layout.clone(), 1))?;
-    checkpoint.verify(&models::tensors(config)?)?;
+    let blamed =
+        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
+    let build =
+        |layout, batch| models::build(config, &recipe.request(layout, batch)).map_err(blamed);
+    let mut graph = build(prompt.layout.clone(), 1)?;
+    checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     // Calibration samples run at their own length: padding must not widen any range.
     let width = config.text.hidden_size;
@@ -135,11 +139,7 @@ pub fn quantize(
         true => walk::lanes(calib, |sample| sample.input_ids.len(), width),
         false => walk::one_by_one(calib),
     };
-    let variants = variants(
-        &lanes,
-        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
-        &prompt,
-    )?;
+    let variants = variants(&lanes, build, &prompt)?;
     clock.lap("build");
 
     let weights = load(checkpoint, &graph)?;
@@ -165,11 +165,7 @@ pub fn quantize(
     progress.begin("evaluate", eval.len());
     let seq = prompt.layout.seq_len();
     let lanes = walk::lanes(eval, |_| seq, width);
-    let variants = self::variants(
-        &lanes,
-        |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?),
-        &prompt,
-    )?;
+    let variants = self::variants(&lanes, build, &prompt)?;
     let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
     if answers.is_some() {
         clock.lap("evaluate");

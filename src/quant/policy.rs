@@ -83,6 +83,9 @@ pub struct Rule {
     pub role: Option<Role>,
     /// What it says.
     pub set: Spec,
+    /// May speak of no tensor: presets serve every family, with and without a vision tower.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// A policy as a recipe writes it.
@@ -314,7 +317,8 @@ impl Policy {
             .map(|(index, (rule, _))| (index, rule))
     }
 
-    /// The rules that speak of none of `tensors`, with their index: typos, to be reported.
+    /// The rules that had to speak of one of `tensors` and do not, with their index: typos, to be
+    /// reported.
     pub fn unmatched<'a>(
         &self,
         tensors: impl IntoIterator<Item = (&'a str, Role)>,
@@ -326,7 +330,7 @@ impl Policy {
             }
         }
         let rules = self.spec.rules.iter().enumerate();
-        rules.filter(|(index, _)| silent[*index]).collect()
+        rules.filter(|(index, rule)| silent[*index] && !rule.optional).collect()
     }
 }
 

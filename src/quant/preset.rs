@@ -75,7 +75,7 @@ impl Policy {
 }
 
 fn rule(pattern: &str, set: Spec) -> Rule {
-    Rule { pattern: pattern.to_owned(), role: Some(Role::Weight), set }
+    Rule { pattern: pattern.to_owned(), role: Some(Role::Weight), set, optional: true }
 }
 
 impl Spec {

@@ -1,6 +1,8 @@
 //! One integration binary: golden values, behaviours of the peer's tests, the command line.
 
 mod artifact;
+mod cli_quantize;
+mod cli_rope;
 mod golden_float;
 mod golden_quant;
 mod support;
