@@ -117,9 +117,12 @@ impl Checkpoint {
     /// A whole tensor as f32. Converting is exact.
     ///
     /// # Errors
-    /// `Missing`, `WrongShape` if it is not `expected_shape`, `WrongDtype` if it holds no floats.
+    /// `Missing`, `WrongShape` if it is not `expected_shape`, `WrongDtype` if it holds no floats,
+    /// `OutOfRange` if one of them is NaN or infinite.
     pub fn read(&self, name: &str, expected_shape: &[usize]) -> Result<Tensor> {
-        self.store.read(name, expected_shape)
+        let tensor = self.store.read(name, expected_shape)?;
+        self.store.check_finite(name, &tensor)?;
+        Ok(tensor)
     }
 
     /// The slice `rows` of a tensor's first axis as f32, without touching the rest of it.

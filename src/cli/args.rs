@@ -94,7 +94,7 @@ pub(super) struct QuantizeArgs {
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
-    /// Threads [default: all cores]; results do not depend on it
+    /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
 }

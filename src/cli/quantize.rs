@@ -1,7 +1,7 @@
 //! `encircle quantize`.
 
 use super::args::QuantizeArgs;
-use super::terminal::{Bars, boxed, bytes, seconds};
+use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, demo};
 use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, Files};
@@ -27,6 +27,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
     };
+    pipeline::check_folder(&args.out)?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
@@ -209,9 +210,8 @@ impl Summary<'_> {
                 file.tensors
             );
         }
-        let phases: Vec<String> =
-            outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s))).collect();
-        out + &format!("\n  {} ({})\n", seconds(self.total), phases.join(", "))
+        let phases = outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s)));
+        out + &format!("\n  {} in all\n", seconds(self.total)) + &wrapped(phases)
     }
 
     fn json(&self) -> Value {

@@ -64,12 +64,18 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
         return Err(format!("{place}: {size} bytes, expected at most {FILE_MAX}").into());
     }
     let bytes = std::fs::read(path).map_err(|e| format!("{place}: cannot read: {e}"))?;
-    let cases: Vec<Case> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
-    let layout = |(i, case): (usize, Case)| -> Result<(String, Layout), Box<dyn Error>> {
-        let name = case.name.unwrap_or_else(|| format!("case {i}"));
-        let layout = Layout::new(&case.segments, merge)
-            .map_err(|e| format!("{place}: case {i} ({name}): {e}"))?;
-        Ok((name, layout))
+    // In two steps, so that a mistake inside a case can name the case.
+    let cases: Vec<Value> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let layout = |(i, case): (usize, Value)| -> Result<(String, Layout), Box<dyn Error>> {
+        let label = match case["name"].as_str() {
+            Some(name) => format!("case {i} ({name})"),
+            None => format!("case {i}"),
+        };
+        let case: Case =
+            serde_json::from_value(case).map_err(|e| format!("{place}: {label}: {e}"))?;
+        let layout =
+            Layout::new(&case.segments, merge).map_err(|e| format!("{place}: {label}: {e}"))?;
+        Ok((case.name.unwrap_or(label), layout))
     };
     cases.into_iter().enumerate().map(layout).collect()
 }
@@ -96,11 +102,12 @@ fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String
     let mut out =
         format!("{name}: {} tokens, rope_delta {}\n", layout.seq_len(), layout.rope_delta());
     let ids = layout.position_ids();
+    let width = ids.iter().flatten().max().map_or(1, |id| id.to_string().len()).max(3) + 1;
     for (axis, ids) in ["t", "h", "w"].iter().zip(&ids) {
         out += &format!("  {axis} ");
         for (i, id) in ids.iter().enumerate() {
             let wrap = if i > 0 && i % 16 == 0 { "\n    " } else { "" };
-            out += &format!("{wrap}{id:>4}");
+            out += &format!("{wrap}{id:>width$}");
         }
         out += "\n";
     }

@@ -57,6 +57,23 @@ pub(super) fn boxed(title: &str, lines: &[String]) -> String {
     out + &format!("└{}┘\n", "─".repeat(width + 2))
 }
 
+/// Items in indented lines of at most 80 columns, with commas between them.
+pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + item.chars().count() + 3 <= 80 => {
+                *line += &format!(", {item}");
+            }
+            last => {
+                last.into_iter().for_each(|line| line.push(','));
+                lines.push(format!("  {item}"));
+            }
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// Bytes as people say them.
 pub(super) fn bytes(n: u64) -> String {
     match n {

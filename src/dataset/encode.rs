@@ -109,8 +109,8 @@ impl Processor {
             if row.images.is_empty() {
                 return Ok((rendered, Vec::new(), Vec::new()));
             }
-            let expected =
-                "no picture, as the checkpoint has no vision tower or no settings for it";
+            let expected = "no picture, as the checkpoint has no vision tower or no \
+                            preprocessor_config.json";
             let found = row.images.len();
             let error = Error::new(ErrorKind::Unsupported, &row.place, expected, found);
             return Err(error.field("image"));

@@ -62,7 +62,7 @@ impl Request {
 #[non_exhaustive]
 pub enum ModelError {
     /// No family knows the architecture.
-    #[error("config.json: architectures: found {found:?}, known are {known}")]
+    #[error("field \"architectures\": found {found:?}, known are {known}")]
     UnknownArchitecture {
         /// What config.json says.
         found: Vec<String>,

@@ -15,8 +15,13 @@ pub enum Error {
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::Error),
     /// No graph could be built.
-    #[error(transparent)]
-    Model(#[from] ModelError),
+    #[error("{config}: {source}")]
+    Model {
+        /// The config.json that describes the model.
+        config: String,
+        /// What is wrong with it, or with the layout beside it.
+        source: ModelError,
+    },
     /// A layout that cannot be.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -91,5 +96,11 @@ pub enum Error {
 impl Error {
     pub(super) fn row(sample: &Sample, message: String) -> Error {
         Error::Row { place: sample.place.clone(), message }
+    }
+}
+
+impl From<ModelError> for Error {
+    fn from(source: ModelError) -> Error {
+        Error::Model { config: "config.json".into(), source }
     }
 }

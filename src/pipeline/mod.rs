@@ -19,7 +19,7 @@ pub use generate::Chain;
 pub use prompt::{Fixed, Prompt};
 pub use save::save;
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, write_stages};
-pub use write::{Written, write_io, write_model};
+pub use write::{Written, check_folder, write_io, write_model};
 
 use crate::algo::AlgoSpec;
 use crate::calibrate::{self, Plan, Unquantized};
@@ -129,11 +129,13 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
+    let blamed =
+        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
     let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
-        Ok(models::build(config, &recipe.request(layout, batch))?.rewritten())
+        Ok(models::build(config, &recipe.request(layout, batch)).map_err(blamed)?.rewritten())
     };
     let mut graph = build(prompt.layout.clone(), 1)?;
-    checkpoint.verify(&models::tensors(config)?)?;
+    checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     let width = config.text.hidden_size;
     let lanes = match plan.mergeable() {

@@ -5,7 +5,7 @@ use super::Error;
 use crate::circle::{self, Format, Model, WriteOptions};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a model to `path` and returns its size.
 ///
@@ -68,16 +68,54 @@ pub(super) fn save_with<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let failed = |source| Error::Write { path: path.display().to_string(), source };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
-    let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let put = || {
-        let mut out = BufWriter::new(File::create(&beside).map_err(failed)?);
+    let (partial, result) = Partial::write(path, write)?;
+    Partial::commit_all(vec![partial])?;
+    Ok(result)
+}
+
+/// A complete file beside its final name; gone if dropped before it takes that name.
+pub(super) struct Partial {
+    path: PathBuf,
+    beside: PathBuf,
+}
+
+impl Partial {
+    /// Writes whatever `write` puts out, to go to `path`.
+    pub(super) fn write<T>(
+        path: &Path,
+        write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
+    ) -> Result<(Partial, T), Error> {
+        let failed = failed(path);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
+        if path.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        }
+        let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        let partial = Partial { path: path.to_owned(), beside };
+        let mut out = BufWriter::new(File::create(&partial.beside).map_err(&failed)?);
         let result = write(&mut out)?;
-        out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)?;
-        Ok(result)
-    };
-    put().inspect_err(|_| drop(fs::remove_file(&beside)))
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(&failed)?;
+        Ok((partial, result))
+    }
+
+    /// Gives all of them their names.
+    pub(super) fn commit_all(partials: Vec<Partial>) -> Result<(), Error> {
+        for partial in &partials {
+            fs::rename(&partial.beside, &partial.path).map_err(failed(&partial.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Write { path: path.clone(), source }
 }

@@ -1,13 +1,15 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::{Error, Outcome, save};
-use crate::circle::Format;
+use super::save::Partial;
+use super::{Error, Outcome};
+use crate::circle::{self, WriteOptions};
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
 use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file that was written.
@@ -23,6 +25,21 @@ pub struct Written {
     pub tensors: usize,
 }
 
+/// Refuses a folder that cannot come to be, before hours are spent on what would go there.
+///
+/// # Errors
+/// Something that is no folder stands there or above it.
+pub fn check_folder(folder: &Path) -> Result<(), Error> {
+    let there = folder.ancestors().find(|path| path.exists());
+    match there {
+        Some(path) if !path.is_dir() => Err(Error::Write {
+            path: folder.display().to_string(),
+            source: io::Error::other(format!("{} is a file, expected a folder", path.display())),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.
 ///
 /// # Errors
@@ -33,6 +50,7 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         move |source| Error::Write { path, source }
     };
     fs::create_dir_all(folder).map_err(failed(folder))?;
+    let mut partials = Vec::new();
     let mut written = Vec::new();
     for (name, precision, weights) in [
         ("model.circle", Precision::Float, &outcome.weights),
@@ -44,11 +62,16 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         };
         let model = lower(&outcome.graph, precision, &constant)?;
         let path = folder.join(name);
-        let size = save(&model, Format::Circle, &path)?;
+        let (partial, size) = Partial::write(&path, |out| {
+            Ok(circle::write_with(&model, &WriteOptions::default(), out)?)
+        })?;
+        partials.push(partial);
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
         written.push(Written { path, size, operators, tensors });
     }
+    // Both are complete before either takes its name.
+    Partial::commit_all(partials)?;
     Ok(written)
 }
 

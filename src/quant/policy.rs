@@ -317,7 +317,8 @@ impl Policy {
             .map(|(index, (rule, _))| (index, rule))
     }
 
-    /// The rules that speak of none of `tensors`, with their index: typos, to be reported.
+    /// The rules that had to speak of one of `tensors` and do not, with their index: typos, to be
+    /// reported.
     pub fn unmatched<'a>(
         &self,
         tensors: impl IntoIterator<Item = (&'a str, Role)>,

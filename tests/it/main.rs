@@ -2,6 +2,8 @@
 
 mod artifact;
 mod behaviours;
+mod cli_quantize;
+mod cli_rope;
 mod golden_float;
 mod golden_quant;
 mod running;

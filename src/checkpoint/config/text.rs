@@ -1,6 +1,6 @@
 //! The language model's part of `config.json`.
 
-use super::super::error::{ErrorKind, Result};
+use super::super::error::{ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::Family;
 use super::limits::{HEAD_DIM_MAX, HEADS_MAX, LAYERS_MAX, POSITIONS_MAX, VOCAB_MAX, WIDTH_MAX};
@@ -94,7 +94,7 @@ impl TextConfig {
             num_key_value_heads,
             head_dim,
             rms_norm_eps: eps(fields)?,
-            hidden_act: fields.text("hidden_act")?.unwrap_or("silu").to_owned(),
+            hidden_act: activation(fields, "silu", &["silu", "swish"])?,
             attention_bias: fields.flag("attention_bias")?.unwrap_or(false),
             max_position_embeddings,
             tie_word_embeddings,
@@ -141,6 +141,19 @@ fn head_dim(fields: &Fields, hidden: usize, heads: usize, defaults: &Defaults) -
         return Err(fields.wrong(ErrorKind::Inconsistent, name, expected, head_dim));
     }
     Ok(head_dim)
+}
+
+/// The name of the feed-forward activation, one of `known`: another function would be built as if
+/// it were one of them.
+pub(super) fn activation(fields: &Fields, default: &str, known: &[&str]) -> Result<String> {
+    let name = "hidden_act";
+    match fields.text(name)?.unwrap_or(default) {
+        found if known.contains(&found) => Ok(found.to_owned()),
+        found => {
+            let expected = known.join(", ");
+            Err(fields.wrong(ErrorKind::Unsupported, name, expected, quoted(found)))
+        }
+    }
 }
 
 fn eps(fields: &Fields) -> Result<f64> {

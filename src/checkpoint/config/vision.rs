@@ -4,6 +4,11 @@ use super::super::error::{ErrorKind, Result};
 use super::super::fields::Fields;
 use super::TextConfig;
 use super::limits::{CHANNELS_MAX, HEADS_MAX, LAYERS_MAX, PATCH_MAX, POSITIONS_MAX, WIDTH_MAX};
+use super::text::activation;
+
+/// The feed-forward activations that a tower can have, tanh and erf forms of GELU.
+const ACTIVATIONS: [&str; 5] =
+    ["gelu_pytorch_tanh", "gelu", "gelu_new", "gelu_python_tanh", "gelu_fast"];
 
 /// Sizes and switches of the vision tower.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +45,7 @@ impl VisionConfig {
         let vision = VisionConfig {
             depth: fields.required("depth", 1..=LAYERS_MAX)?,
             hidden_size: fields.required("hidden_size", 1..=WIDTH_MAX)?,
-            hidden_act: fields.text("hidden_act")?.unwrap_or("gelu_pytorch_tanh").to_owned(),
+            hidden_act: activation(fields, "gelu_pytorch_tanh", &ACTIVATIONS)?,
             intermediate_size: fields.required("intermediate_size", 1..=WIDTH_MAX)?,
             num_heads: fields.required("num_heads", 1..=HEADS_MAX)?,
             in_channels: or("in_channels", 1..=CHANNELS_MAX, 3)?,

@@ -1,13 +1,16 @@
 //! PNG and JPEG bytes to 8-bit RGB, with the conversions that PIL's `convert("RGB")` makes.
 
 use super::super::error::{Error, ErrorKind, Result};
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 
 /// Longest side believed, in pixels: beyond what cameras make, and within JPEG's own 16 bits.
 const SIDE_MAX: u32 = 65_535;
 /// Memory that decoding may take, in bytes: a picture of 128 million pixels.
 const MEMORY_MAX: u64 = 512 << 20;
+
+/// The marker that ends a JPEG file; compressed data never holds it.
+const END: [u8; 2] = [0xff, 0xd9];
 
 /// An 8-bit RGB picture, not empty.
 #[derive(Clone, PartialEq)]
@@ -45,6 +48,10 @@ impl RgbPicture {
             .map_err(|source| malformed("other bytes").caused_by(source))?;
         if reader.format().is_none() {
             return Err(malformed("other bytes"));
+        }
+        // the decoder fills up what is cut off with grey; PIL refuses the file, and so do we
+        if reader.format() == Some(ImageFormat::Jpeg) && !bytes.windows(2).rev().any(|w| w == END) {
+            return Err(malformed("a broken one").caused_by("it breaks off before its end"));
         }
         let mut limits = Limits::default();
         limits.max_image_width = Some(SIDE_MAX);

@@ -147,6 +147,17 @@ impl Store {
         floats(located, shard, bytes, expected.to_vec())
     }
 
+    /// Refuses NaN and infinity in what was read as `name`: no grid holds them.
+    pub(in super::super) fn check_finite(&self, name: &str, tensor: &Tensor) -> Result<()> {
+        let Some(at) = tensor.data().iter().position(|x| !x.is_finite()) else {
+            return Ok(());
+        };
+        let (located, shard, _) = self.locate(name)?;
+        let found = format!("{} at element {at}", tensor.data()[at]);
+        let error = Error::new(ErrorKind::OutOfRange, &shard.file, "finite numbers", found);
+        Err(error.tensor(&located.stored))
+    }
+
     pub(in super::super) fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor> {
         let (located, shard, bytes) = self.locate(name)?;
         let count = located.info.shape.first().copied().unwrap_or(0);

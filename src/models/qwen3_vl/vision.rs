@@ -109,6 +109,7 @@ fn block(
 }
 
 fn activation(vision: &VisionConfig) -> UnaryKind {
+    // config.json was checked for the names of these two.
     match vision.hidden_act.as_str() {
         "gelu" => UnaryKind::GeluErf,
         _ => UnaryKind::GeluTanh,

@@ -1,0 +1,354 @@
+//! `quantize` as a person types it: the demo, the interface of scripts, and bad input.
+
+use crate::support::path;
+use assert_cmd::Command;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const ROW: &str = r#"{"image": "train_000.jpg", "question": "Name the digit.", "answer": "six"}"#;
+const ROW2: &str = r#"{"image": "train_001.jpg", "question": "What is it?", "answer": "seven"}"#;
+
+/// A folder with a copy of the demo checkpoint and a few rows; the binary runs in it.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let desk = Desk { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(desk.at("ck")).unwrap();
+        for entry in fs::read_dir(path("assets/pixie")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), desk.at("ck").join(entry.file_name())).unwrap();
+        }
+        for name in ["train_000.jpg", "train_001.jpg"] {
+            fs::copy(path("assets/vqa").join(name), desk.at(name)).unwrap();
+        }
+        desk.rows(&[ROW, ROW2]);
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn rows(&self, rows: &[&str]) {
+        fs::write(self.at("rows.jsonl"), rows.join("\n") + "\n").unwrap();
+    }
+
+    fn config(&self, edit: impl FnOnce(&mut Value)) {
+        let file = self.at("ck/config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        edit(&mut config);
+        fs::write(file, config.to_string()).unwrap();
+    }
+
+    /// Edits the header and the payload of the weights.
+    fn weights(&self, edit: impl FnOnce(&mut Value, &mut Vec<u8>)) {
+        let file = self.at("ck/model.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        let len = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+        let mut header = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+        let mut payload = bytes[8 + len..].to_vec();
+        edit(&mut header, &mut payload);
+        let header = header.to_string().into_bytes();
+        let out = [&(header.len() as u64).to_le_bytes()[..], &header, &payload].concat();
+        fs::write(file, out).unwrap();
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let mut command = Command::cargo_bin("encircle").unwrap();
+        let output = command.current_dir(self.folder.path()).args(args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let stderr = text(output.stderr);
+        assert!(!stderr.contains("panicked at"), "{stderr}");
+        (output.status.code().unwrap(), text(output.stdout), stderr)
+    }
+
+    fn quantize(&self, more: &[&str]) -> (i32, String, String) {
+        let fixed = ["quantize", "ck", "--calib", "rows.jsonl", "-o", "out", "--json"];
+        self.run(&[&fixed[..], more].concat())
+    }
+
+    #[track_caller]
+    fn succeeds(&self, more: &[&str]) -> Value {
+        let (code, stdout, stderr) = self.quantize(more);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        serde_json::from_str(&stdout).unwrap()
+    }
+
+    /// Both files of the last run.
+    fn files(&self) -> [Vec<u8>; 2] {
+        ["model.circle", "model.q.circle"].map(|name| fs::read(self.at("out").join(name)).unwrap())
+    }
+
+    /// The run fails with one error that holds all `facts`, and leaves no OUT.
+    #[track_caller]
+    fn fails(&self, more: &[&str], facts: &[&str]) {
+        let (code, stdout, stderr) = self.quantize(more);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+        for fact in facts {
+            assert!(stderr.contains(fact), "no {fact:?} in: {stderr}");
+        }
+        assert!(!self.at("out").is_dir(), "OUT exists after: {stderr}");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn without_arguments_the_demo_is_quantized_and_summed_up() {
+    let desk = Desk::new();
+    let (code, stdout, stderr) = desk.run(&["quantize"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(names(&desk.at("encircle-out")), ["model.circle", "model.q.circle"]);
+    for fact in
+        ["mean |diff|", "PEIR", "MSE", "SQNR", "cosine", "wrote encircle-out/model.q.circle"]
+    {
+        assert!(stdout.contains(fact), "no {fact:?} in {stdout}");
+    }
+    assert!(!stdout.contains('\u{1b}'), "{stdout}");
+    for line in stdout.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn json_is_one_object_with_all_facts() {
+    let desk = Desk::new();
+    let facts = desk.succeeds(&["--eval", "rows.jsonl"]);
+    for figure in ["mean_abs_diff", "peir", "mse", "sqnr_db", "cosine"] {
+        assert!(facts["error"][figure].is_f64(), "{figure}: {facts}");
+    }
+    for model in ["float", "quantized"] {
+        for figure in ["exact", "kl", "answer_ppl"] {
+            assert!(facts["eval"][model][figure].is_f64(), "{model} {figure}: {facts}");
+        }
+    }
+    assert_eq!(facts["quantcheck"]["unquantized"], 0);
+    for file in facts["files"].as_array().unwrap() {
+        let size = fs::metadata(desk.at(file["path"].as_str().unwrap())).unwrap().len();
+        assert_eq!(file["size"], size);
+    }
+    assert!(facts["seconds"]["calibrate"].is_f64(), "{facts}");
+}
+
+#[test]
+fn files_do_not_depend_on_the_number_of_threads() {
+    let desk = Desk::new();
+    let files = ["1", "2", "5"].map(|threads| {
+        desk.succeeds(&["--threads", threads]);
+        desk.files()
+    });
+    assert!(files[0] == files[1] && files[1] == files[2]);
+    fs::remove_dir_all(desk.at("out")).unwrap();
+    desk.fails(&["--threads", "0"], &["--threads"]);
+    desk.fails(&["--threads", "100000000"], &["--threads", "1024"]);
+}
+
+#[test]
+fn rows_of_every_form_work() {
+    let desk = Desk::new();
+    let pair = r#"{"image": ["train_000.jpg", "train_001.jpg"], "question": "Which?"}"#;
+    let text = r#"{"question": "What is it?", "answer": "six"}"#;
+    let messages = r#"{"messages": [{"role": "user", "content": [{"type": "image", "image": "train_000.jpg"}, {"type": "text", "text": "Hi"}]}, {"role": "assistant", "content": "six"}]}"#;
+    let forms: [(&[&str], usize); 4] = [
+        (&[pair, pair], 2),
+        (&[text, text], 0),
+        (&[r#"{"text": "one two"}"#], 0),
+        (&[messages, ROW], 1),
+    ];
+    for (rows, pictures) in forms {
+        desk.rows(rows);
+        for preset in ["w8a8", "a16", "w4a16"] {
+            let facts = desk.succeeds(&["--preset", preset]);
+            assert_eq!(facts["layout"]["spans"].as_array().unwrap().len(), pictures);
+        }
+    }
+}
+
+#[test]
+fn a_fixed_layout_is_accepted_when_right_and_refused_by_row_when_wrong() {
+    let desk = Desk::new();
+    desk.fails(&["--grid", "1,8,4"], &["rows.jsonl:1", "[1, 8, 8]", "[1, 8, 4]"]);
+    desk.fails(&["--visual-start", "9"], &["rows.jsonl:1", "found 4", "expected 9"]);
+    desk.fails(&["--seq-len", "20"], &["rows.jsonl:1", "tokens, expected at most 20"]);
+    desk.fails(&["--seq-len", "513"], &["config.json", "513", "max_position_embeddings 512"]);
+    let right = ["--grid", "1,8,8", "--visual-start", "4", "--seq-len", "48"];
+    assert_eq!(desk.succeeds(&right)["layout"]["seq_len"], 48);
+}
+
+#[test]
+fn a_row_that_does_not_fit_the_others_is_named() {
+    let desk = Desk::new();
+    let pair = r#"{"image": ["train_000.jpg", "train_001.jpg"], "question": "Which?"}"#;
+    desk.rows(&[ROW, pair]);
+    desk.fails(&[], &["rows.jsonl:2", "expected 1x8x8 at 4 as in rows.jsonl:1"]);
+    desk.rows(&[ROW, r#"{"question": "Which?"}"#]);
+    desk.fails(&[], &["rows.jsonl:2", "found no pictures"]);
+}
+
+#[test]
+fn a_directory_that_is_no_checkpoint_is_refused() {
+    let desk = Desk::new();
+    fs::write(desk.at("ck/config.json"), "{").unwrap();
+    desk.fails(&[], &["ck/config.json: expected JSON"]);
+    fs::remove_file(desk.at("ck/config.json")).unwrap();
+    desk.fails(&[], &["ck/config.json: expected a file, found none"]);
+    fs::remove_dir_all(desk.at("ck")).unwrap();
+    desk.fails(&[], &["ck/: expected a folder with a checkpoint"]);
+}
+
+#[test]
+fn absurd_configs_are_refused_by_field() {
+    let cases: [(&str, Value, &[&str]); 9] = [
+        ("/text_config/num_attention_heads", json!(0), &["num_attention_heads", "found 0"]),
+        ("/text_config/head_dim", json!(64), &["mrope_section", "32", "[6, 5, 5]"]),
+        ("/text_config/num_hidden_layers", json!(1u64 << 60), &["num_hidden_layers", "4096"]),
+        ("/text_config/hidden_size", Value::Null, &["hidden_size", "found nothing"]),
+        ("/text_config/hidden_size", json!("128"), &["hidden_size", "found \"128\""]),
+        ("/text_config/hidden_act", json!("relu"), &["text_config.hidden_act", "\"relu\""]),
+        ("/vision_config/hidden_act", json!("silu"), &["vision_config.hidden_act", "\"silu\""]),
+        ("/architectures", json!(["Foo"]), &["Foo", "Qwen3VLFor", "LlamaFor", "Qwen3For"]),
+        ("/text_config/max_position_embeddings", json!(8), &["max_position_embeddings 8"]),
+    ];
+    let desk = Desk::new();
+    let good = fs::read(desk.at("ck/config.json")).unwrap();
+    for (field, value, facts) in cases {
+        desk.config(|config| *config.pointer_mut(field).unwrap() = value);
+        desk.fails(&[], &[&["ck/config.json"][..], facts].concat());
+        fs::write(desk.at("ck/config.json"), &good).unwrap();
+    }
+}
+
+#[test]
+fn broken_and_lying_weights_are_refused_by_tensor() {
+    let desk = Desk::new();
+    let file = desk.at("ck/model.safetensors");
+    let good = fs::read(&file).unwrap();
+    for len in [0, 5, 1000, 100_000] {
+        fs::write(&file, &good[..len]).unwrap();
+        desk.fails(&[], &["ck/model.safetensors: ", "expected", "found"]);
+    }
+    let gate = "model.language_model.layers.0.mlp.gate_proj.weight";
+    let lies: [(&str, Value, &str); 5] = [
+        ("shape", json!([1u64 << 62, 4]), "found 98304 bytes"),
+        ("data_offsets", json!([5, 1u64 << 60]), "found 5..1152921504606846976"),
+        ("dtype", json!("Q7"), "found \"Q7\""),
+        ("dtype", json!("I16"), "one of F32, F16, BF16, found I16"),
+        ("shape", json!([768, 64]), "expected [384, 128], found [768, 64]"),
+    ];
+    for (field, value, fact) in lies {
+        fs::write(&file, &good).unwrap();
+        desk.weights(|header, _| header[gate][field] = value);
+        desk.fails(&[], &["ck/model.safetensors: ", gate, fact]);
+    }
+    fs::write(&file, &good).unwrap();
+    desk.weights(|header, _| header["model.foo"] = header[gate].take());
+    desk.weights(|header, _| drop(header.as_object_mut().unwrap().remove(gate)));
+    desk.fails(&[], &["missing: tensor", gate, "extra: tensor", "model.foo"]);
+    fs::write(&file, &good).unwrap();
+    desk.weights(|header, payload| {
+        let at = usize::try_from(header[gate]["data_offsets"][0].as_u64().unwrap()).unwrap();
+        payload[at + 6..at + 8].copy_from_slice(&0x7fc0u16.to_le_bytes());
+    });
+    desk.fails(&[], &["ck/model.safetensors", gate, "finite", "NaN at element 3"]);
+}
+
+#[test]
+fn other_spellings_of_one_checkpoint_give_the_same_bytes() {
+    let desk = Desk::new();
+    desk.succeeds(&[]);
+    let expected = desk.files();
+    desk.config(|config| {
+        let text = config["text_config"].as_object_mut().unwrap();
+        let mut rope = text.remove("rope_scaling").unwrap();
+        rope["rope_theta"] = text.remove("rope_theta").unwrap();
+        text.insert("rope_parameters".into(), rope);
+    });
+    desk.succeeds(&[]);
+    assert!(desk.files() == expected, "rope_parameters");
+    desk.weights(|header, _| {
+        let map = std::mem::take(header.as_object_mut().unwrap());
+        let renamed = map.into_iter().map(|(name, entry)| {
+            let name = match name.strip_prefix("model.language_model.") {
+                Some(rest) => format!("language_model.model.{rest}"),
+                None => name.strip_prefix("model.").unwrap_or(&name).to_owned(),
+            };
+            (name, entry)
+        });
+        *header = Value::Object(renamed.collect());
+    });
+    desk.succeeds(&[]);
+    assert!(desk.files() == expected, "language_model.model");
+}
+
+#[test]
+fn bad_rows_and_pictures_are_refused_by_line() {
+    let desk = Desk::new();
+    fs::write(desk.at("text.jpg"), "no picture").unwrap();
+    let cut = fs::read(desk.at("train_000.jpg")).unwrap()[..900].to_vec();
+    fs::write(desk.at("cut.jpg"), cut).unwrap();
+    let cases: [(&str, &[&str]); 7] = [
+        ("", &["rows.jsonl: expected at least one row"]),
+        ("hello", &["rows.jsonl:1: expected a JSON object"]),
+        (r#"{"image": "nope.jpg", "question": "a"}"#, &["rows.jsonl:1", "nope.jpg", "found none"]),
+        (r#"{"image": "text.jpg", "question": "a"}"#, &["rows.jsonl:1", "text.jpg", "a picture"]),
+        (r#"{"image": "cut.jpg", "question": "a"}"#, &["rows.jsonl:1", "cut.jpg", "breaks off"]),
+        (r#"{"image": 3, "question": "a"}"#, &["rows.jsonl:1", "field \"image\"", "found 3"]),
+        (r#"{"image": "train_000.jpg"}"#, &["rows.jsonl:1", "field \"question\""]),
+    ];
+    for (row, facts) in cases {
+        desk.rows(&[row]);
+        desk.fails(&[], facts);
+    }
+    fs::remove_file(desk.at("rows.jsonl")).unwrap();
+    desk.fails(&[], &["rows.jsonl: expected a file, found none"]);
+}
+
+#[test]
+fn bad_presets_and_overrides_are_refused() {
+    let desk = Desk::new();
+    desk.fails(&["--preset", "w8a9"], &["`w8a9`", "did you mean `w8a8`"]);
+    desk.fails(&["--set", "foo"], &["--set foo", "expected GLOB="]);
+    desk.fails(&["--set", "*=dtipe:uint8"], &["unknown field `dtipe`", "`dtype`"]);
+    desk.fails(&["--set", "*.nothing*=dtype:uint8"], &["`*.nothing*`", "matches no tensor"]);
+    desk.fails(&["--set", "*q_proj.weight=axis:7"], &["q_proj.weight", "axis 7"]);
+}
+
+#[test]
+fn an_out_that_cannot_be_written_keeps_what_was_there() {
+    let desk = Desk::new();
+    fs::write(desk.at("out"), "keep").unwrap();
+    desk.fails(&[], &["out: cannot write", "is a file, expected a folder"]);
+    assert_eq!(fs::read(desk.at("out")).unwrap(), b"keep");
+    fs::remove_file(desk.at("out")).unwrap();
+    fs::create_dir_all(desk.at("out/model.q.circle")).unwrap();
+    let (code, _, stderr) = desk.quantize(&[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("out/model.q.circle: cannot write"), "{stderr}");
+    assert_eq!(names(&desk.at("out")), ["model.q.circle"]);
+}
+
+#[test]
+fn help_has_examples() {
+    let desk = Desk::new();
+    let (code, stdout, _) = desk.run(&["quantize", "--help"]);
+    assert!(code == 0 && stdout.contains("Examples:\n  encircle quantize"), "{stdout}");
+    let start = |_| {
+        let now = std::time::Instant::now();
+        assert_eq!(desk.run(&["--help"]).0, 0);
+        now.elapsed()
+    };
+    let best = (0..5).map(start).min().unwrap();
+    assert!(best < std::time::Duration::from_millis(50), "{best:?}");
+}

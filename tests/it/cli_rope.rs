@@ -1,0 +1,70 @@
+//! `rope` as a person types it: the golden layouts, and layout files that lie.
+
+use crate::artifact::encircle;
+use serde_json::Value;
+
+const GOLDEN: &str = "tests/data/golden/layouts.json";
+
+#[test]
+fn rope_prints_the_golden_positions_of_every_case() {
+    let (code, stdout, stderr) = encircle(&["rope", "--layout", GOLDEN, "--json"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let found: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    let file = std::fs::read(crate::support::path(GOLDEN)).unwrap();
+    let expected: Vec<Value> = serde_json::from_slice(&file).unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        for field in ["name", "position_ids", "rope_delta"] {
+            assert_eq!(found[field], expected[field], "{field} of {}", expected["name"]);
+        }
+    }
+}
+
+#[test]
+fn rope_text_fits_80_columns() {
+    let (code, stdout, _) = encircle(&["rope", "--layout", GOLDEN]);
+    assert_eq!(code, 0);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
+    assert!(stdout.contains("rope_delta -12"), "{stdout}");
+}
+
+#[test]
+fn rope_keeps_columns_apart_however_large_the_positions() {
+    let (code, stdout, _) = encircle(&["rope", "--seq-len", "10002"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains(" 10000 10001\n"));
+}
+
+#[test]
+fn rope_names_the_case_and_the_number_that_are_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.json");
+    let image = |grid: &str| format!(r#"[{{"kind": "image", "grid_thw": {grid}}}]"#);
+    let cases = [
+        (image("[1, 3, 8]"), "height 3 of grid [1, 3, 8]"),
+        (image("[1, 0, 8]"), "height of grid [1, 0, 8] is 0"),
+        (image("[0, 8, 8]"), "frames of grid [0, 8, 8] is 0"),
+        (image("[1, 8]"), "length 2"),
+        (image("[1, -8, 8]"), "-8"),
+        (image("[1, 8, 8.5]"), "8.5"),
+        (image("[1, 1099511627776, 1099511627776]"), "1099511627776"),
+        (
+            r#"[{"kind": "video", "grid_thw": [2, 4, 4], "timestamp_tokens": [1]}]"#.into(),
+            "2 frames, found 1",
+        ),
+        (r#"[{"kind": "text", "tokens": 1152921504606846976}]"#.into(), "at most 16777216"),
+        (r#"[{"kind": "audio", "tokens": 1}]"#.into(), "audio"),
+        ("[]".into(), "empty"),
+    ];
+    for (segments, fact) in cases {
+        let good = r#"{"name": "fine", "segments": [{"kind": "text", "tokens": 1}]}"#;
+        let text = format!(r#"[{good}, {{"name": "bad one", "segments": {segments}}}]"#);
+        std::fs::write(&path, text).unwrap();
+        let args = ["rope", "--layout", path.to_str().unwrap(), "--json"];
+        let (code, stdout, stderr) = encircle(&args);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{segments}: {stderr}");
+        assert!(stderr.contains("l.json: case 1 (bad one): "), "{segments}: {stderr}");
+        assert!(stderr.contains(fact), "{segments}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
