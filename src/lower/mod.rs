@@ -67,7 +67,6 @@ pub fn lower(
         index: vec![None; graph.values.len()],
         shared: HashMap::new(),
         integers: HashMap::new(),
-        ranked: HashMap::new(),
     };
     for &id in &graph.inputs {
         let index = lowering.value(id)?;
@@ -96,8 +95,6 @@ struct Lowering<'a> {
     shared: HashMap<Vec<u8>, i32>,
     /// Likewise for shapes, orders and axes.
     integers: HashMap<Vec<i32>, i32>,
-    /// Copies of values with their rank made explicit.
-    ranked: HashMap<ValueId, i32>,
 }
 
 impl Lowering<'_> {
@@ -107,45 +104,13 @@ impl Lowering<'_> {
         let encoding = node.op.def().encode(&shapes);
         let mut inputs = Vec::with_capacity(encoding.arity);
         for &id in &node.inputs {
-            let ranked = matches!(node.op, Op::Concat(_)) && self.loses_its_rank(id);
-            inputs.push(if ranked { self.ranked(id)? } else { self.value(id)? });
+            inputs.push(self.value(id)?);
         }
         inputs.extend(encoding.constants.into_iter().map(|c| self.integer_vector(c)));
         inputs.resize(inputs.len().max(encoding.arity), -1);
         let outputs = vec![self.value(node.output)?];
         self.push(encoding.builtin, encoding.options, inputs, outputs);
         Ok(())
-    }
-
-    /// onert 0.1.0 takes the result of every FULLY_CONNECTED for a matrix, and refuses to
-    /// concatenate it with what has its true rank.
-    fn loses_its_rank(&self, id: ValueId) -> bool {
-        let value = self.graph.value(id);
-        let Source::Node(n) = value.source else { return false };
-        let maker = &self.graph.nodes[n];
-        let kept = |input: ValueId| self.graph.value(input).shape == value.shape;
-        match maker.op {
-            Op::Linear(_) => value.shape.len() > 2,
-            Op::Reshape(_) => kept(maker.inputs[0]) && self.loses_its_rank(maker.inputs[0]),
-            _ => false,
-        }
-    }
-
-    /// The value through a RESHAPE to its own shape; one for all who read it.
-    fn ranked(&mut self, id: ValueId) -> Result<i32, LowerError> {
-        if let Some(&index) = self.ranked.get(&id) {
-            return Ok(index);
-        }
-        let index = self.value(id)?;
-        let mut tensor = self.subgraph.tensors[usize::try_from(index).unwrap_or(0)].clone();
-        tensor.name += ".ranked";
-        let new_shape = tensor.shape.clone();
-        let extents = self.integer_vector(new_shape.clone());
-        let output = self.subgraph.add_tensor(tensor);
-        let options = Options::Reshape { new_shape };
-        self.push(BuiltinOperator::Reshape, options, vec![index, extents], vec![output]);
-        self.ranked.insert(id, output);
-        Ok(output)
     }
 
     fn push(&mut self, op: BuiltinOperator, options: Options, inputs: Vec<i32>, outputs: Vec<i32>) {
