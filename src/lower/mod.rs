@@ -5,7 +5,6 @@ use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
 use crate::graph::{Graph, Kind, Source, ValueId};
-use crate::ops::Op;
 use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
