@@ -12,7 +12,7 @@ mod text;
 
 pub use builder::{BuildError, Builder};
 pub use cut::Part;
-pub use param::{Edit, Param};
+pub use param::{Edit, Param, Read};
 pub use stage::Stage;
 
 use crate::ops::Op;

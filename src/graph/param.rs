@@ -33,6 +33,9 @@ pub enum Edit {
     },
 }
 
+/// Reads a checkpoint tensor by its key and stored shape.
+pub type Read<'a, E> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, E>;
+
 /// A tensor of the checkpoint as the graph sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
@@ -50,11 +53,7 @@ impl Param {
     ///
     /// # Errors
     /// Those of `read`.
-    pub fn load<E>(
-        &self,
-        shape: &[usize],
-        read: &dyn Fn(&str, &[usize]) -> Result<Tensor, E>,
-    ) -> Result<Tensor, E> {
+    pub fn load<E>(&self, shape: &[usize], read: Read<'_, E>) -> Result<Tensor, E> {
         let mut stored = read(&self.key, &self.stored_shape)?;
         for edit in &self.edits {
             match edit {

@@ -139,7 +139,9 @@ pub fn read(bytes: &[u8]) -> Result<Array, NpyError> {
         error(format!("has elements {descr:?}, expected f4, i8, i4, i2, i1 or u1"))
     })?;
     let count = shape.iter().try_fold(1_usize, |count, &n| count.checked_mul(n));
-    if count != Some(elements.len()) || payload.len() * 8 % elements_bits(&elements) != 0 {
+    if count != Some(elements.len())
+        || !(payload.len() * 8).is_multiple_of(elements_bits(&elements))
+    {
         let found = elements.len();
         return Err(error(format!("holds {found} elements, its shape {shape:?} needs others")));
     }

@@ -186,10 +186,7 @@ impl Program {
         Ok(match &node.op {
             Op::Linear(_) => {
                 let (x, w) = (steps(0)?, steps(1)?);
-                let bias = match node.inputs.get(2) {
-                    Some(&id) => Some(self.bias(id, &x, &w)),
-                    None => None,
-                };
+                let bias = node.inputs.get(2).map(|&id| self.bias(id, &x, &w));
                 products::linear(&x, &w, bias.as_deref(), &out)
             }
             Op::MatMul(op) => products::matmul(&steps(0)?, &steps(1)?, op.transpose_rhs, &out),
