@@ -14,4 +14,5 @@ pub mod ops;
 pub mod pipeline;
 pub mod quant;
 pub mod report;
+pub mod runtime;
 pub mod tensor;

@@ -10,6 +10,7 @@ mod files;
 mod picture;
 mod safetensors;
 mod template;
+mod tensor_file;
 mod tokenizer;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use files::Files;
 pub use picture::{Picture, PictureSettings, RgbPicture, smart_resize};
 pub use safetensors::{Dtype, TensorInfo};
 pub use template::{ChatTemplate, Content, Message, Part};
+pub use tensor_file::TensorFile;
 pub use tokenizer::Tokenizer;
 
 pub(crate) use error::quoted;

@@ -1,5 +1,6 @@
 //! Every flag, defined and documented in one place.
 
+use super::artifact_args::{ExtractArgs, InspectArgs, RunArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -14,7 +15,13 @@ pub(super) struct Cli {
 #[derive(Subcommand)]
 pub(super) enum Command {
     Quantize(QuantizeArgs),
+    Eval(EvalArgs),
     Rope(RopeArgs),
+    BenchToy(BenchToyArgs),
+    Inspect(InspectArgs),
+    Verify(VerifyArgs),
+    Extract(ExtractArgs),
+    Run(RunArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -45,7 +52,10 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Numeric policy: w8a8, a16 or w4a16
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w4a8, w8a16, a16, npu
+    #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
+    pub(super) recipe: Option<String>,
+    /// The same by a short name: w8a8, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
     /// Algorithms, as the [algo] table of a recipe
@@ -83,6 +93,43 @@ pub(super) struct QuantizeArgs {
     pub(super) threads: Option<usize>,
 }
 
+/// Measure what recipes cost: perplexity, KL divergence from float, agreement.
+///
+/// Calibrates and quantizes in memory, then runs float and quantized network on the same tokens.
+/// Plain text is cut into windows; rows of a JSONL file are judged on their answers.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle eval SmolLM2-135M --calib calib.txt --text test.txt --recipe npu --recipe w4a16-best
+  encircle eval pixie --calib vqa/train.jsonl --text vqa/test.jsonl --recipe w8a8 --json")]
+pub(super) struct EvalArgs {
+    /// Checkpoint directory
+    pub(super) checkpoint: PathBuf,
+    /// Calibration text, or rows in a .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub(super) calib: PathBuf,
+    /// Text to judge on, or rows in a .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: PathBuf,
+    /// Recipes, each a file or a name; repeat for several
+    #[arg(long = "recipe", value_name = "FILE.toml|NAME", required = true)]
+    pub(super) recipes: Vec<String>,
+    /// Tokens of a window of text
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(super) context: usize,
+    /// Tokens from one window to the next [default: the context]
+    #[arg(long, value_name = "N")]
+    pub(super) stride: Option<usize>,
+    /// Windows of text to judge [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) windows: Option<usize>,
+    /// Windows of text to calibrate on
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(super) calib_windows: usize,
+    /// One JSON object a recipe and nothing else on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// Print position ids and rotary tables of prompt layouts.
 ///
 /// FILE holds a list of cases, each with a name and segments:
@@ -117,6 +164,28 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// One JSON array on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Time the job on prepared inputs, for `tools/bench_toy.py`.
+///
+/// INPUTS holds `N.input_ids` and `N.pixel_values` of ten samples, one picture of 1,8,8 at the start
+/// of each prompt.
+#[derive(Args)]
+#[command(hide = true)]
+pub(super) struct BenchToyArgs {
+    /// Checkpoint directory
+    pub(super) checkpoint: PathBuf,
+    /// Prepared inputs
+    pub(super) inputs: PathBuf,
+    /// Numeric policy
+    #[arg(long, default_value = "w8a8")]
+    pub(super) preset: String,
+    /// Times to run the job; the first, the median and the fastest are printed
+    #[arg(long, default_value_t = 7)]
+    pub(super) repeat: usize,
+    /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -3,9 +3,14 @@
 //! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
 
 mod args;
+mod artifact;
+mod artifact_args;
+mod bench_toy;
 mod demo;
+mod eval;
 mod quantize;
 mod rope;
+mod run;
 mod terminal;
 
 use args::{Cli, Command};
@@ -28,7 +33,13 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Rope(args) => rope::run(&args),
+        Command::BenchToy(args) => bench_toy::run(&args),
+        Command::Inspect(args) => artifact::inspect(&args),
+        Command::Verify(args) => artifact::verify(&args),
+        Command::Extract(args) => artifact::extract(&args),
+        Command::Run(args) => run::run(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

@@ -87,6 +87,11 @@ impl Builder {
         &self.graph.value(id).shape
     }
 
+    /// Whether a value is an input of indices.
+    pub fn is_index(&self, id: ValueId) -> bool {
+        self.graph.value(id).kind == Kind::Index
+    }
+
     /// A value the caller hands in; its name ignores the scope.
     pub fn input(&mut self, name: &str, shape: impl Into<Vec<usize>>, kind: Kind) -> ValueId {
         let id = self.value(name.into(), shape.into(), kind, Source::Input);

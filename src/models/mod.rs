@@ -13,6 +13,7 @@ pub use rotary::rotary;
 use crate::checkpoint::Config;
 use crate::graph::{BuildError, Graph};
 use crate::layout::{Layout, LayoutError};
+use std::collections::BTreeMap;
 
 /// What the text model is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,4 +127,23 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
         return Err(ModelError::Misfit("batch is 0, expected at least 1".into()));
     }
     (family(config)?.build)(config, request)
+}
+
+/// Every tensor that a checkpoint of this config holds, as (canonical name, shape): those of the
+/// smallest prompt that uses the whole network.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn tensors(config: &Config) -> Result<Vec<(String, Vec<usize>)>, ModelError> {
+    let layout = match &config.vision {
+        Some(vision) => {
+            let merge = vision.spatial_merge_size;
+            Layout::single([1, merge, merge], 0, 1, merge)?
+        }
+        None => Layout::text(1)?,
+    };
+    let graph = build(config, &Request::new(layout))?;
+    let all: BTreeMap<String, Vec<usize>> =
+        graph.params().map(|(_, param)| (param.key.clone(), param.stored_shape.clone())).collect();
+    Ok(all.into_iter().collect())
 }

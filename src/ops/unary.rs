@@ -1,4 +1,4 @@
-//! Functions of one element: the logistic function and GELU.
+//! Functions of one element: the logistic function, GELU, and what decompositions are made of.
 
 use super::{Encoding, OpDef};
 use crate::circle::{BuiltinOperator, Options};
@@ -13,6 +13,10 @@ pub enum UnaryKind {
     GeluTanh,
     /// GELU with the error function.
     GeluErf,
+    /// -x
+    Neg,
+    /// 1 / √x
+    Rsqrt,
 }
 
 /// The function on every element.
@@ -30,6 +34,10 @@ impl OpDef for Unary {
     fn encode(&self, _: &[&[usize]]) -> Encoding {
         match self.kind {
             UnaryKind::Logistic => Encoding::new(BuiltinOperator::Logistic, Options::None),
+            UnaryKind::Neg => {
+                Encoding::new(BuiltinOperator::Neg, Options::of(BuiltinOperator::Neg))
+            }
+            UnaryKind::Rsqrt => Encoding::new(BuiltinOperator::Rsqrt, Options::None),
             UnaryKind::GeluTanh | UnaryKind::GeluErf => {
                 let approximate = self.kind == UnaryKind::GeluTanh;
                 Encoding::new(BuiltinOperator::Gelu, Options::Gelu { approximate })
@@ -43,6 +51,8 @@ impl OpDef for Unary {
             UnaryKind::Logistic => tensor::logistic,
             UnaryKind::GeluTanh => tensor::gelu_tanh,
             UnaryKind::GeluErf => tensor::gelu_erf,
+            UnaryKind::Neg => tensor::neg,
+            UnaryKind::Rsqrt => tensor::rsqrt,
         };
         kernel(&mut out, inputs[0].data());
         Tensor::new(inputs[0].shape(), out)

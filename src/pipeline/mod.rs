@@ -6,15 +6,19 @@
 
 mod error;
 mod prompt;
+mod recipe;
+mod rounding;
+mod save;
 mod walk;
 mod write;
 
 pub use error::Error;
 pub use prompt::{Fixed, Prompt};
-pub use walk::{Lane, walk};
-pub use write::{Written, write_io, write_model};
+pub use recipe::{Numerics, RECIPES};
+pub use save::save;
+pub use write::{Written, write_io, write_model, write_recipe};
 
-use crate::algo::{self, AlgoSpec, Session};
+use crate::algo::AlgoSpec;
 use crate::calibrate::{
     self, Observing, Plan, Quantizing, Statistics, Unquantized, quantize_constants,
 };
@@ -22,13 +26,17 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::{Float, Weights};
 use crate::graph::{Graph, ValueId};
-use crate::models::{self, Request};
+use crate::layout::Layout;
+use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, Answers, ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use rounding::Round;
+use std::collections::btree_map::Entry;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use walk::{Lane, Variants};
 
 /// What the user wants, apart from data.
 #[derive(Clone, Debug)]
@@ -41,6 +49,14 @@ pub struct Recipe {
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
     pub fixed: Fixed,
+    /// What the graph computes.
+    pub head: Head,
+}
+
+impl Recipe {
+    fn request(&self, layout: Layout, batch: usize) -> Request {
+        Request { head: self.head, batch, ..Request::new(layout) }
+    }
 }
 
 /// Told what is going on; long work draws a bar of it.
@@ -114,42 +130,50 @@ pub fn quantize(
     let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let graphs = graphs_by_length(checkpoint, &prompt, calib)?;
-    let mut graph = models::build(config, &Request::new(prompt.layout.clone()))?;
-    verify(checkpoint, &graph)?;
+    let mut graph = models::build(config, &recipe.request(prompt.layout.clone(), 1))?;
+    checkpoint.verify(&models::tensors(config)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
+    // Calibration samples run at their own length: padding must not widen any range.
+    let width = config.text.hidden_size;
+    let lanes = match plan.mergeable() {
+        true => walk::lanes(calib, |sample| sample.input_ids.len(), width),
+        false => walk::one_by_one(calib),
+    };
+    let build = |layout, batch| Ok(models::build(config, &recipe.request(layout, batch))?);
+    let variants = variants(&lanes, build, &prompt)?;
     clock.lap("build");
 
-    let weights = load(checkpoint, &graph)?;
+    let mut weights = load(checkpoint, &graph)?;
     clock.lap("load");
+    recipe.algo.rewrite(&graph, &mut weights);
+    clock.lap("rewrite");
 
-    // Calibration samples run at their own length: padding must not widen any range.
     progress.begin("calibrate", calib.len());
-    let lanes = lanes(&graphs, calib)?;
-    let (float, statistics) = observe(&plan, &lanes, &weights, progress)?;
+    let (float, statistics) = observe(&plan, &lanes, &variants, calib, &weights, progress)?;
     clock.lap("calibrate");
 
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     plan.annotate_activations(&mut graph, &statistics, &param)?;
-    let annotated = annotated_like(&graph, &graphs);
-    let rounded =
-        round(&mut graph, &plan, [&graphs, &annotated], calib, &weights, recipe, progress)?;
+    let singles = self::variants(&walk::one_by_one(calib), build, &prompt)?;
+    let (samples, algo) = (calib, &recipe.algo);
+    let round = Round { plan: &plan, samples, variants: &singles, weights: &weights, algo };
+    let rounded = round.run(&mut graph, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 
     progress.begin("compare", calib.len());
-    let (error, example) = compare(&annotated, calib, &float, &rounded, progress)?;
+    let (error, example) = compare(&graph, &lanes, variants, calib, &float, &rounded, progress)?;
     clock.lap("compare");
 
     progress.begin("evaluate", eval.len());
-    let answers = evaluate(&graph, &prompt, eval, [&weights, &rounded], progress)?;
+    let seq = prompt.layout.seq_len();
+    let lanes = walk::lanes(eval, |_| seq, width);
+    let variants = self::variants(&lanes, build, &prompt)?;
+    let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
     if answers.is_some() {
         clock.lap("evaluate");
     }
-    let example_inputs = match calib.first() {
-        Some(sample) => prompt.inputs(&graph, sample)?,
-        None => Vec::new(),
-    };
+    let example_inputs = prompt::inputs(&graph, &[&calib[0]], seq)?;
     Ok(Outcome {
         sites: plan.site_count(),
         graph,
@@ -165,28 +189,20 @@ pub fn quantize(
     })
 }
 
-/// One graph for each length among the samples; they differ in shapes and constants only.
-fn graphs_by_length(
-    checkpoint: &Checkpoint,
+/// The graph of each (length, batch); they differ in shapes and constants only.
+fn variants(
+    lanes: &[Lane],
+    build: impl Fn(Layout, usize) -> Result<Graph, Error>,
     prompt: &Prompt,
-    samples: &[Sample],
-) -> Result<BTreeMap<usize, Graph>, Error> {
-    let mut graphs = BTreeMap::new();
-    for sample in samples {
-        let len = sample.input_ids.len();
-        if !graphs.contains_key(&len) {
-            let layout = prompt.layout.clone().with_seq_len(len)?;
-            graphs.insert(len, models::build(checkpoint.config(), &Request::new(layout))?);
+) -> Result<Variants, Error> {
+    let mut variants = Variants::new();
+    for lane in lanes {
+        if let Entry::Vacant(slot) = variants.entry(lane.shape()) {
+            let layout = prompt.layout.clone().with_seq_len(lane.len)?;
+            slot.insert(build(layout, lane.samples.len())?);
         }
     }
-    Ok(graphs)
-}
-
-/// Every tensor the graph reads must be in the checkpoint, and nothing else.
-fn verify(checkpoint: &Checkpoint, graph: &Graph) -> Result<(), Error> {
-    let expected: BTreeMap<String, Vec<usize>> =
-        graph.params().map(|(_, p)| (p.key.clone(), p.stored_shape.clone())).collect();
-    Ok(checkpoint.verify(&expected.into_iter().collect::<Vec<_>>())?)
+    Ok(variants)
 }
 
 fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
@@ -205,172 +221,101 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-/// The graphs of all lengths with the activation grids of `graph`, and constants on theirs.
-fn annotated_like(graph: &Graph, graphs: &BTreeMap<usize, Graph>) -> BTreeMap<usize, Graph> {
-    let annotate = |(&len, variant): (&usize, &Graph)| {
-        let mut variant = variant.clone();
-        variant.annotate_like(graph);
-        quantize_constants(&mut variant);
-        (len, variant)
-    };
-    graphs.iter().map(annotate).collect()
-}
-
-/// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers by
-/// the recipe's rounding.
-fn round(
-    graph: &mut Graph,
-    plan: &Plan,
-    [graphs, annotated]: [&BTreeMap<usize, Graph>; 2],
-    calib: &[Sample],
-    weights: &Weights,
-    recipe: &Recipe,
-    progress: &dyn Progress,
-) -> Result<Weights, Error> {
-    let rounding = recipe.algo.rounding()?;
-    let lane = |lane: Lane<'_>| {
-        let (float, quantized) = (&graphs[&lane.len], &annotated[&lane.len]);
-        algo::Lane { float, quantized, inputs: lane.inputs }
-    };
-    let lanes: Vec<algo::Lane<'_>> = lanes(graphs, calib)?.into_iter().map(lane).collect();
-    let session = Session { plan, lanes: &lanes, float: weights, rounding: rounding.as_ref() };
-    let mut rounded = Weights::none(graph);
-    let mut direct = session.others(graph);
-    plan.quantize_weights(graph, &mut direct)?;
-    for (id, tensor) in direct {
-        rounded.set(id, tensor);
-    }
-    progress.begin("round", session.layers(graph));
-    session.run(graph, &mut rounded, &|| progress.step())?;
-    Ok(rounded)
-}
-
-fn lanes<'a>(
-    graphs: &'a BTreeMap<usize, Graph>,
-    samples: &[Sample],
-) -> Result<Vec<Lane<'a>>, Error> {
-    samples
-        .iter()
-        .map(|sample| {
-            let graph = &graphs[&sample.input_ids.len()];
-            let len = sample.input_ids.len();
-            Ok(Lane { graph, len, inputs: prompt::inputs(graph, sample, len)? })
-        })
-        .collect()
-}
-
 /// The float run over the calibration samples: their outputs, and statistics of every site.
 fn observe(
     plan: &Plan,
-    lanes: &[Lane<'_>],
+    lanes: &[Lane],
+    variants: &Variants,
+    samples: &[Sample],
     weights: &Weights,
     progress: &dyn Progress,
 ) -> Result<(Vec<Tensor>, Statistics), Error> {
-    let fold = |mut statistics: Statistics, lane: &Lane<'_>, parallel: bool| {
+    let fresh = || Mutex::new(Statistics::new(plan));
+    // One set of statistics a thread: their merge does not depend on which thread saw what.
+    let shards: Vec<Mutex<Statistics>> =
+        (0..rayon::current_num_threads()).map(|_| fresh()).collect();
+    let outputs = walk::each_lane(lanes, plan.mergeable(), |lane, par| {
+        let shard = rayon::current_thread_index().unwrap_or(0) % shards.len();
+        let mut statistics = shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let mut tap = Observing { plan, statistics: &mut statistics };
-        let output = walk(lane, weights, &mut tap, parallel);
-        progress.step();
-        (output, statistics)
-    };
-    if !plan.mergeable() || lanes.len() < rayon::current_num_threads() {
-        let mut statistics = Statistics::new(plan);
-        let mut outputs = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let (output, next) = fold(statistics, lane, true);
-            statistics = next;
-            outputs.push(output);
+        let outputs = lane.walk(&variants[&lane.shape()], samples, weights, &mut tap, par)?;
+        lane.samples.iter().for_each(|_| progress.step());
+        Ok(outputs)
+    })?;
+    let mut shards =
+        shards.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut statistics = shards.next().expect("invariant: a pool has a thread");
+    if plan.mergeable() {
+        for other in shards {
+            statistics.merge(&other)?;
         }
-        return Ok((outputs, statistics));
-    }
-    let piece = lanes.len().div_ceil(rayon::current_num_threads());
-    let parts: Vec<(Vec<Tensor>, Statistics)> = lanes
-        .par_chunks(piece)
-        .map(|lanes| {
-            let mut statistics = Statistics::new(plan);
-            let mut outputs = Vec::with_capacity(lanes.len());
-            for lane in lanes {
-                let (output, next) = fold(statistics, lane, false);
-                statistics = next;
-                outputs.push(output);
-            }
-            (outputs, statistics)
-        })
-        .collect();
-    let mut parts = parts.into_iter();
-    let (mut outputs, mut statistics) = parts.next().unwrap_or((Vec::new(), Statistics::new(plan)));
-    for (more, other) in parts {
-        statistics.merge(&other)?;
-        outputs.extend(more);
     }
     Ok((outputs, statistics))
 }
 
-/// Runs the quantized graphs on the calibration samples beside the float outputs.
+/// Runs the quantized graph on the calibration samples beside the float outputs.
 fn compare(
-    graphs: &BTreeMap<usize, Graph>,
+    graph: &Graph,
+    lanes: &[Lane],
+    variants: Variants,
     samples: &[Sample],
     float: &[Tensor],
     rounded: &Weights,
     progress: &dyn Progress,
 ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-    let taps: BTreeMap<usize, Quantizing<'_>> =
-        graphs.iter().map(|(&len, graph)| (len, Quantizing::of(graph))).collect();
-    let lanes = lanes(graphs, samples)?;
-    let parallel = lanes.len() < rayon::current_num_threads();
-    let run = |lane: &Lane<'_>| {
-        let mut tap = &taps[&lane.len];
-        let output = walk(lane, rounded, &mut tap, parallel);
-        progress.step();
-        output
-    };
-    let outputs: Vec<Tensor> = match parallel {
-        true => lanes.iter().map(run).collect(),
-        false => lanes.par_iter().map(run).collect(),
-    };
-    let mut summary = ErrorSummary::default();
-    for (float, quantized) in float.iter().zip(&outputs) {
-        summary.add(float.data(), quantized.data());
+    let variants = quantized(variants, graph);
+    let outputs = walk::each_lane(lanes, true, |lane, par| {
+        let variant = &variants[&lane.shape()];
+        let tap = Quantizing::of(variant);
+        let outputs = lane.walk(variant, samples, rounded, &mut &tap, par)?;
+        let pairs = lane.samples.iter().zip(outputs).map(|(&i, output)| {
+            progress.step();
+            let mut summary = ErrorSummary::default();
+            summary.add(float[i].data(), output.data());
+            (summary, output)
+        });
+        Ok(pairs.collect())
+    })?;
+    let mut total = ErrorSummary::default();
+    for (summary, _) in &outputs {
+        total.merge(summary);
     }
-    let error = summary.figures().ok_or(Error::NoSamples)?;
-    Ok((error, [float[0].clone(), outputs[0].clone()]))
+    let error = total.figures().ok_or(Error::NoSamples)?;
+    Ok((error, [float[0].clone(), outputs[0].1.clone()]))
 }
 
-/// Runs float and quantized models on rows with answers, on the static graph that is exported.
+/// The variants with the annotations of `graph`, constants rounded.
+fn quantized(mut variants: Variants, graph: &Graph) -> Variants {
+    for variant in variants.values_mut() {
+        variant.annotate_like(graph);
+        quantize_constants(variant);
+    }
+    variants
+}
+
+/// Runs float and quantized models on rows with answers, at the static length that is exported.
 fn evaluate(
     graph: &Graph,
-    prompt: &Prompt,
+    lanes: &[Lane],
+    variants: &Variants,
     samples: &[Sample],
     weights: [&Weights; 2],
     progress: &dyn Progress,
 ) -> Result<Option<[AnswerScore; 2]>, Error> {
-    let mut quantized = graph.clone();
-    quantize_constants(&mut quantized);
-    let tap = Quantizing::of(&quantized);
-    let parallel = samples.len() < rayon::current_num_threads();
-    let row = |sample: &Sample| -> Result<[Answers; 2], Error> {
-        let mut scores = [Answers::default(), Answers::default()];
-        let (start, end) = (sample.prompt_len, sample.input_ids.len());
-        if start == 0 || start >= end {
-            return Ok(scores);
-        }
-        let (len, inputs) = (prompt.layout.seq_len(), prompt.inputs(graph, sample)?);
-        let float =
-            walk(&Lane { graph, len, inputs: inputs.clone() }, weights[0], &mut Float, parallel);
-        let lane = Lane { graph: &quantized, len, inputs };
-        let judged = walk(&lane, weights[1], &mut &tap, parallel);
-        let vocab = float.shape()[float.shape().len() - 1];
-        let predicting =
-            |logits: &Tensor| logits.data()[(start - 1) * vocab..(end - 1) * vocab].to_vec();
-        let (float, judged) = (predicting(&float), predicting(&judged));
-        scores[0].add(&sample.input_ids[start..], &float, &float);
-        scores[1].add(&sample.input_ids[start..], &float, &judged);
-        progress.step();
-        Ok(scores)
-    };
-    let rows: Vec<[Answers; 2]> = match parallel {
-        true => samples.iter().map(row).collect::<Result<_, _>>()?,
-        false => samples.par_iter().map(row).collect::<Result<_, _>>()?,
-    };
+    let rounded = quantized(variants.clone(), graph);
+    let rows = walk::each_lane(lanes, true, |lane, par| {
+        let shape = lane.shape();
+        let tap = Quantizing::of(&rounded[&shape]);
+        let float = lane.walk(&variants[&shape], samples, weights[0], &mut Float, par)?;
+        let judged = lane.walk(&rounded[&shape], samples, weights[1], &mut &tap, par)?;
+        let rows = lane.samples.iter().zip(float.iter().zip(&judged));
+        Ok(rows
+            .map(|(&i, (float, judged))| {
+                progress.step();
+                answers(&samples[i], float, judged)
+            })
+            .collect())
+    })?;
     let mut total = [Answers::default(), Answers::default()];
     for [float, judged] in &rows {
         total[0].merge(float);
@@ -378,4 +323,19 @@ fn evaluate(
     }
     let [float, judged] = total.map(|answers| answers.score());
     Ok(float.zip(judged).map(<[AnswerScore; 2]>::from))
+}
+
+/// The answer of one sample by the float and the judged model; logits are `[seq, vocab]`.
+fn answers(sample: &Sample, float: &Tensor, judged: &Tensor) -> [Answers; 2] {
+    let mut scores = [Answers::default(), Answers::default()];
+    let (start, end) = (sample.prompt_len, sample.input_ids.len());
+    if start > 0 && start < end {
+        let vocab = float.shape()[1];
+        // Position p predicts the token at p + 1.
+        let predicting = (start - 1) * vocab..(end - 1) * vocab;
+        let (float, judged) = (&float.data()[predicting.clone()], &judged.data()[predicting]);
+        scores[0].add(&sample.input_ids[start..], float, float);
+        scores[1].add(&sample.input_ids[start..], float, judged);
+    }
+    scores
 }

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::checkpoint::Config;
 use crate::dataset::Sample;
-use crate::graph::{Graph, Kind};
+use crate::graph::{Graph, Kind, ValueId};
 use crate::layout::{Layout, SpecialTokens};
 use crate::tensor::Tensor;
 
@@ -77,15 +77,6 @@ impl Prompt {
         }
         Ok(Prompt { layout: layout.with_seq_len(seq_len)? })
     }
-
-    /// The graph's inputs for a sample, padded at the end; causal attention keeps the padding from
-    /// the rows before it.
-    ///
-    /// # Errors
-    /// A sample whose tensors do not have the graph's shapes.
-    pub fn inputs(&self, graph: &Graph, sample: &Sample) -> Result<Vec<Tensor>, Error> {
-        inputs(graph, sample, self.layout.seq_len())
-    }
 }
 
 fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Error> {
@@ -121,26 +112,38 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
     Ok(())
 }
 
-/// The graph's inputs for a sample at sequence length `seq`.
-pub(super) fn inputs(graph: &Graph, sample: &Sample, seq: usize) -> Result<Vec<Tensor>, Error> {
-    let input = |id: &crate::graph::ValueId| {
+/// The graph's inputs for a batch of samples, padded at the end to `seq`; causal attention keeps
+/// the padding from the rows before it.
+///
+/// # Errors
+/// A sample whose tensors do not have the graph's shapes.
+pub(super) fn inputs(graph: &Graph, samples: &[&Sample], seq: usize) -> Result<Vec<Tensor>, Error> {
+    let input = |id: &ValueId| {
         let value = graph.value(*id);
-        let tensor = match value.kind {
-            Kind::Index => {
-                let mut ids: Vec<f32> = sample.input_ids.iter().map(|&id| id as f32).collect();
-                ids.resize(seq, 0.0);
-                Tensor::new([1, seq], ids)
+        let mut data = Vec::with_capacity(value.shape.iter().product());
+        for sample in samples {
+            match value.kind {
+                Kind::Index => {
+                    let end = data.len() + seq;
+                    data.extend(sample.input_ids.iter().map(|&id| id as f32));
+                    data.resize(end, 0.0);
+                }
+                Kind::Real => {
+                    let pixels = sample.pixel_values.as_ref().ok_or_else(|| {
+                        Error::row(sample, "has no picture, but the layout holds one".into())
+                    })?;
+                    let expected = [value.shape[0] / samples.len(), value.shape[1]];
+                    if pixels.shape() != expected {
+                        let found = pixels.shape();
+                        let message =
+                            format!("{}: found {found:?}, expected {expected:?}", value.name);
+                        return Err(Error::row(sample, message));
+                    }
+                    data.extend_from_slice(pixels.data());
+                }
             }
-            Kind::Real => sample.pixel_values.clone().ok_or_else(|| {
-                Error::row(sample, "has no picture, but the layout holds one".into())
-            })?,
-        };
-        if tensor.shape() != value.shape {
-            let message =
-                format!("{}: found {:?}, expected {:?}", value.name, tensor.shape(), value.shape);
-            return Err(Error::row(sample, message));
         }
-        Ok(tensor)
+        Ok(Tensor::new(value.shape.clone(), data))
     };
     graph.inputs.iter().map(input).collect()
 }

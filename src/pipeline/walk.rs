@@ -1,26 +1,109 @@
-//! Takes a sample through the stages of its graph.
+//! Takes samples through their graph, several of one length at a time.
 
+use super::{Error, prompt};
+use crate::dataset::Sample;
 use crate::exec::{Lifetimes, Stream, Tap, Weights};
 use crate::graph::Graph;
 use crate::tensor::{Par, Tensor};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-/// One sample and the graph of its length.
+/// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
+/// own cache, large enough that an operator's fixed cost does not count.
+const LANE_ELEMENTS: usize = 1 << 16;
+
+/// Samples of one length that run together as the batch of one graph.
 #[derive(Clone, Debug)]
-pub struct Lane<'a> {
-    /// The graph.
-    pub graph: &'a Graph,
-    /// Its sequence length.
-    pub len: usize,
-    /// One tensor an input of the graph.
-    pub inputs: Vec<Tensor>,
+pub(super) struct Lane {
+    /// Sequence length.
+    pub(super) len: usize,
+    /// Positions in the list of samples.
+    pub(super) samples: Vec<usize>,
+    /// The graph's inputs, once made: a lane is walked several times.
+    inputs: OnceLock<Vec<Tensor>>,
 }
 
-/// Runs all stages and returns the first output; `parallel` gives every kernel all threads, where
-/// no other sample runs beside this one.
-pub fn walk(lane: &Lane<'_>, weights: &Weights, tap: &mut dyn Tap, parallel: bool) -> Tensor {
-    let par = if parallel { Par::All } else { Par::Seq };
-    let lifetimes = Lifetimes::of(lane.graph);
-    let mut stream = Stream::start(lane.graph, &lane.inputs, tap);
-    stream.run(lane.graph, 0..lane.graph.nodes.len(), weights, &lifetimes, tap, par);
-    stream.get(lane.graph.outputs[0]).cloned().expect("invariant: outputs live on")
+/// Groups samples into lanes; `len` gives the length each runs at, `width` the hidden size.
+pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: usize) -> Vec<Lane> {
+    let mut by_len: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (i, sample) in samples.iter().enumerate() {
+        by_len.entry(len(sample)).or_default().push(i);
+    }
+    let share = samples.len().div_ceil(rayon::current_num_threads()).max(1);
+    let mut lanes = Vec::new();
+    for (len, members) in by_len {
+        let batch = (LANE_ELEMENTS / (len * width).max(1)).clamp(1, share);
+        // Equal parts: a rest of one would cost a graph of its own.
+        let parts = members.len().div_ceil(batch);
+        let batch = members.len().div_ceil(parts);
+        lanes.extend(members.chunks(batch).map(|part| Lane::new(len, part.to_vec())));
+    }
+    lanes
+}
+
+/// The graph of each (length, batch) among `lanes`.
+pub(super) type Variants = BTreeMap<(usize, usize), Graph>;
+
+impl Lane {
+    fn new(len: usize, samples: Vec<usize>) -> Lane {
+        Lane { len, samples, inputs: OnceLock::new() }
+    }
+
+    /// Which variant it runs on.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.len, self.samples.len())
+    }
+
+    /// Runs all stages; the first output of each sample, `[seq, width]` each.
+    pub(super) fn walk(
+        &self,
+        graph: &Graph,
+        samples: &[Sample],
+        weights: &Weights,
+        tap: &mut dyn Tap,
+        par: Par,
+    ) -> Result<Vec<Tensor>, Error> {
+        let inputs = match self.inputs.get() {
+            Some(inputs) => inputs,
+            None => {
+                let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
+                let inputs = prompt::inputs(graph, &members, self.len)?;
+                self.inputs.get_or_init(|| inputs)
+            }
+        };
+        let lifetimes = Lifetimes::of(graph);
+        let mut stream = Stream::start(graph, inputs, tap);
+        stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
+        let output = stream.get(graph.outputs[0]).expect("invariant: outputs live on");
+        let shape = &output.shape()[1..];
+        let rows = output.data().chunks_exact(shape.iter().product());
+        Ok(rows.map(|row| Tensor::new(shape, row.to_vec())).collect())
+    }
+}
+
+/// Runs `walk` on every lane: side by side if `free` and there are enough lanes, else one after the
+/// other with all threads in each. Results are in the order of the samples.
+pub(super) fn each_lane<T: Send>(
+    lanes: &[Lane],
+    free: bool,
+    walk: impl Fn(&Lane, Par) -> Result<Vec<T>, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let parts: Vec<Result<Vec<T>, Error>> = if !free || lanes.len() < rayon::current_num_threads() {
+        lanes.iter().map(|lane| walk(lane, Par::All)).collect()
+    } else {
+        lanes.par_iter().map(|lane| walk(lane, Par::Seq)).collect()
+    };
+    let mut slots: Vec<(usize, T)> = Vec::new();
+    for (lane, part) in lanes.iter().zip(parts) {
+        slots.extend(lane.samples.iter().copied().zip(part?));
+    }
+    slots.sort_unstable_by_key(|(i, _)| *i);
+    Ok(slots.into_iter().map(|(_, value)| value).collect())
+}
+
+/// One lane a sample, in order: for observers that count batches.
+pub(super) fn one_by_one(samples: &[Sample]) -> Vec<Lane> {
+    let lane = |(i, sample): (usize, &Sample)| Lane::new(sample.input_ids.len(), vec![i]);
+    samples.iter().enumerate().map(lane).collect()
 }

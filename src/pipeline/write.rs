@@ -1,13 +1,13 @@
-//! Puts files down: beside their final name, then renamed, so that nothing is ever half-written.
+//! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::{Error, Outcome};
-use crate::circle;
+use super::{Error, Outcome, save};
+use crate::circle::Format;
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
+use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file that was written.
@@ -44,10 +44,7 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         };
         let model = lower(&outcome.graph, precision, &constant)?;
         let path = folder.join(name);
-        let beside = folder.join(format!(".{name}.{}.partial", std::process::id()));
-        let size = put(&model, &beside)
-            .and_then(|size| fs::rename(&beside, &path).map_err(failed(&path)).map(|()| size))
-            .inspect_err(|_| drop(fs::remove_file(&beside)))?;
+        let size = save(&model, Format::Circle, &path)?;
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
         written.push(Written { path, size, operators, tensors });
@@ -55,13 +52,14 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
     Ok(written)
 }
 
-fn put(model: &circle::Model, path: &Path) -> Result<u64, Error> {
-    let failed = |source| Error::Write { path: path.display().to_string(), source };
-    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    let size = circle::write(model, &mut out)?;
-    out.flush().map_err(failed)?;
-    out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
-    Ok(size)
+/// Puts the recipe that was followed beside the model, as `recipe.toml`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
+    let path = folder.join("recipe.toml");
+    fs::write(&path, text)
+        .map_err(|source| Error::Write { path: path.display().to_string(), source })
 }
 
 /// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
@@ -77,28 +75,19 @@ pub fn write_io(outcome: &Outcome, folder: &Path) -> Result<(), Error> {
         crate::exec::run(graph, &outcome.example_inputs, &outcome.weights, &mut Float, Par::All);
     for (i, (tensor, id)) in outcome.example_inputs.iter().zip(&graph.inputs).enumerate() {
         let index = graph.value(*id).kind == Kind::Index;
-        fs::write(folder.join(format!("in{i}.npy")), npy(tensor, index)).map_err(failed)?;
+        fs::write(folder.join(format!("in{i}.npy")), array(tensor, index)).map_err(failed)?;
     }
     for (i, tensor) in output.iter().enumerate() {
-        fs::write(folder.join(format!("out{i}.npy")), npy(tensor, false)).map_err(failed)?;
+        fs::write(folder.join(format!("out{i}.npy")), array(tensor, false)).map_err(failed)?;
     }
     Ok(())
 }
 
-/// NumPy's array format, version 1.0: f32, or i64 for indices.
-fn npy(tensor: &Tensor, index: bool) -> Vec<u8> {
-    let shape: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
-    let descr = if index { "<i8" } else { "<f4" };
-    let mut header =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.concat());
-    header += &" ".repeat(63 - (10 + header.len()) % 64);
-    header.push('\n');
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.bytes());
-    match index {
-        true => out.extend(tensor.data().iter().flat_map(|&x| (x as i64).to_le_bytes())),
-        false => out.extend(tensor.data().iter().flat_map(|x| x.to_le_bytes())),
-    }
-    out
+/// A tensor as a .npy file: f32, or i64 for indices.
+fn array(tensor: &Tensor, index: bool) -> Vec<u8> {
+    let elements = match index {
+        true => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
+        false => Elements::F32(tensor.data().to_vec()),
+    };
+    npy::write(&Array { shape: tensor.shape().to_vec(), elements })
 }

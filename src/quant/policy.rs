@@ -83,6 +83,10 @@ pub struct Rule {
     pub role: Option<Role>,
     /// What it says.
     pub set: Spec,
+    /// Whether it may speak of no tensor at all: recipes serve models of many kinds. Otherwise
+    /// that is taken for a typo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// A policy as a recipe writes it.
@@ -326,7 +330,7 @@ impl Policy {
             }
         }
         let rules = self.spec.rules.iter().enumerate();
-        rules.filter(|(index, _)| silent[*index]).collect()
+        rules.filter(|(index, rule)| silent[*index] && !rule.optional).collect()
     }
 }
 

@@ -125,6 +125,24 @@ dispatch! {
 }
 
 dispatch! {
+    /// -x
+    pub fn neg(out: &mut [f32], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = -x;
+        }
+    }
+}
+
+dispatch! {
+    /// 1 / √x
+    pub fn rsqrt(out: &mut [f32], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = 1.0 / x.sqrt();
+        }
+    }
+}
+
+dispatch! {
     /// GELU with the tanh approximation: x/2 (1 + tanh(√(2/π)(x + 0.044715 x³))).
     pub fn gelu_tanh(out: &mut [f32], x: &[f32]) {
         for (o, &x) in out.iter_mut().zip(x) {

@@ -70,6 +70,13 @@ impl Store {
         Ok(store)
     }
 
+    /// The tensors of one file of any name.
+    pub(in super::super) fn open_one(files: &Files, name: &str) -> Result<Store> {
+        let mut store = Store::empty(files.describe(name));
+        store.add(files, name)?;
+        Ok(store)
+    }
+
     fn empty(file: String) -> Store {
         Store { shards: Vec::new(), tensors: BTreeMap::new(), aliases: HashMap::new(), file }
     }

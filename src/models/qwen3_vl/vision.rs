@@ -17,26 +17,31 @@ pub(super) struct Features {
     pub(super) deepstack: Vec<ValueId>,
 }
 
-/// Builds the tower for `batch` prompts of one layout; declares the input `pixel_values`.
+/// Builds the tower for `batch` prompts of one layout; declares the input `pixel_values`, the
+/// patches of all prompts one below the other. Inside, activations are `[batch, patches, width]`.
 pub(super) fn tower(
     g: &mut Builder,
     vision: &VisionConfig,
     layout: &Layout,
     batch: usize,
 ) -> Result<Features, LayoutError> {
-    let grids: Vec<[usize; 3]> = std::iter::repeat_n(layout.grids(), batch).flatten().collect();
+    let grids = layout.grids();
     let patches: usize = grids.iter().map(|[t, h, w]| t * h * w).sum();
     let patch =
         [vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size];
-    let pixels = g.input("pixel_values", [patches, patch.iter().product()], Kind::Real);
+    let pixels = g.input("pixel_values", [batch * patches, patch.iter().product()], Kind::Real);
     let head_dim = vision.hidden_size / vision.num_heads;
     let (cos, sin) = geometry::rotary_tables(&grids, vision.spatial_merge_size, head_dim, THETA)?;
     Ok(g.scope("model.visual", |g| {
         let cos = g.constant("rope_cos", cos);
         let sin = g.constant("rope_sin", negate_first_half(sin));
         let chunks = geometry::chunk_lengths(&grids);
-        let mut x =
-            g.stage("model.visual.patch_embed", |g| embed(g, vision, &grids, patch, pixels));
+        let mut x = g.stage("model.visual.patch_embed", |g| {
+            let x = embed(g, vision, patch, pixels);
+            let x = g.reshape("tokens", x, [batch, patches, vision.hidden_size]);
+            let positions = positions(g, vision, &grids, patches);
+            g.add("pos_add", x, positions)
+        });
         let mut deepstack = Vec::new();
         for i in 0..vision.depth {
             x = g.stage(&format!("model.visual.blocks.{i}"), |g| {
@@ -44,26 +49,19 @@ pub(super) fn tower(
             });
             if let Some(j) = vision.deepstack_visual_indexes.iter().position(|&at| at == i) {
                 let name = format!("deepstack_merger_list.{j}");
-                deepstack.push((j, merger(g, vision, &name, x, true, batch)));
+                deepstack.push((j, merger(g, vision, &name, x, true)));
             }
         }
         deepstack.sort_unstable();
-        let merged = merger(g, vision, "merger", x, false, batch);
+        let merged = merger(g, vision, "merger", x, false);
         Features { merged, deepstack: deepstack.into_iter().map(|(_, value)| value).collect() }
     }))
 }
 
-/// The patch convolution covers each patch once, so it is a linear layer; the position table is
-/// interpolated to the grids once, while weights are loaded.
-fn embed(
-    g: &mut Builder,
-    vision: &VisionConfig,
-    grids: &[[usize; 3]],
-    patch: [usize; 4],
-    pixels: ValueId,
-) -> ValueId {
+/// The patch convolution covers each patch once, so it is a linear layer.
+fn embed(g: &mut Builder, vision: &VisionConfig, patch: [usize; 4], pixels: ValueId) -> ValueId {
     let width = vision.hidden_size;
-    let x = g.scope("patch_embed", |g| {
+    g.scope("patch_embed", |g| {
         let operands = g.scope("proj", |g| {
             let stored_shape = [&[width][..], &patch].concat();
             let param = Param { key: g.path("weight"), stored_shape, edits: vec![] };
@@ -71,19 +69,26 @@ fn embed(
             [pixels, weight, g.param("bias", [width])]
         });
         g.push("proj", crate::ops::Linear, &operands)
-    });
-    let rows = g.shape(x)[0];
-    let positions = g.scope("pos_embed", |g| {
-        let edit =
-            Edit::InterpolatePositions { grids: grids.to_vec(), merge: vision.spatial_merge_size };
-        let stored_shape = vec![vision.num_position_embeddings, width];
-        let param = Param { key: g.path("weight"), stored_shape, edits: vec![edit] };
-        g.param_as("weight", vec![rows, width], param)
-    });
-    g.add("pos_add", x, positions)
+    })
 }
 
-/// x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)); x is `[patches, width]`.
+/// The table of learned positions, interpolated to the grids once, while weights are loaded.
+fn positions(
+    g: &mut Builder,
+    vision: &VisionConfig,
+    grids: &[[usize; 3]],
+    patches: usize,
+) -> ValueId {
+    g.scope("pos_embed", |g| {
+        let merge = vision.spatial_merge_size;
+        let edit = Edit::InterpolatePositions { grids: grids.to_vec(), merge };
+        let stored_shape = vec![vision.num_position_embeddings, vision.hidden_size];
+        let param = Param { key: g.path("weight"), stored_shape, edits: vec![edit] };
+        g.param_as("weight", vec![patches, vision.hidden_size], param)
+    })
+}
+
+/// x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)); x is `[batch, patches, width]`.
 fn block(
     g: &mut Builder,
     vision: &VisionConfig,
@@ -118,46 +123,43 @@ fn attention(
     x: ValueId,
 ) -> ValueId {
     let (width, heads) = (vision.hidden_size, vision.num_heads);
-    let (patches, dim) = (g.shape(x)[0], width / heads);
+    let (batch, patches, dim) = (g.shape(x)[0], g.shape(x)[1], width / heads);
     // 1/√d is folded into the rows that make k.
     let fold = [Edit::ScaleRows { rows: width..2 * width, factor: (dim as f32).sqrt().recip() }];
     let qkv = g.linear_edited("qkv", x, 3 * width, true, &fold);
-    let qkv = g.reshape("qkv_heads", qkv, [patches, 3 * heads, dim]);
-    let qkv = g.transpose("qkv_t", qkv, [1, 0, 2]);
+    let qkv = g.reshape("qkv_heads", qkv, [batch, patches, 3 * heads, dim]);
+    let qkv = g.transpose("qkv_t", qkv, [0, 2, 1, 3]);
     let [q, k, v] =
-        [("q", 0), ("k", 1), ("v", 2)].map(|(name, i)| g.slice(name, qkv, 0, i * heads, heads));
+        [("q", 0), ("k", 1), ("v", 2)].map(|(name, i)| g.slice(name, qkv, 1, i * heads, heads));
     let q = rotate(g, "q", q, cos, sin);
     let k = rotate(g, "k", k, cos, sin);
     let out = frames(g, chunks, [q, k, v]);
-    let out = g.transpose("attn_t", out, [1, 0, 2]);
-    let out = g.reshape("attn_merged", out, [patches, width]);
+    let out = g.transpose("attn_t", out, [0, 2, 1, 3]);
+    let out = g.reshape("attn_merged", out, [batch, patches, width]);
     g.linear("proj", out, width, true)
 }
 
-/// Attention inside each frame; q, k, v are `[heads, patches, dim]`.
+/// Attention inside each frame; q, k, v are `[batch, heads, patches, dim]`.
 fn frames(g: &mut Builder, chunks: &[usize], qkv: [ValueId; 3]) -> ValueId {
-    let (heads, patches, dim) = (g.shape(qkv[0])[0], g.shape(qkv[0])[1], g.shape(qkv[0])[2]);
+    let [batch, heads, patches, dim] = g.shape(qkv[0])[..] else { return qkv[0] };
+    let names = ["q", "k", "v"];
     let first = chunks.first().copied().unwrap_or(patches);
     if chunks.iter().all(|&len| len == first) {
-        // Frames of one size are a batch axis.
-        let shape = match chunks.len() {
-            0 | 1 => vec![heads, patches, dim],
-            n => vec![heads, n, first, dim],
-        };
-        let split = [0, 1, 2]
-            .map(|i| g.reshape(&format!("{}_frames", ["q", "k", "v"][i]), qkv[i], shape.clone()));
+        // Frames of one size are more heads.
+        let split = [batch, heads * chunks.len(), first, dim];
+        let split = [0, 1, 2].map(|i| g.reshape(&format!("{}_frames", names[i]), qkv[i], split));
         let out = attend(g, "", split);
-        return g.reshape("attn_frames", out, [heads, patches, dim]);
+        return g.reshape("attn_frames", out, [batch, heads, patches, dim]);
     }
     let mut at = 0;
     let mut parts = Vec::new();
     for (i, &len) in chunks.iter().enumerate() {
-        let part = [0, 1, 2]
-            .map(|j| g.slice(&format!("{}_frame_{i}", ["q", "k", "v"][j]), qkv[j], 1, at, len));
+        let part =
+            [0, 1, 2].map(|j| g.slice(&format!("{}_frame_{i}", names[j]), qkv[j], 2, at, len));
         parts.push(attend(g, &format!("_{i}"), part));
         at += len;
     }
-    g.concat("attn_frames", &parts, 1)
+    g.concat("attn_frames", &parts, 2)
 }
 
 fn attend(g: &mut Builder, suffix: &str, [q, k, v]: [ValueId; 3]) -> ValueId {
@@ -174,23 +176,22 @@ fn merger(
     name: &str,
     x: ValueId,
     normalise_merged: bool,
-    batch: usize,
 ) -> ValueId {
     let block = vision.spatial_merge_size * vision.spatial_merge_size;
-    let (rows, width) = (g.shape(x)[0] / block, vision.hidden_size * block);
+    let [batch, patches, width] = g.shape(x)[..] else { return x };
+    let merged = [batch, patches / block, width * block];
     g.stage(&format!("model.visual.{name}"), |g| {
-        let out = g.scope(name, |g| {
+        g.scope(name, |g| {
             let h = if normalise_merged {
-                let h = g.reshape("merged", x, [rows, width]);
+                let h = g.reshape("merged", x, merged);
                 g.layer_norm("norm", h, EPSILON)
             } else {
                 let h = g.layer_norm("norm", x, EPSILON);
-                g.reshape("merged", h, [rows, width])
+                g.reshape("merged", h, merged)
             };
-            let h = g.linear("linear_fc1", h, width, true);
+            let h = g.linear("linear_fc1", h, merged[2], true);
             let h = g.unary("act_fn", UnaryKind::GeluErf, h);
             g.linear("linear_fc2", h, vision.out_hidden_size, true)
-        });
-        g.reshape(&format!("{name}.rows"), out, [batch, rows / batch, vision.out_hidden_size])
+        })
     })
 }

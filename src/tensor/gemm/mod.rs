@@ -7,6 +7,7 @@
 
 mod kernel;
 
+use super::simd::dispatch;
 use kernel::Isa;
 use rayon::prelude::*;
 
@@ -39,11 +40,8 @@ impl Packed {
     /// Packs `b` stored `[n, k]`, as weights of a linear layer are.
     pub fn from_nt(b: &[f32], k: usize, n: usize) -> Packed {
         Packed::fill(k, n, |panel, width, first, columns| {
-            for (j, row) in b[first * k..(first + columns) * k].chunks_exact(k).enumerate() {
-                for (p, &x) in row.iter().enumerate() {
-                    panel[p * width + j] = x;
-                }
-            }
+            let rows = &b[first * k..(first + columns) * k];
+            transpose(panel, width, rows, k);
         })
     }
 
@@ -65,6 +63,23 @@ impl Packed {
             }
         }
         Packed { k, n, width, data }
+    }
+}
+
+dispatch! {
+    /// Writes `rows` `[columns, k]` as columns of `panel` `[k, width]`, a block of the reduction at
+    /// a time so that both sides stay in the first-level cache.
+    fn transpose(panel: &mut [f32], width: usize, rows: &[f32], k: usize) {
+        const BLOCK: usize = 16;
+        for start in (0..k).step_by(BLOCK) {
+            let depth = BLOCK.min(k - start);
+            let panel = &mut panel[start * width..(start + depth) * width];
+            for (p, panel) in panel.chunks_exact_mut(width).enumerate() {
+                for (x, row) in panel.iter_mut().zip(rows.chunks_exact(k)) {
+                    *x = row[start + p];
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,98 @@
+//! `encircle inspect`, `verify` and `extract`: Circle files as tables, whoever made them.
+
+use super::artifact_args::{ExtractArgs, InspectArgs, TargetArg, VerifyArgs};
+use super::{Outcome, Verdict};
+use crate::circle::{self, Format, Model, Target};
+use crate::pipeline::save;
+use std::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file's model; payloads stay in the mapped file until somebody looks at them.
+pub(super) struct Opened {
+    pub(super) model: Model,
+    pub(super) format: Format,
+}
+
+/// Maps and reads a file. Errors name it.
+pub(super) fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
+    let place = path.display();
+    let refused = |e: std::io::Error| format!("{place}: cannot read: {e}");
+    let metadata = path.metadata().map_err(refused)?;
+    if !metadata.is_file() {
+        return Err(format!("{place}: is no file").into());
+    }
+    if metadata.len() == 0 {
+        return Err(format!("{place}: the file is empty").into());
+    }
+    let file = File::open(path).map_err(refused)?;
+    // SAFETY: the map is read-only and private. Truncating the file while we run would end the
+    // program with a bus error, as with every reader that maps; nothing else can be violated.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(refused)?;
+    let format = circle::format_of(&map).map_err(|e| format!("{place}: {e}"))?;
+    let model = circle::read_shared(Arc::new(map)).map_err(|e| format!("{place}: {e}"))?;
+    Ok(Opened { model, format })
+}
+
+pub(super) fn inspect(args: &InspectArgs) -> Outcome {
+    let Opened { model, .. } = open(&args.file)?;
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut stdout, &circle::to_json(&model))?;
+        writeln!(stdout)?;
+        return Ok(Verdict::Fine);
+    }
+    let title = args.file.display().to_string();
+    stdout.write_all(circle::summarize(&model, &title).as_bytes())?;
+    if args.tensors {
+        writeln!(stdout)?;
+        stdout.write_all(circle::list_tensors(&model).as_bytes())?;
+    }
+    if args.ops {
+        writeln!(stdout)?;
+        stdout.write_all(circle::list_operators(&model).as_bytes())?;
+    }
+    Ok(Verdict::Fine)
+}
+
+pub(super) fn verify(args: &VerifyArgs) -> Outcome {
+    let Opened { model, .. } = open(&args.file)?;
+    let targets: Vec<Target> = args
+        .target
+        .iter()
+        .map(|target| match target {
+            TargetArg::One => Target::One,
+            TargetArg::Onert => Target::Onert,
+            TargetArg::Litert => Target::Litert,
+        })
+        .collect();
+    let report = match &targets[..] {
+        [] => circle::verify(&model),
+        targets => circle::verify_for(&model, targets),
+    };
+    writeln!(std::io::stdout().lock(), "{report}")?;
+    Ok(if report.is_valid() { Verdict::Fine } else { Verdict::Wanting })
+}
+
+pub(super) fn extract(args: &ExtractArgs) -> Outcome {
+    let Opened { model, format } = open(&args.file)?;
+    let part = match args.ops {
+        Some([first, last]) => circle::extract(&model, first..=last),
+        None => {
+            let from: Vec<&str> = args.from.iter().map(String::as_str).collect();
+            let to: Vec<&str> = args.to.iter().map(String::as_str).collect();
+            circle::extract_between(&model, &from, &to)
+        }
+    }
+    .map_err(|e| format!("{}: {e}", args.file.display()))?;
+    let size = save(&part, format, &args.out)?;
+    let operators = part.subgraphs.first().map_or(0, |graph| graph.operators.len());
+    writeln!(
+        std::io::stdout().lock(),
+        "wrote {}  {size} bytes, {operators} operators",
+        args.out.display()
+    )?;
+    Ok(Verdict::Fine)
+}

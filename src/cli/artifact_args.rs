@@ -1,0 +1,133 @@
+//! Flags of the commands that work on Circle files.
+
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Print what is in a Circle or TFLite file.
+///
+/// One page by default: counts, histograms of operators and types, inputs and outputs. Any
+/// operator of the schema is printed, also those that encircle does not execute.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle inspect model.q.circle
+  encircle inspect model.q.circle --tensors --ops
+  encircle inspect model.q.circle --json | jq '.subgraphs[0].inputs'")]
+pub(super) struct InspectArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Also list every tensor with type, shape and quantization
+    #[arg(long)]
+    pub(super) tensors: bool,
+    /// Also list every operator with its operands
+    #[arg(long)]
+    pub(super) ops: bool,
+    /// One JSON object on stdout: every table, sizes instead of payloads
+    #[arg(long, conflicts_with_all = ["tensors", "ops"])]
+    pub(super) json: bool,
+}
+
+/// Who is to load a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TargetArg {
+    /// Tools of the ONE compiler family
+    One,
+    /// onert, ONE's runtime
+    Onert,
+    /// LiteRT (TensorFlow Lite)
+    Litert,
+}
+
+/// Check a Circle file; exit code 1 if it is invalid.
+///
+/// Indices, dataflow, shapes, payload sizes, quantization parameters, signatures; with --target
+/// also what is known to fail, crash or be computed wrongly by that runtime (as warnings).
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle verify model.q.circle
+  encircle verify model.circle --target onert --target litert")]
+pub(super) struct VerifyArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Warn of the traps of this runtime; may be given several times [default: one]
+    #[arg(long, value_enum, value_name = "RUNTIME")]
+    pub(super) target: Vec<TargetArg>,
+}
+
+/// Cut a part out of a Circle file: some operators with the constants they need.
+///
+/// What the part reads and does not compute becomes an input; what others or the caller read
+/// becomes an output.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle extract model.circle --ops 10-20 -o part.circle
+  encircle extract model.circle --from hidden --to logits -o head.circle")]
+pub(super) struct ExtractArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Operators A to B, both included, as numbered by `inspect --ops`
+    #[arg(long, value_name = "A-B", value_parser = parse_range, required_unless_present = "to",
+          conflicts_with_all = ["from", "to"])]
+    pub(super) ops: Option<[usize; 2]>,
+    /// Take this tensor as given; may be given several times
+    #[arg(long, value_name = "NAME", requires = "to")]
+    pub(super) from: Vec<String>,
+    /// Compute this tensor; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(super) to: Vec<String>,
+    /// File to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) out: PathBuf,
+}
+
+fn parse_range(text: &str) -> Result<[usize; 2], String> {
+    let expected = || format!("expected A-B, two operator numbers, found {text:?}");
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.trim().parse(), last.trim().parse()) {
+        (Ok(first), Ok(last)) => Ok([first, last]),
+        _ => Err(expected()),
+    }
+}
+
+/// Execute a Circle file on .npy inputs.
+///
+/// A float file runs in float. A quantized file runs in float with every result rounded to the
+/// grid of its tensor (outputs are reals, f32), or with --integer on the integers alone (outputs
+/// are integers of the file's types): sums in int64, brought to the next grid by fixed-point
+/// multipliers. Given the same operands, the two readings of an operator differ by at most one
+/// step of its grid; --audit measures that on every edge.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle run model.circle --input input_ids=ids.npy --input pixel_values=pixels.npy -o out
+  encircle run model.q.circle --input 0=ids.npy --input 1=pixels.npy -o out --integer --audit
+Outputs are written as out0.npy, out1.npy … in the order of the file.")]
+pub(super) struct RunArgs {
+    /// A .circle or .tflite file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// An input by name, or by number from 0: f32 reals, integers of a quantized input's own
+    /// type, or i32/i64 ids
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
+    pub(super) input: Vec<(String, PathBuf)>,
+    /// Folder for the outputs
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Compute on integers
+    #[arg(long)]
+    pub(super) integer: bool,
+    /// Also compare the two readings on every edge; exit code 1 if one is more than a step apart
+    #[arg(long)]
+    pub(super) audit: bool,
+}
+
+fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    // A tensor's name may hold `=`, a path of ours hardly.
+    match text.rsplit_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.into(), path.into()))
+        }
+        _ => Err("expected NAME=FILE.npy".into()),
+    }
+}

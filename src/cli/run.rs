@@ -1,0 +1,83 @@
+//! `encircle run`: a Circle file on .npy inputs.
+
+use super::artifact::open;
+use super::artifact_args::RunArgs;
+use super::{Outcome, Verdict};
+use crate::runtime::npy::{self, Array};
+use crate::runtime::{EdgeError, Limits, Program};
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// The longest .npy file believed, in bytes.
+const ARRAY_MAX: u64 = 4 << 30;
+
+pub(super) fn run(args: &RunArgs) -> Outcome {
+    let place = args.file.display();
+    let opened = open(&args.file)?;
+    let program =
+        Program::new(&opened.model, Limits::default()).map_err(|e| format!("{place}: {e}"))?;
+    let mut arrays = Vec::with_capacity(args.input.len());
+    for (name, path) in &args.input {
+        arrays.push((name.clone(), read(path)?));
+    }
+    let inputs = program.bind(arrays).map_err(|e| format!("{place}: {e}"))?;
+    let outputs = match args.integer {
+        true => program.run_integers(&inputs),
+        false => program.run(&inputs).map(|outputs| program.reals(outputs)),
+    }
+    .map_err(|e| format!("{place}: {e}"))?;
+    let refused = |path: &Path| {
+        let path = path.display().to_string();
+        move |e: std::io::Error| format!("{path}: cannot write: {e}")
+    };
+    fs::create_dir_all(&args.out).map_err(refused(&args.out))?;
+    let mut stdout = std::io::stdout().lock();
+    for (i, (port, array)) in program.outputs().iter().zip(&outputs).enumerate() {
+        let path = args.out.join(format!("out{i}.npy"));
+        fs::write(&path, npy::write(array)).map_err(refused(&path))?;
+        writeln!(
+            stdout,
+            "wrote {}  {} {:?}  {}",
+            path.display(),
+            array.elements.descr(),
+            array.shape,
+            port.name.escape_debug()
+        )?;
+    }
+    if !args.audit {
+        return Ok(Verdict::Fine);
+    }
+    let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
+    Ok(judge(&edges, &mut stdout)?)
+}
+
+/// One line for the whole, and one for every edge that is more than a step apart.
+fn judge(edges: &[EdgeError], out: &mut impl Write) -> std::io::Result<Verdict> {
+    let worst = edges.iter().map(|edge| edge.steps_max).max().unwrap_or(0);
+    let sum = |count: fn(&EdgeError) -> usize| edges.iter().map(count).sum::<usize>();
+    let (differing, elements) = (sum(|e| e.differing), sum(|e| e.elements));
+    writeln!(
+        out,
+        "audit: {} edges, {differing} of {elements} elements differ, at most {worst} steps",
+        edges.len()
+    )?;
+    for edge in edges.iter().filter(|edge| edge.steps_max > 1) {
+        let (operator, name) = (edge.operator, edge.name.escape_debug());
+        writeln!(out, "  {} steps  {operator}  {name}", edge.steps_max)?;
+    }
+    Ok(if worst > 1 { Verdict::Wanting } else { Verdict::Fine })
+}
+
+/// The array of a file. Errors name it.
+pub(super) fn read(path: &Path) -> Result<Array, Box<dyn Error>> {
+    let place = path.display();
+    let refused = |e: std::io::Error| format!("{place}: cannot read: {e}");
+    let size = path.metadata().map_err(refused)?.len();
+    if size > ARRAY_MAX {
+        return Err(format!("{place}: {size} bytes, expected at most {ARRAY_MAX}").into());
+    }
+    let bytes = fs::read(path).map_err(refused)?;
+    npy::read(&bytes).map_err(|e| format!("{place}: {e}").into())
+}

@@ -1,0 +1,266 @@
+//! Integer execution: every quantized operator on the integers of its operands.
+//!
+//! Values live as their codes, whole numbers in an f32 tensor (exact: grids of activations have at
+//! most 16 bits), so that what only moves elements is the float kernel itself.
+
+mod grid;
+mod products;
+mod rescale;
+mod rows;
+
+use super::npy::Array;
+use super::{Error, Program, ports};
+use crate::graph::{Node, Source, ValueId};
+use crate::ops::{BinaryKind, Op};
+use crate::quant::{self, QuantParams};
+use crate::tensor::{Par, Tensor};
+use grid::{Grid, Steps};
+
+/// How far the two readings of a file are apart on one edge, given equal operands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeError {
+    /// The value.
+    pub name: String,
+    /// The operator that made it.
+    pub operator: &'static str,
+    /// Greatest difference, in steps of the value's grid.
+    pub steps_max: u32,
+    /// Elements that differ.
+    pub differing: usize,
+    /// Elements in all.
+    pub elements: usize,
+}
+
+/// In which numbers a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Nothing it touches is quantized.
+    Float,
+    /// Everything is.
+    Integer,
+    /// One value moves from float to a grid or back.
+    Crossing,
+}
+
+type Observer<'a> = dyn FnMut(&Node, &[&Tensor], &Tensor) + 'a;
+
+impl Program {
+    /// Runs on integers; outputs are the integers of their grids, f32 where they have none.
+    ///
+    /// # Errors
+    /// Inputs that do not fit; operators of which some operands are quantized and others not.
+    pub fn run_integers(&self, inputs: &[Tensor]) -> Result<Vec<Array>, Error> {
+        let outputs = self.execute(inputs, &mut |_, _, _| {})?;
+        Ok(self.outputs.iter().zip(&outputs).map(|(p, t)| ports::codes_of(p, t)).collect())
+    }
+
+    /// Runs on integers and compares every edge with the float kernel on the same operands,
+    /// rounded to the same grid.
+    ///
+    /// # Errors
+    /// Those of [`Program::run_integers`].
+    pub fn audit(&self, inputs: &[Tensor]) -> Result<Vec<EdgeError>, Error> {
+        let mut edges = Vec::new();
+        self.execute(inputs, &mut |node, operands, result| {
+            let value = self.graph.value(node.output);
+            let Some(params) = &value.qparams else { return };
+            let reals: Vec<Tensor> =
+                node.inputs.iter().zip(operands).map(|(&id, t)| self.reals_of(id, t)).collect();
+            let real = node.op.def().eval(&reals.iter().collect::<Vec<_>>(), Par::All);
+            let expected = quant::quantize(params, real.shape(), real.data());
+            let difference = |(&a, &b): (&f32, &i32)| (f64::from(a) - f64::from(b)).abs() as u32;
+            let steps: Vec<u32> = result.data().iter().zip(&expected).map(difference).collect();
+            edges.push(EdgeError {
+                name: value.name.clone(),
+                operator: node.op.name(),
+                steps_max: steps.iter().copied().max().unwrap_or(0),
+                differing: steps.iter().filter(|&&n| n > 0).count(),
+                elements: steps.len(),
+            });
+        })?;
+        Ok(edges)
+    }
+
+    /// The reals that a live tensor stands for.
+    fn reals_of(&self, id: ValueId, tensor: &Tensor) -> Tensor {
+        let value = self.graph.value(id);
+        match (&value.source, &value.qparams) {
+            (Source::Const(reals), _) => reals.clone(),
+            (_, None) => tensor.clone(),
+            (_, Some(params)) => dequantized(params, tensor),
+        }
+    }
+
+    fn execute(&self, inputs: &[Tensor], observe: &mut Observer<'_>) -> Result<Vec<Tensor>, Error> {
+        self.check(inputs)?;
+        let graph = &self.graph;
+        let mut last_use = vec![0; graph.values.len()];
+        for (n, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|id| last_use[id.index()] = n);
+        }
+        graph.outputs.iter().for_each(|id| last_use[id.index()] = usize::MAX);
+        let mut live: Vec<Option<Tensor>> = vec![None; graph.values.len()];
+        for (&id, tensor) in graph.inputs.iter().zip(inputs) {
+            live[id.index()] = Some(match &graph.value(id).qparams {
+                Some(params) => quantized(params, tensor),
+                None => tensor.clone(),
+            });
+        }
+        for (n, node) in graph.nodes.iter().enumerate() {
+            let form = self.form(n, node)?;
+            let operands: Vec<&Tensor> =
+                node.inputs.iter().map(|&id| self.operand(id, &live)).collect();
+            let result = match form {
+                Form::Float => node.op.def().eval(&operands, Par::All),
+                Form::Crossing => self.cross(node, operands[0]),
+                Form::Integer => self.integers(n, node, &operands)?,
+            };
+            observe(node, &operands, &result);
+            for &id in node.inputs.iter().filter(|id| last_use[id.index()] == n) {
+                live[id.index()] = None;
+            }
+            live[node.output.index()] = Some(result);
+        }
+        Ok(graph.outputs.iter().map(|&id| self.operand(id, &live).clone()).collect())
+    }
+
+    /// A live value, or a constant: its reals, which kernels on integers never look at.
+    fn operand<'a>(&'a self, id: ValueId, live: &'a [Option<Tensor>]) -> &'a Tensor {
+        match &self.graph.value(id).source {
+            Source::Const(tensor) => tensor,
+            _ => live[id.index()].as_ref().expect("invariant: operands live until their last use"),
+        }
+    }
+
+    fn form(&self, n: usize, node: &Node) -> Result<Form, Error> {
+        let real = |id: &&ValueId| !self.is_index_value(**id);
+        let grids: Vec<bool> = node
+            .inputs
+            .iter()
+            .filter(real)
+            .map(|&id| self.graph.value(id).qparams.is_some())
+            .collect();
+        let result = self.graph.value(node.output).qparams.is_some();
+        // The bias of a quantized product may be float: its integers follow from its operands.
+        let bias = matches!(node.op, Op::Linear(_)) && grids[..] == [true, true, false];
+        match (grids.iter().all(|&g| g), grids.iter().any(|&g| g), result) {
+            (_, false, false) => Ok(Form::Float),
+            (true, _, true) => Ok(Form::Integer),
+            (_, _, true) if bias => Ok(Form::Integer),
+            _ if matches!(node.op, Op::Reshape(_)) => Ok(Form::Crossing),
+            _ => Err(self.refuse(n, node, "mixes quantized and float operands")),
+        }
+    }
+
+    fn is_index_value(&self, id: ValueId) -> bool {
+        self.graph.value(id).kind == crate::graph::Kind::Index
+    }
+
+    fn refuse(&self, index: usize, node: &Node, what: &str) -> Error {
+        let message = format!("computing \"{}\" {what}", self.graph.value(node.output).name);
+        Error::Operator { index, operator: node.op.name().into(), message }
+    }
+
+    fn cross(&self, node: &Node, x: &Tensor) -> Tensor {
+        let reals = self.reals_of(node.inputs[0], x);
+        let moved = node.op.def().eval(&[&reals], Par::All);
+        match &self.graph.value(node.output).qparams {
+            Some(params) => quantized(params, &moved),
+            None => moved,
+        }
+    }
+
+    fn integers(&self, n: usize, node: &Node, operands: &[&Tensor]) -> Result<Tensor, Error> {
+        let graph = &self.graph;
+        let grid = |id: ValueId| {
+            let params = graph.value(id).qparams.as_ref();
+            let grid = params.and_then(Grid::of);
+            grid.ok_or_else(|| self.refuse(n, node, "needs affine grids of at most 16 bits"))
+        };
+        let out = grid(node.output)?;
+        let steps = |i: usize| -> Result<Steps<'_>, Error> {
+            let id = node.inputs[i];
+            let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
+            Ok(grid(id)?.steps(graph.value(id).shape.as_slice(), operands[i], codes))
+        };
+        Ok(match &node.op {
+            Op::Linear(_) => {
+                let (x, w) = (steps(0)?, steps(1)?);
+                let bias = match node.inputs.get(2) {
+                    Some(&id) => Some(self.bias(id, &x, &w)),
+                    None => None,
+                };
+                products::linear(&x, &w, bias.as_deref(), &out)
+            }
+            Op::MatMul(op) => products::matmul(&steps(0)?, &steps(1)?, op.transpose_rhs, &out),
+            Op::Binary(op) => {
+                let shape = &graph.value(node.output).shape;
+                let (a, b) = (steps(0)?.expand(shape), steps(1)?.expand(shape));
+                match op.kind {
+                    BinaryKind::Mul => rows::product(&a, &b, shape, &out),
+                    BinaryKind::Add => rows::sum(&a, &b, 1, shape, &out),
+                    BinaryKind::Sub => rows::sum(&a, &b, -1, shape, &out),
+                }
+            }
+            Op::Gather(_) => products::gather(&steps(0)?, operands[1], &out),
+            Op::Mean(_) => rows::mean(&steps(0)?, &out),
+            Op::Softmax(_) => rows::softmax(&steps(0)?, &out),
+            Op::RmsNorm(op) => rows::rms_norm(&steps(0)?, &steps(1)?, op.epsilon, &out),
+            Op::Unary(op) => rows::table(op, &grid(node.inputs[0])?, operands[0], &out),
+            Op::Concat(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_) => {
+                let mut moved = Vec::with_capacity(operands.len());
+                for (i, _) in operands.iter().enumerate() {
+                    moved.push(steps(i)?.on(&out));
+                }
+                node.op.def().eval(&moved.iter().collect::<Vec<_>>(), Par::All)
+            }
+        })
+    }
+
+    /// A bias as integers of its accumulator, whose scale is that of input times weight.
+    fn bias(&self, id: ValueId, x: &Steps<'_>, w: &Steps<'_>) -> Vec<i64> {
+        let value = self.graph.value(id);
+        let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
+        let reals = match &value.source {
+            Source::Const(tensor) => tensor.data(),
+            _ => &[],
+        };
+        let scale = |c: usize| f64::from(x.grid.scale(0)) * f64::from(w.grid.scale(c));
+        let own = match &value.qparams {
+            Some(QuantParams::Affine { scale, .. }) => &scale[..],
+            _ => &[],
+        };
+        let at = |c: usize| own.get(if own.len() == 1 { 0 } else { c }).copied();
+        (0..value.shape[0])
+            .map(|c| match (&codes, at(c)) {
+                // The file's scale is the f32 product, ours the exact one.
+                (Some(codes), Some(own)) if (f64::from(own) / scale(c) - 1.0).abs() < 1e-6 => {
+                    codes[c]
+                }
+                _ => (f64::from(reals[c]) / scale(c)).round_ties_even() as i64,
+            })
+            .collect()
+    }
+}
+
+/// The codes of reals.
+fn quantized(params: &QuantParams, tensor: &Tensor) -> Tensor {
+    match params {
+        QuantParams::Affine { .. } => {
+            let codes = quant::quantize(params, tensor.shape(), tensor.data());
+            Tensor::new(tensor.shape(), codes.iter().map(|&q| q as f32).collect())
+        }
+        // Refused when the first operator reads it.
+        QuantParams::Mx { .. } => tensor.clone(),
+    }
+}
+
+fn dequantized(params: &QuantParams, tensor: &Tensor) -> Tensor {
+    match params {
+        QuantParams::Affine { .. } => {
+            let codes: Vec<i32> = tensor.data().iter().map(|&q| q as i32).collect();
+            Tensor::new(tensor.shape(), quant::dequantize(params, tensor.shape(), &codes))
+        }
+        QuantParams::Mx { .. } => tensor.clone(),
+    }
+}

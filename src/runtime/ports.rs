@@ -1,0 +1,173 @@
+//! The borders of a program: named arrays in, arrays out, checked.
+
+use super::npy::{Array, Elements};
+use super::{Error, Program};
+use crate::circle::TensorType;
+use crate::graph::Kind;
+use crate::ops::Op;
+use crate::quant::{self, QuantParams};
+use crate::tensor::Tensor;
+
+/// An input or output of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Name of the tensor.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its type in the file.
+    pub dtype: TensorType,
+    /// Its grid, if it is quantized.
+    pub qparams: Option<QuantParams>,
+}
+
+impl Program {
+    /// The inputs in order, from arrays by name (or by number, from 0). Reals are given as f32,
+    /// quantized ports also as integers of their own type, ids as i32 or i64.
+    ///
+    /// # Errors
+    /// Names that are not there, inputs that are missing, shapes and types that do not fit.
+    pub fn bind(&self, arrays: Vec<(String, Array)>) -> Result<Vec<Tensor>, Error> {
+        let mut bound: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
+        for (name, array) in arrays {
+            let at = self.inputs.iter().position(|port| port.name == name);
+            let number = || name.parse().ok().filter(|&n: &usize| n < self.inputs.len());
+            let at = at.or_else(number).ok_or_else(|| {
+                let names: Vec<&str> = self.inputs.iter().map(|p| p.name.as_str()).collect();
+                let known = names.join(", ").escape_debug().to_string();
+                Error::input(&name, format!("is not there, the file has {known}"))
+            })?;
+            if bound[at].is_some() {
+                return Err(Error::input(&name, "is given twice"));
+            }
+            bound[at] = Some(self.inputs[at].accept(array)?);
+        }
+        let mut tensors = Vec::with_capacity(bound.len());
+        for (i, tensor) in bound.into_iter().enumerate() {
+            let read = self.graph.nodes.iter().any(|n| n.inputs.contains(&self.graph.inputs[i]));
+            let idle = || (!read).then(|| Tensor::full(self.inputs[i].shape.clone(), 0.0));
+            let port = &self.inputs[i];
+            let missing = || {
+                let message = format!("is missing, expected {} {:?}", port.dtype, port.shape);
+                Error::input(&port.name, message)
+            };
+            tensors.push(tensor.or_else(idle).ok_or_else(missing)?);
+        }
+        Ok(tensors)
+    }
+
+    /// Refuses tensors that do not have the shapes of the inputs, and ids outside their table.
+    pub(super) fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
+        if inputs.len() != self.inputs.len() {
+            let message = format!("found {} tensors for {}", inputs.len(), self.inputs.len());
+            return Err(Error::input("all", message));
+        }
+        for (port, tensor) in self.inputs.iter().zip(inputs) {
+            if tensor.shape() != port.shape {
+                let message = format!("found {:?}, expected {:?}", tensor.shape(), port.shape);
+                return Err(Error::input(&port.name, message));
+            }
+        }
+        for node in self.graph.nodes.iter().filter(|node| matches!(node.op, Op::Gather(_))) {
+            let rows = self.graph.value(node.inputs[0]).shape[0];
+            let ids = self.graph.inputs.iter().position(|&id| id == node.inputs[1]);
+            let Some(i) = ids else { continue };
+            if let Some(id) = inputs[i].data().iter().find(|&&id| !(id >= 0.0 && id < rows as f32))
+            {
+                let message = format!("holds the index {id}, its table has {rows} rows");
+                return Err(Error::input(&self.inputs[i].name, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Outputs as arrays: reals as f32, what the file declares as plain integers as i64.
+    pub fn reals(&self, outputs: Vec<Tensor>) -> Vec<Array> {
+        let array = |(port, tensor): (&Port, Tensor)| {
+            let shape = tensor.shape().to_vec();
+            let integral = port.qparams.is_none() && port.dtype != TensorType::Float32;
+            let elements = match integral {
+                true => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
+                false => Elements::F32(tensor.into_data()),
+            };
+            Array { shape, elements }
+        };
+        self.outputs.iter().zip(outputs).map(array).collect()
+    }
+
+    /// Whether input `i` holds indices rather than reals.
+    pub fn is_index(&self, i: usize) -> bool {
+        self.graph.inputs.get(i).is_some_and(|&id| self.graph.value(id).kind == Kind::Index)
+    }
+}
+
+impl Port {
+    /// The reals of an array handed to this port.
+    fn accept(&self, array: Array) -> Result<Tensor, Error> {
+        let Array { shape, elements } = array;
+        if shape != self.shape {
+            let message = format!("found {shape:?}, expected {:?}", self.shape);
+            return Err(Error::input(&self.name, message));
+        }
+        let descr = elements.descr();
+        let misfit = |expected: String| {
+            Error::input(&self.name, format!("found {descr}, expected {expected}"))
+        };
+        let reals = match (&self.qparams, elements) {
+            (None, Elements::F32(reals)) if self.dtype == TensorType::Float32 => reals,
+            (None, other) if self.dtype == TensorType::Float32 => {
+                drop(other);
+                return Err(misfit("<f4".into()));
+            }
+            (None, ids @ (Elements::I64(_) | Elements::I32(_))) => self.ids(&ids)?,
+            (None, _) => return Err(misfit("<i8 or <i4".into())),
+            (Some(_), Elements::F32(reals)) => reals,
+            (Some(params), codes) => {
+                let own = own_type(self.dtype);
+                let integers = codes.integers().filter(|_| own == Some(descr));
+                let expected = || format!("<f4 or {}", own.unwrap_or("nothing else"));
+                let integers = integers.ok_or_else(|| misfit(expected()))?;
+                let codes: Vec<i32> = integers.iter().map(|&q| q as i32).collect();
+                quant::dequantize(params, &self.shape, &codes)
+            }
+        };
+        Ok(Tensor::new(shape, reals))
+    }
+
+    /// Ids travel as f32, exact below 2^24.
+    fn ids(&self, ids: &Elements) -> Result<Vec<f32>, Error> {
+        let ids = ids.integers().unwrap_or_default();
+        match ids.iter().find(|id| !(0..1 << 24).contains(*id)) {
+            Some(id) => {
+                Err(Error::input(&self.name, format!("holds {id}, expected 0 to 16777215")))
+            }
+            None => Ok(ids.iter().map(|&id| id as f32).collect()),
+        }
+    }
+}
+
+/// NumPy's name of the integers of a quantized type.
+fn own_type(dtype: TensorType) -> Option<&'static str> {
+    match dtype {
+        TensorType::Uint8 => Some("|u1"),
+        TensorType::Int8 => Some("|i1"),
+        TensorType::Int16 => Some("<i2"),
+        TensorType::Int32 => Some("<i4"),
+        TensorType::Int64 => Some("<i8"),
+        _ => None,
+    }
+}
+
+/// An output on its grid, as the integers of its own type; f32 where it has none.
+pub(super) fn codes_of(port: &Port, codes: &Tensor) -> Array {
+    let data = codes.data();
+    let elements = match (port.dtype, &port.qparams) {
+        (TensorType::Uint8, Some(_)) => Elements::U8(data.iter().map(|&x| x as u8).collect()),
+        (TensorType::Int8, Some(_)) => Elements::I8(data.iter().map(|&x| x as i8).collect()),
+        (TensorType::Int16, Some(_)) => Elements::I16(data.iter().map(|&x| x as i16).collect()),
+        (TensorType::Float32, _) => Elements::F32(data.to_vec()),
+        (_, Some(_)) => Elements::I32(data.iter().map(|&x| x as i32).collect()),
+        (_, None) => Elements::I64(data.iter().map(|&x| x as i64).collect()),
+    };
+    Array { shape: codes.shape().to_vec(), elements }
+}

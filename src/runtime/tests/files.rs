@@ -1,0 +1,89 @@
+//! The peer's files, and small files of our own.
+
+use crate::circle;
+use crate::runtime::npy::{Array, Elements};
+use crate::runtime::{Error, Limits, Program};
+use crate::tensor::Tensor;
+
+pub(super) const PEER_LINEAR: &[u8] = include_bytes!("../../../tests/data/circle/linear.q.circle");
+pub(super) const PEER_BLOCK: &[u8] = include_bytes!("../../../tests/data/circle/block.circle");
+
+fn program(bytes: &[u8]) -> Program {
+    Program::new(&circle::read(bytes).unwrap(), Limits::default()).unwrap()
+}
+
+/// Reals of a ramp over the shape of the first input.
+fn ramp(program: &Program) -> Vec<Tensor> {
+    let shape = program.inputs()[0].shape.clone();
+    let n: usize = shape.iter().product();
+    let data = (0..n).map(|i| ((i * 37 % 23) as f32 - 11.0) * 0.2).collect();
+    vec![Tensor::new(shape, data)]
+}
+
+#[test]
+fn the_peers_quantized_linear_runs_in_both_readings_within_a_step() {
+    let program = program(PEER_LINEAR);
+    let inputs = ramp(&program);
+    let reals = program.run(&inputs).unwrap();
+    let codes = program.run_integers(&inputs).unwrap();
+    let (scale, zero) = program.outputs()[0].qparams.as_ref().unwrap().as_per_tensor().unwrap();
+    let Elements::U8(codes) = &codes[0].elements else { panic!("{codes:?}") };
+    for (&real, &code) in reals[0].data().iter().zip(codes) {
+        let steps = (real / scale) + zero as f32 - f32::from(code);
+        assert!(steps.abs() <= 1.001, "{real} {code}");
+    }
+    assert!(program.audit(&inputs).unwrap().iter().all(|edge| edge.steps_max <= 1));
+}
+
+#[test]
+fn the_peers_float_block_runs_with_every_operator_in_it() {
+    let program = program(PEER_BLOCK);
+    let outputs = program.run(&ramp(&program)).unwrap();
+    assert_eq!(outputs[0].shape(), [2, 3, 4]);
+    for row in outputs[0].data().chunks(4) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "softmax rows sum to one");
+    }
+}
+
+#[test]
+fn inputs_are_bound_by_name_or_number_and_misfits_are_one_clear_error() {
+    let program = program(PEER_LINEAR);
+    let array = |shape: &[usize], elements| Array { shape: shape.to_vec(), elements };
+    let good = || array(&[3, 8], Elements::F32(vec![0.5; 24]));
+    let bind = |name: &str, array| program.bind(vec![(name.to_string(), array)]);
+    assert_eq!(bind("0", good()).unwrap(), bind("tico::args_0", good()).unwrap());
+    let refuse = |result: Result<Vec<Tensor>, Error>| result.unwrap_err().to_string();
+    assert_eq!(
+        refuse(program.bind(vec![])),
+        "input \"tico::args_0\": is missing, expected UINT8 [3, 8]"
+    );
+    assert_eq!(refuse(bind("x", good())), "input \"x\": is not there, the file has tico::args_0");
+    assert_eq!(
+        refuse(bind("0", array(&[3], Elements::F32(vec![0.0; 3])))),
+        "input \"tico::args_0\": found [3], expected [3, 8]"
+    );
+    assert_eq!(
+        refuse(bind("0", array(&[3, 8], Elements::I64(vec![0; 24])))),
+        "input \"tico::args_0\": found <i8, expected <f4 or |u1"
+    );
+}
+
+#[test]
+fn integers_of_the_ports_type_mean_what_its_grid_says() {
+    let program = program(PEER_LINEAR);
+    let (scale, zero) = program.inputs()[0].qparams.as_ref().unwrap().as_per_tensor().unwrap();
+    let codes: Vec<u8> = (0..24).map(|i| 120 + i).collect();
+    let reals = codes.iter().map(|&q| (f32::from(q) - zero as f32) * scale).collect();
+    let bind = |elements| {
+        program.bind(vec![("0".to_string(), Array { shape: vec![3, 8], elements })]).unwrap()
+    };
+    let (a, b) = (bind(Elements::U8(codes)), bind(Elements::F32(reals)));
+    assert_eq!(program.run_integers(&a), program.run_integers(&b));
+}
+
+#[test]
+fn a_file_that_asks_for_too_much_is_refused_before_it_runs() {
+    let model = circle::read(PEER_BLOCK).unwrap();
+    let error = Program::new(&model, Limits { elements: 100 }).unwrap_err().to_string();
+    assert!(error.contains("beyond the limit of 100 elements"), "{error}");
+}

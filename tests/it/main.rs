@@ -1,0 +1,6 @@
+//! One integration binary: golden values, behaviours of the peer's tests, the command line.
+
+mod artifact;
+mod golden_float;
+mod golden_quant;
+mod support;
