@@ -52,10 +52,10 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w4a8, w8a16, a16, npu
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, npu
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
-    /// The same by a short name: w8a8, a16 or w4a16
+    /// The same by a short name: w8a8, w8a8-minmax, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
     /// Algorithms, as the [algo] table of a recipe
@@ -89,8 +89,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// Threads [default: all cores]; results do not depend on it
-    #[arg(long, value_name = "N")]
-    pub(super) threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: Option<u16>,
 }
 
 /// Measure what recipes cost: perplexity, KL divergence from float, agreement.
@@ -180,7 +180,7 @@ pub(super) struct BenchToyArgs {
     /// Prepared inputs
     pub(super) inputs: PathBuf,
     /// Numeric policy
-    #[arg(long, default_value = "w8a8")]
+    #[arg(long, default_value = "w8a8-minmax")]
     pub(super) preset: String,
     /// Times to run the job; the first, the median and the fastest are printed
     #[arg(long, default_value_t = 7)]

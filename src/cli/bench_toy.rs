@@ -18,13 +18,8 @@ pub(super) fn run(args: &BenchToyArgs) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let samples = samples(args)?;
     let policy = Policy::preset(&args.preset)?;
-    let recipe = Recipe {
-        policy,
-        algo: AlgoSpec::default(),
-        seq_len: None,
-        fixed: Fixed::default(),
-        head: Head::Hidden,
-    };
+    let (fixed, algo) = (Fixed::default(), AlgoSpec::default());
+    let recipe = Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo };
     let job = || {
         let start = Instant::now();
         let outcome = pipeline::quantize(&checkpoint, &samples, &[], &recipe, &Silent)?;

@@ -17,7 +17,7 @@ use std::time::Instant;
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
     if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
     let numerics = numerics(args)?;
     let effective = numerics.text();

@@ -5,7 +5,6 @@ use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
 use crate::graph::{Graph, Kind, Source, ValueId};
-use crate::ops::Op;
 use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -99,13 +98,6 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn node(&mut self, node: &crate::graph::Node) -> Result<(), LowerError> {
-        let (input, output) = (node.inputs[0], node.output);
-        if let Op::Reshape(reshape) = &node.op
-            && reshape.shape == self.graph.value(input).shape
-        {
-            self.index[output.index()] = Some(self.value(input)?);
-            return Ok(());
-        }
         let shapes: Vec<&[usize]> =
             node.inputs.iter().map(|&id| &self.graph.value(id).shape[..]).collect();
         let encoding = node.op.def().encode(&shapes);

@@ -1,7 +1,7 @@
 //! From annotated activations to rounded weights.
 
 use super::walk::{self, Variants};
-use super::{Error, Progress, prompt, quantized};
+use super::{Error, Progress, prompt};
 use crate::algo::{self, AlgoSpec, Session};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
@@ -25,7 +25,7 @@ impl Round<'_> {
     /// over tokens are always made in the same order.
     pub(super) fn run(&self, graph: &mut Graph, progress: &dyn Progress) -> Result<Weights, Error> {
         let rounding = self.algo.rounding()?;
-        let annotated = quantized(self.variants.clone(), graph);
+        let annotated = walk::annotated(self.variants.clone(), graph);
         let mut lanes = Vec::with_capacity(self.samples.len());
         for lane in walk::one_by_one(self.samples) {
             let (float, quantized) = (&self.variants[&lane.shape()], &annotated[&lane.shape()]);

@@ -1,12 +1,15 @@
 //! Takes samples through their graph, several of one length at a time.
 
-use super::{Error, prompt};
+use super::{Error, Prompt, prompt};
+use crate::calibrate::quantize_constants;
 use crate::dataset::Sample;
 use crate::exec::{Lifetimes, Stream, Tap, Weights};
 use crate::graph::Graph;
+use crate::layout::Layout;
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::OnceLock;
 
 /// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
@@ -45,6 +48,31 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
 /// The graph of each (length, batch) among `lanes`.
 pub(super) type Variants = BTreeMap<(usize, usize), Graph>;
 
+/// The variants with the annotations of `graph`, constants rounded.
+pub(super) fn annotated(mut variants: Variants, graph: &Graph) -> Variants {
+    for variant in variants.values_mut() {
+        variant.annotate_like(graph);
+        quantize_constants(variant);
+    }
+    variants
+}
+
+/// The graph of each (length, batch); they differ in shapes and constants only.
+pub(super) fn variants(
+    lanes: &[Lane],
+    build: impl Fn(Layout, usize) -> Result<Graph, Error>,
+    prompt: &Prompt,
+) -> Result<Variants, Error> {
+    let mut variants = Variants::new();
+    for lane in lanes {
+        if let Entry::Vacant(slot) = variants.entry(lane.shape()) {
+            let layout = prompt.layout.clone().with_seq_len(lane.len)?;
+            slot.insert(build(layout, lane.samples.len())?);
+        }
+    }
+    Ok(variants)
+}
+
 impl Lane {
     fn new(len: usize, samples: Vec<usize>) -> Lane {
         Lane { len, samples, inputs: OnceLock::new() }
@@ -53,6 +81,16 @@ impl Lane {
     /// Which variant it runs on.
     pub(super) fn shape(&self) -> (usize, usize) {
         (self.len, self.samples.len())
+    }
+
+    /// The graph's inputs for its samples.
+    pub(super) fn inputs(&self, graph: &Graph, samples: &[Sample]) -> Result<&[Tensor], Error> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
+        let inputs = prompt::inputs(graph, &members, self.len)?;
+        Ok(self.inputs.get_or_init(|| inputs))
     }
 
     /// Runs all stages; the first output of each sample, `[seq, width]` each.
@@ -64,14 +102,7 @@ impl Lane {
         tap: &mut dyn Tap,
         par: Par,
     ) -> Result<Vec<Tensor>, Error> {
-        let inputs = match self.inputs.get() {
-            Some(inputs) => inputs,
-            None => {
-                let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
-                let inputs = prompt::inputs(graph, &members, self.len)?;
-                self.inputs.get_or_init(|| inputs)
-            }
-        };
+        let inputs = self.inputs(graph, samples)?;
         let lifetimes = Lifetimes::of(graph);
         let mut stream = Stream::start(graph, inputs, tap);
         stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);

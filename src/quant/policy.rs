@@ -81,12 +81,11 @@ pub struct Rule {
     /// Which roles it speaks of; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// What it says.
-    pub set: Spec,
-    /// Whether it may speak of no tensor at all: recipes serve models of many kinds. Otherwise
-    /// that is taken for a typo.
+    /// Whether it may match nothing: rules that serve many networks, as those of presets do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// What it says.
+    pub set: Spec,
 }
 
 /// A policy as a recipe writes it.

@@ -1,11 +1,12 @@
 //! Policies people ask for by name.
 
 use super::policy::{Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
-use super::{DType, Scheme};
+use super::{DType, ObserverSpec, Scheme};
 
 /// Name and meaning of every preset.
-pub const PRESETS: [(&str, &str); 3] = [
-    ("w8a8", "uint8 activations, uint8 weights per channel"),
+pub const PRESETS: [(&str, &str); 4] = [
+    ("w8a8", "uint8 activations of least squared error, uint8 weights per channel"),
+    ("w8a8-minmax", "uint8 activations and weights that keep every value seen, as TICO's default"),
     ("a16", "int16 activations, int16 weights per channel, symmetric as int16 kernels want it"),
     ("w4a16", "uint4 linear weights per channel, uint8 embeddings and head, int16 activations"),
 ];
@@ -31,8 +32,20 @@ impl Policy {
     /// The preset `name`, in any case; see [`PRESETS`].
     pub fn preset(name: &str) -> Result<Policy, PolicyError> {
         let of = |dtype| Spec { dtype: Some(dtype), ..Spec::default() };
+        // At 8 bits one outlier costs everybody else their resolution, so ranges are searched; at 16
+        // the extremes are affordable and nothing is clipped.
+        let searched = |dtype| Spec {
+            dtype: Some(dtype),
+            observer: Some(ObserverSpec::Mse),
+            ..Spec::default()
+        };
         let spec = match name.to_ascii_lowercase().as_str() {
             "w8a8" => PolicySpec {
+                activation: searched(DType::UINT8),
+                weight: of(DType::UINT8),
+                ..PolicySpec::default()
+            },
+            "w8a8-minmax" => PolicySpec {
                 activation: of(DType::UINT8),
                 weight: of(DType::UINT8),
                 ..PolicySpec::default()
@@ -62,7 +75,7 @@ impl Policy {
 }
 
 fn rule(pattern: &str, set: Spec) -> Rule {
-    Rule { pattern: pattern.to_owned(), role: Some(Role::Weight), set, optional: true }
+    Rule { pattern: pattern.to_owned(), role: Some(Role::Weight), optional: true, set }
 }
 
 impl Spec {

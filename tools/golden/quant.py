@@ -1,3 +1,6 @@
+"""Grids, fake quantization and MX blocks by TICO 0.3.0, as bit patterns: writes tests/data/golden/quant.json.
+Run from the repository root, in an environment with torch and tico."""
+import sys
 import torch, json, numpy as np
 from tico.quantization.wrapq.observers.minmax import MinMaxObserver
 from tico.quantization.wrapq.observers.mx import MXObserver
@@ -24,4 +27,4 @@ for f in ('int8','int4','int2','fp8_e5m2','fp8_e4m3','fp6_e3m2','fp6_e2m3','fp4'
     if f in ("int4","int2"): continue
     try: o=MXObserver(name='t',elem_format=f,axis=axis); y=o.fake_quant(z); mx.append(dict(format=f,axis=axis,y=bits(y)))
     except Exception as e: print(f,axis,repr(e)[:200])
-json.dump(dict(x=bits(x),fed=bits(x*1.1),affine=aff,z=bits(z),mx=mx),open('/work/wt/c/tests/data/golden/quant.json','w'),separators=(',',':'))
+json.dump(dict(x=bits(x),fed=bits(x*1.1),affine=aff,z=bits(z),mx=mx),open('tests/data/golden/quant.json','w'),separators=(',',':'))

@@ -1,13 +1,16 @@
+"""Rotary, vision and position tables by transformers 4.57.3: writes tests/data/golden/{tables.safetensors,rotary.json}.
+Run from the repository root: tables.py GOLDEN.safetensors, with the float activations of the golden sample."""
+import sys
 import json, torch, numpy as np
 from safetensors.torch import load_file, save_file
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers import LlamaConfig
-g=load_file('/work/shared/golden/golden.safetensors'); w=load_file('/work/shared/pixie/model.safetensors')
+g=load_file(sys.argv[1]); w=load_file('assets/pixie/model.safetensors')
 k=[k for k in w if 'pos_embed' in k][0]; print(k,w[k].shape,w[k].dtype)
 out={'position_ids':g['0.position_ids'][:,0].to(torch.int32),'cos':g['0.rope.cos'][0],'sin':g['0.rope.sin'][0],'angles':g['0.vision.rope_freqs'],
  'pos_embed':g['0.vision.pos_embed'][:,:48].contiguous(),'table':w[k].float()[:,:48].contiguous()}
 out={k:v.contiguous() for k,v in out.items()}
-save_file(out,'/work/wt/c/tests/data/golden/tables.safetensors')
+save_file(out,'tests/data/golden/tables.safetensors')
 # many grids with the reference code
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
@@ -37,4 +40,4 @@ def r(x):
 for c_ in cases:
     for k in ('inv_freq','cos','sin'): c_[k]=r(c_[k])
 vis['pos_embed']=r(vis['pos_embed']); vis['angles']=r(vis['angles'])
-json.dump(dict(rotary=cases,vision=vis),open('/work/wt/c/tests/data/golden/rotary.json','w'))
+json.dump(dict(rotary=cases,vision=vis),open('tests/data/golden/rotary.json','w'))

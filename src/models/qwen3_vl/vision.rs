@@ -4,7 +4,7 @@ use crate::checkpoint::VisionConfig;
 use crate::graph::{Builder, Edit, Kind, Param, ValueId};
 use crate::layout::{Layout, LayoutError, vision as geometry};
 use crate::models::decoder::{negate_first_half, rotate};
-use crate::ops::UnaryKind;
+use crate::ops::{Reshape, UnaryKind};
 
 /// LayerNorm ε of the tower; not a config field.
 const EPSILON: f32 = 1e-6;
@@ -181,7 +181,7 @@ fn merger(
     let [batch, patches, width] = g.shape(x)[..] else { return x };
     let merged = [batch, patches / block, width * block];
     g.stage(&format!("model.visual.{name}"), |g| {
-        g.scope(name, |g| {
+        let out = g.scope(name, |g| {
             let h = if normalise_merged {
                 let h = g.reshape("merged", x, merged);
                 g.layer_norm("norm", h, EPSILON)
@@ -192,6 +192,10 @@ fn merger(
             let h = g.linear("linear_fc1", h, merged[2], true);
             let h = g.unary("act_fn", UnaryKind::GeluErf, h);
             g.linear("linear_fc2", h, vision.out_hidden_size, true)
-        })
+        });
+        // Changes nothing here; onert 0.1.0 forgets the batch axis of a linear layer, and what
+        // follows joins ranks.
+        let shape = vec![batch, merged[1], vision.out_hidden_size];
+        g.push(&format!("{name}.rows"), Reshape { shape }, &[out])
     })
 }
