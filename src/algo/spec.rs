@@ -1,6 +1,8 @@
 //! What a recipe says of algorithms: its `[algo]` table.
 
 use super::{Entry, ROUNDINGS, Rounding, rotate};
+use crate::exec::Weights;
+use crate::graph::Graph;
 use serde::{Deserialize, Serialize};
 
 /// Rewrites and the rounding, each a table of options; an absent table means no.
@@ -43,6 +45,13 @@ pub enum SpecError {
 }
 
 impl AlgoSpec {
+    /// Rewrites the weights of `graph` as asked for; the float network stays the same function.
+    pub fn rewrite(&self, graph: &Graph, weights: &mut Weights) {
+        if let Some(options) = &self.rotate {
+            rotate::rotate(graph, weights, options);
+        }
+    }
+
     /// The rounding with its options.
     ///
     /// # Errors

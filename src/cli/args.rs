@@ -17,6 +17,7 @@ pub(super) struct Cli {
 #[derive(Subcommand)]
 pub(super) enum Command {
     Quantize(QuantizeArgs),
+    Eval(EvalArgs),
     Rope(RopeArgs),
     BenchToy(BenchToyArgs),
     Inspect(InspectArgs),
@@ -55,7 +56,10 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Numeric policy: w8a8, w8a8-minmax, a16 or w4a16
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, npu
+    #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
+    pub(super) recipe: Option<String>,
+    /// The same by a short name: w8a8, w8a8-minmax, a16 or w4a16
     #[arg(long, default_value = "w4a16")]
     pub(super) preset: String,
     /// Algorithms, as the [algo] table of a recipe
@@ -97,6 +101,43 @@ pub(super) struct QuantizeArgs {
     /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
+}
+
+/// Measure what recipes cost: perplexity, KL divergence from float, agreement.
+///
+/// Calibrates and quantizes in memory, then runs float and quantized network on the same tokens.
+/// Plain text is cut into windows; rows of a JSONL file are judged on their answers.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle eval SmolLM2-135M --calib calib.txt --text test.txt --recipe npu --recipe w4a16-best
+  encircle eval pixie --calib vqa/train.jsonl --text vqa/test.jsonl --recipe w8a8 --json")]
+pub(super) struct EvalArgs {
+    /// Checkpoint directory
+    pub(super) checkpoint: PathBuf,
+    /// Calibration text, or rows in a .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub(super) calib: PathBuf,
+    /// Text to judge on, or rows in a .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: PathBuf,
+    /// Recipes, each a file or a name; repeat for several
+    #[arg(long = "recipe", value_name = "FILE.toml|NAME", required = true)]
+    pub(super) recipes: Vec<String>,
+    /// Tokens of a window of text
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(super) context: usize,
+    /// Tokens from one window to the next [default: the context]
+    #[arg(long, value_name = "N")]
+    pub(super) stride: Option<usize>,
+    /// Windows of text to judge [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) windows: Option<usize>,
+    /// Windows of text to calibrate on
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(super) calib_windows: usize,
+    /// One JSON object a recipe and nothing else on stdout
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Print position ids and rotary tables of prompt layouts.

@@ -7,6 +7,7 @@ mod artifact;
 mod artifact_args;
 mod bench_toy;
 mod demo;
+mod eval;
 mod generate;
 mod quantize;
 mod rope;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Rope(args) => rope::run(&args),
         Command::BenchToy(args) => bench_toy::run(&args),
         Command::Inspect(args) => artifact::inspect(&args),

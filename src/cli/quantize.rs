@@ -3,12 +3,11 @@
 use super::args::QuantizeArgs;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, demo};
-use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
-use crate::pipeline::{self, Fixed, Recipe, Written, write_model, write_stages};
-use crate::quant::{Policy, Rule};
+use crate::pipeline::{self, Fixed, Numerics, Recipe, Written, write_model, write_stages};
+use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -20,9 +19,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
+    let numerics = numerics(args)?;
+    let effective = numerics.text();
     let recipe = Recipe {
-        policy: policy(args)?,
-        algo: algo(args)?,
+        policy: numerics.policy,
+        algo: numerics.algo,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
@@ -43,6 +44,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         let folder = args.out.join("stages");
         written.extend(write_stages(&checkpoint, &outcome, &folder, args.bake_tables)?);
     }
+    pipeline::write_recipe(&effective, &args.out)?;
     if let Some(folder) = &args.io {
         pipeline::write_io(&outcome, folder)?;
     }
@@ -66,13 +68,18 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
-/// The algorithms of `--algo`, inline TOML.
-fn algo(args: &QuantizeArgs) -> Result<AlgoSpec, Box<dyn Error>> {
-    Ok(args.algo.as_deref().map(toml::from_str).transpose()?.unwrap_or_default())
+/// The recipe, with `--algo` in place of its algorithms and `--set` after its rules.
+fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
+    let mut numerics = Numerics::find(args.recipe.as_deref().unwrap_or(&args.preset))?;
+    if let Some(text) = &args.algo {
+        numerics.algo = toml::from_str(text)?;
+    }
+    numerics.policy = numerics.policy.with_rules(rules(args)?)?;
+    Ok(numerics)
 }
 
-/// The preset, then `--set GLOB=field:value,...` as its last rules.
-fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
+/// `--set GLOB=field:value,...`
+fn rules(args: &QuantizeArgs) -> Result<Vec<Rule>, Box<dyn Error>> {
     let mut rules = Vec::new();
     for text in &args.overrides {
         let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, observer";
@@ -87,9 +94,9 @@ fn policy(args: &QuantizeArgs) -> Result<Policy, Box<dyn Error>> {
         }
         let set =
             serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
-        rules.push(Rule { pattern: pattern.into(), role: None, optional: false, set });
+        rules.push(Rule { pattern: pattern.into(), role: None, set, optional: false });
     }
-    Ok(Policy::preset(&args.preset)?.with_rules(rules)?)
+    Ok(rules)
 }
 
 struct Inputs {
@@ -171,7 +178,7 @@ impl Summary<'_> {
             "encircle {} · {} · {}\n\n",
             env!("CARGO_PKG_VERSION"),
             self.name,
-            self.args.preset
+            self.args.recipe.as_ref().unwrap_or(&self.args.preset)
         );
         out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
         out += &format!(
@@ -236,7 +243,7 @@ impl Summary<'_> {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint": self.name,
-            "preset": self.args.preset,
+            "preset": self.args.recipe.as_ref().unwrap_or(&self.args.preset),
             "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
             "calibration_samples": self.calib,
             "sites": outcome.sites,

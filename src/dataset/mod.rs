@@ -6,9 +6,11 @@
 mod encode;
 mod parse;
 mod rows;
+mod windows;
 
 #[cfg(test)]
 mod tests;
 
 pub use encode::{Processor, Sample};
 pub use rows::{ImageRef, Row, read_jsonl, read_jsonl_from};
+pub use windows::{WindowError, Windows};

@@ -2,12 +2,10 @@
 //! compared in the end.
 
 use super::walk::{self, Lane, Variants};
-use super::{Error, Progress, Recipe};
-use crate::algo::{self, Session};
+use super::{Error, Progress};
 use crate::calibrate::{Observing, Plan, Quantizing, Statistics};
 use crate::dataset::Sample;
 use crate::exec::Weights;
-use crate::graph::Graph;
 use crate::report::{ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
 use std::sync::{Mutex, PoisonError};
@@ -50,36 +48,6 @@ impl Calibration<'_> {
             }
         }
         Ok((outputs, statistics))
-    }
-
-    /// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers by
-    /// the recipe's rounding.
-    pub(super) fn round(
-        &self,
-        graph: &mut Graph,
-        plan: &Plan,
-        quantized: &Variants,
-        weights: &Weights,
-        recipe: &Recipe,
-        progress: &dyn Progress,
-    ) -> Result<Weights, Error> {
-        let rounding = recipe.algo.rounding()?;
-        let lane = |lane: &Lane| {
-            let (float, quantized) = (&self.variants[&lane.shape()], &quantized[&lane.shape()]);
-            Ok(algo::Lane { float, quantized, inputs: lane.inputs(float, self.samples)?.to_vec() })
-        };
-        let lanes: Vec<algo::Lane<'_>> =
-            self.lanes.iter().map(lane).collect::<Result<_, Error>>()?;
-        let session = Session { plan, lanes: &lanes, float: weights, rounding: rounding.as_ref() };
-        let mut rounded = Weights::none(graph);
-        let mut direct = session.others(graph);
-        plan.quantize_weights(graph, &mut direct)?;
-        for (id, tensor) in direct {
-            rounded.set(id, tensor);
-        }
-        progress.begin("round", session.layers(graph));
-        session.run(graph, &mut rounded, &|| progress.step())?;
-        Ok(rounded)
     }
 
     /// Runs the quantized graphs on the calibration samples beside the float outputs.

@@ -28,6 +28,32 @@ pub enum Error {
     /// No grid could be chosen.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// Neither a recipe's name nor a file.
+    #[error("`{found}` is no recipe and no file: did you mean `{nearest}`? Known are {known}")]
+    UnknownRecipe {
+        /// The text.
+        found: String,
+        /// The recipe whose name is most alike.
+        nearest: &'static str,
+        /// All of them.
+        known: String,
+    },
+    /// A recipe file that cannot be read.
+    #[error("{path}: cannot read: {source}")]
+    ReadRecipe {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Text that is no recipe.
+    #[error("{place}: {message}")]
+    Recipe {
+        /// Name or file.
+        place: String,
+        /// Line, key and what is wrong with it.
+        message: String,
+    },
     /// The recipe's algorithms.
     #[error(transparent)]
     Algo(#[from] SpecError),

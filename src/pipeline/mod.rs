@@ -9,6 +9,8 @@ mod error;
 mod evaluation;
 mod generate;
 mod prompt;
+mod recipe;
+mod rounding;
 mod save;
 mod stages;
 mod walk;
@@ -17,9 +19,10 @@ mod write;
 pub use error::Error;
 pub use generate::Chain;
 pub use prompt::{Fixed, Prompt};
+pub use recipe::{Numerics, RECIPES};
 pub use save::save;
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, write_stages};
-pub use write::{Written, check_folder, write_io, write_model};
+pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
 use crate::algo::AlgoSpec;
 use crate::calibrate::{self, Plan, Unquantized};
@@ -35,6 +38,7 @@ use crate::tensor::Tensor;
 use calibration::Calibration;
 use evaluation::evaluate;
 use rayon::prelude::*;
+use rounding::Round;
 use std::time::Instant;
 
 /// What the user wants, apart from data.
@@ -146,8 +150,10 @@ pub fn quantize(
     let samples = Calibration { samples: calib, lanes, variants };
     clock.lap("build");
 
-    let weights = load(checkpoint, &graph)?;
+    let mut weights = load(checkpoint, &graph)?;
     clock.lap("load");
+    recipe.algo.rewrite(&graph, &mut weights);
+    clock.lap("rewrite");
 
     progress.begin("calibrate", calib.len());
     let (float, statistics) = samples.observe(&plan, &weights, progress)?;
@@ -156,7 +162,10 @@ pub fn quantize(
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     plan.annotate_activations(&mut graph, &statistics, &param)?;
     let annotated = walk::annotated(samples.variants.clone(), &graph);
-    let rounded = samples.round(&mut graph, &plan, &annotated, &weights, recipe, progress)?;
+    let singles = walk::variants(&walk::one_by_one(calib), build, &prompt)?;
+    let algo = &recipe.algo;
+    let round = Round { plan: &plan, samples: calib, variants: &singles, weights: &weights, algo };
+    let rounded = round.run(&mut graph, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 

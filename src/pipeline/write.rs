@@ -75,6 +75,16 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
     Ok(written)
 }
 
+/// Puts the recipe that was followed beside the model, as `recipe.toml`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
+    let path = folder.join("recipe.toml");
+    fs::write(&path, text)
+        .map_err(|source| Error::Write { path: path.display().to_string(), source })
+}
+
 /// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
 /// inputs, and `out0.npy` with the float output of our executor at the full sequence length.
 ///

@@ -11,6 +11,10 @@ pub struct Answers {
     tokens: u64,
     kl: f64,
     nll: f64,
+    right: u64,
+    agreed: u64,
+    /// Divergence at every token.
+    divergences: Vec<f32>,
 }
 
 /// The figures of [`Answers`].
@@ -20,6 +24,12 @@ pub struct AnswerScore {
     pub exact: f64,
     /// Mean over answer tokens of KL(float ‖ this model), in nats.
     pub kl: f64,
+    /// The divergence that 99.9 % of the answer tokens do not exceed.
+    pub kl_999: f64,
+    /// Share of answer tokens with the greatest logit.
+    pub accuracy: f64,
+    /// Share of answer tokens where both models' greatest logits agree.
+    pub top1: f64,
     /// exp of the mean negative log likelihood of the answer tokens.
     pub answer_ppl: f64,
     /// Rows.
@@ -38,9 +48,14 @@ impl Answers {
             answer.iter().zip(float.chunks_exact(vocab)).zip(judged.chunks_exact(vocab))
         {
             let (p, q) = (log_softmax(float), log_softmax(judged));
-            self.kl += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            let kl = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            self.kl += kl;
+            self.divergences.push(kl as f32);
             self.nll -= q[token as usize];
-            exact &= argmax(judged) == token as usize;
+            let best = argmax(judged);
+            self.right += u64::from(best == token as usize);
+            self.agreed += u64::from(best == argmax(float));
+            exact &= best == token as usize;
         }
         self.rows += 1;
         self.exact += u64::from(exact);
@@ -54,6 +69,16 @@ impl Answers {
         self.tokens += other.tokens;
         self.kl += other.kl;
         self.nll += other.nll;
+        self.right += other.right;
+        self.agreed += other.agreed;
+        self.divergences.extend(&other.divergences);
+    }
+
+    fn percentile(&self, share: f64) -> f64 {
+        let mut sorted = self.divergences.clone();
+        sorted.sort_by(f32::total_cmp);
+        let rank = (share * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied().map_or(0.0, f64::from)
     }
 
     /// The figures; none without answers.
@@ -62,6 +87,9 @@ impl Answers {
         (self.tokens > 0).then(|| AnswerScore {
             exact: self.exact as f64 / self.rows as f64,
             kl: self.kl / tokens,
+            kl_999: self.percentile(0.999),
+            accuracy: self.right as f64 / tokens,
+            top1: self.agreed as f64 / tokens,
             answer_ppl: (self.nll / tokens).exp(),
             rows: self.rows,
             tokens: self.tokens,

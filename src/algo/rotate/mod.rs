@@ -1,8 +1,100 @@
-//! Rotation, stub.
+//! Rotation: orthogonal changes of basis folded into the weights, so that the float network computes
+//! the same and no coordinate stands out (QuaRot, Ashkboos et al., 2024; SpinQuant, Liu et al., 2024).
+//!
+//! A vector of a rotated space becomes x R. Writers become W' = Rᵀ W, b' = Rᵀ b, readers
+//! W' = W R, tables T' = T R; norms without a gain commute with R, so gains are folded first
+//! (`fold.rs`). Which spaces there are is read off the graph (`spaces.rs`): residual streams (R1),
+//! values between their projection and the output projection (R2). Nothing is added to the graph;
+//! weights that share a checkpoint tensor are separate values here and simply become different.
+//!
+//! Where a norm takes a mean first, R must keep the vector of ones: B diag(1, Q) Bᵀ.
+//!
+//! | symbol | here | meaning |
+//! |---|---|---|
+//! | R | [`orthogonal`] | randomized Hadamard (times a random rotation for the odd part) |
+//! | n | `Space::n` | dimensions; a value may hold several copies side by side |
+
+mod fold;
+mod orthogonal;
+mod spaces;
+
+use crate::exec::Weights;
+use crate::graph::{Graph, ValueId};
+use orthogonal::Orthogonal;
+use serde::{Deserialize, Serialize};
+use spaces::{Side, Space};
+
 /// Options.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Seed of the random signs and matrices.
+    /// Seed of signs and random rotations.
     pub seed: u64,
+    /// Rotates residual streams (R1).
+    pub residual: bool,
+    /// Rotates the other spaces, such as values per head (R2).
+    pub values: bool,
 }
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { seed: 0, residual: true, values: true }
+    }
+}
+
+/// A space that was rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The first value in it.
+    pub name: String,
+    /// Its dimensions.
+    pub size: usize,
+    /// Checkpoint tensors that turned.
+    pub tensors: usize,
+}
+
+/// Rotates what the options ask for, in place.
+pub fn rotate(graph: &Graph, weights: &mut Weights, options: &Options) -> Vec<Rotated> {
+    if options.residual {
+        fold::fold_norms(graph, weights);
+    }
+    let mut rotated = Vec::new();
+    for (i, space) in spaces::rotatable(graph, weights).iter().enumerate() {
+        let wanted = if space.residual { options.residual } else { options.values };
+        if !wanted {
+            continue;
+        }
+        turn(weights, space, &Orthogonal::new(space.n, space.fix_ones, options.seed + i as u64));
+        let (name, tensors) = (space.name.clone(), space.tensors.len());
+        rotated.push(Rotated { name, size: space.n, tensors });
+    }
+    rotated
+}
+
+fn turn(weights: &mut Weights, space: &Space, r: &Orthogonal) {
+    for &(id, side) in &space.tensors {
+        let mut tensor = read(weights, id);
+        match side {
+            Side::Rows => r.apply(tensor.data_mut()),
+            Side::Outputs => {
+                let rows = tensor.shape()[0];
+                let columns = tensor.data().len() / rows.max(1);
+                let mut turned = transposed(tensor.data(), rows, columns);
+                r.apply(&mut turned);
+                tensor.data_mut().copy_from_slice(&transposed(&turned, columns, rows));
+            }
+        }
+        weights.set(id, tensor);
+    }
+}
+
+fn read(weights: &Weights, id: ValueId) -> crate::tensor::Tensor {
+    weights.get(id).cloned().expect("invariant: every weight of the graph was loaded")
+}
+
+fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns).map(|i| data[i % rows * columns + i / rows]).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! All differences between the tensors that a model needs and those that are stored, at once.
 
 use super::super::error::{Error, ErrorKind, Result};
+use super::names::canonical;
 use super::store::Store;
 use std::collections::HashSet;
 
 impl Store {
-    /// Compares with canonical names and shapes; `tied` excuses a stored head that the model takes
+    /// Compares with names and shapes, canonical or as text models spell them; `tied` excuses a stored head that the model takes
     /// from the token embedding.
     pub(in super::super) fn verify(
         &self,
@@ -14,7 +15,7 @@ impl Store {
     ) -> Result<()> {
         let mut lines = Vec::new();
         for (name, shape) in expected {
-            match self.tensors.get(name) {
+            match self.tensors.get(&canonical(name)) {
                 None => lines.push(format!("missing: tensor \"{name}\": expected {shape:?}")),
                 Some(stored) if stored.info.shape != *shape => lines.push(format!(
                     "other shape: tensor \"{}\": expected {shape:?}, found {:?}",
@@ -27,9 +28,9 @@ impl Store {
                 Some(_) => {}
             }
         }
-        let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let known: HashSet<String> = expected.iter().map(|(name, _)| canonical(name)).collect();
         for (name, stored) in &self.tensors {
-            if !known.contains(name.as_str()) && !benign(name, tied) {
+            if !known.contains(name) && !benign(name, tied) {
                 lines.push(format!(
                     "extra: tensor \"{}\": found {:?}",
                     stored.stored, stored.info.shape

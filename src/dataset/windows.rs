@@ -1,0 +1,86 @@
+//! Long text as samples: windows of one length, each judged where no window before it was.
+
+use super::Sample;
+
+/// How text is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Tokens of a window.
+    pub context: usize,
+    /// Tokens from one window's start to the next one's, at most `context`; equal to it, windows do
+    /// not overlap and every first token goes unjudged.
+    pub stride: usize,
+    /// Windows at most; none means all.
+    pub limit: Option<usize>,
+}
+
+/// Why text cannot be cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// Less than one window.
+    #[error("{place}: {found} tokens, expected at least the context of {context}")]
+    Short {
+        /// Where the text is from.
+        place: String,
+        /// Its tokens.
+        found: usize,
+        /// Tokens of a window.
+        context: usize,
+    },
+    /// Windows that leave gaps or judge nothing.
+    #[error("stride is {stride}, expected 1 to the context of {context}, which is at least 2")]
+    Stride {
+        /// The stride.
+        stride: usize,
+        /// Tokens of a window.
+        context: usize,
+    },
+}
+
+impl Windows {
+    /// The windows of `ids`; a rest shorter than a window is left out.
+    ///
+    /// # Errors
+    /// Text shorter than the context, a stride outside it.
+    pub fn cut(&self, ids: &[u32], place: &str) -> Result<Vec<Sample>, WindowError> {
+        let Windows { context, stride, limit } = *self;
+        if stride == 0 || stride > context || context < 2 {
+            return Err(WindowError::Stride { stride, context });
+        }
+        if ids.len() < context {
+            return Err(WindowError::Short { place: place.into(), found: ids.len(), context });
+        }
+        let starts = (0..=ids.len() - context).step_by(stride);
+        let sample = |start: usize| Sample {
+            input_ids: ids[start..start + context].to_vec(),
+            prompt_len: if start == 0 { 1 } else { (context - stride).max(1) },
+            pixel_values: None,
+            grids: Vec::new(),
+            place: format!("{place}, tokens from {start}"),
+        };
+        Ok(starts.take(limit.unwrap_or(usize::MAX)).map(sample).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_windows_judge_every_token_but_the_first_once() {
+        let ids: Vec<u32> = (0..20).collect();
+        let windows = Windows { context: 8, stride: 4, limit: None };
+        let samples = windows.cut(&ids, "text").unwrap();
+        let judged: Vec<u32> =
+            samples.iter().flat_map(|s| s.input_ids[s.prompt_len..].to_vec()).collect();
+        assert_eq!(judged, (1..20).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn text_shorter_than_the_context_is_refused_with_both_numbers() {
+        let windows = Windows { context: 8, stride: 8, limit: None };
+        let error = windows.cut(&[1, 2, 3], "a.txt").unwrap_err().to_string();
+        assert_eq!(error, "a.txt: 3 tokens, expected at least the context of 8");
+        assert!(Windows { stride: 9, ..windows }.cut(&[0; 9], "a.txt").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Recipes: what the user asks of numerics, one TOML file. The known ones are such files too.
+
+use super::Error;
+use crate::algo::AlgoSpec;
+use crate::quant::Policy;
+use crate::quant::preset::nearest;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Grids, observers and algorithms.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Numerics {
+    /// Who gets which grid.
+    pub policy: Policy,
+    /// Rewrites and rounding.
+    #[serde(default)]
+    pub algo: AlgoSpec,
+}
+
+macro_rules! recipes {
+    ($($name:literal),* $(,)?) => {
+        /// Name and text of every recipe that comes with the program.
+        pub const RECIPES: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../assets/recipes/", $name, ".toml")))),*];
+    };
+}
+
+recipes!["w4a16-fast", "w4a16-best", "w8a8", "w8a8-minmax", "w4a8", "w8a16", "a16", "npu"];
+
+/// What people also call them.
+const ALIASES: [(&str, &str); 1] = [("w4a16", "w4a16-fast")];
+
+impl Numerics {
+    /// The recipe called `what`, or in the file `what`.
+    ///
+    /// # Errors
+    /// Neither a name nor a file, with the nearest name; a file that is no recipe, with its key.
+    pub fn find(what: &str) -> Result<Numerics, Error> {
+        let name = what.to_ascii_lowercase();
+        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(&name[..], |a| a.1);
+        if let Some((name, text)) = RECIPES.iter().find(|(known, _)| *known == name) {
+            return Numerics::parse(name, text);
+        }
+        let path = Path::new(what);
+        if path.extension().is_some() || path.exists() {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| Error::ReadRecipe { path: what.into(), source })?;
+            return Numerics::parse(what, &text);
+        }
+        let names = || RECIPES.iter().map(|(name, _)| *name);
+        Err(Error::UnknownRecipe {
+            found: what.into(),
+            nearest: nearest(what, names()),
+            known: names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    fn parse(place: &str, text: &str) -> Result<Numerics, Error> {
+        let failed = |error: toml::de::Error| Error::Recipe {
+            place: place.into(),
+            message: error.to_string().trim_end().into(),
+        };
+        let numerics: Numerics = toml::from_str(text).map_err(failed)?;
+        // What no rounding takes is refused before anything is computed.
+        numerics.algo.rounding()?;
+        Ok(numerics)
+    }
+
+    /// The text of the recipe.
+    pub fn text(&self) -> String {
+        toml::to_string(self).expect("invariant: a recipe that was read can be written")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_recipe_is_legal_and_survives_writing() {
+        for (name, _) in RECIPES {
+            let numerics = Numerics::find(name).unwrap();
+            let again = Numerics::parse(name, &numerics.text()).unwrap();
+            assert_eq!(again.policy.spec(), numerics.policy.spec(), "{name}");
+            assert_eq!(again.algo, numerics.algo, "{name}");
+        }
+    }
+
+    #[test]
+    fn presets_are_recipes_of_the_same_grids() {
+        for (name, _) in crate::quant::PRESETS {
+            let (preset, recipe) = (Policy::preset(name).unwrap(), Numerics::find(name).unwrap());
+            // A recipe may search ranges that the preset does not.
+            let mut spec = recipe.policy.spec().clone();
+            (spec.activation.observer, spec.weight.observer) = (None, None);
+            let mut plain = preset.spec().clone();
+            (plain.activation.observer, plain.weight.observer) = (None, None);
+            assert_eq!(plain, spec, "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_recipes_suggest_the_nearest_and_unknown_keys_are_named() {
+        let error = Numerics::find("w4a16-bets").unwrap_err().to_string();
+        assert!(error.contains("did you mean `w4a16-best`"), "{error}");
+        let error = Numerics::parse("r.toml", "[policy]\nactivatoin = {}").unwrap_err().to_string();
+        assert!(error.contains("r.toml") && error.contains("activatoin"), "{error}");
+        assert!(Numerics::find("nowhere.toml").unwrap_err().to_string().contains("nowhere.toml"));
+    }
+}

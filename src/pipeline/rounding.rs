@@ -1,0 +1,48 @@
+//! From annotated activations to rounded weights.
+
+use super::walk::{self, Variants};
+use super::{Error, Progress, prompt};
+use crate::algo::{self, AlgoSpec, Session};
+use crate::calibrate::Plan;
+use crate::dataset::Sample;
+use crate::exec::Weights;
+use crate::graph::Graph;
+
+/// What the rounding works with.
+pub(super) struct Round<'a> {
+    pub(super) plan: &'a Plan,
+    /// Every calibration sample.
+    pub(super) samples: &'a [Sample],
+    /// Graphs of one sample of each length.
+    pub(super) variants: &'a Variants,
+    pub(super) weights: &'a Weights,
+    pub(super) algo: &'a AlgoSpec,
+}
+
+impl Round<'_> {
+    /// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers
+    /// by the recipe's rounding. Samples go one by one, whatever the number of threads, so that sums
+    /// over tokens are always made in the same order.
+    pub(super) fn run(&self, graph: &mut Graph, progress: &dyn Progress) -> Result<Weights, Error> {
+        let rounding = self.algo.rounding()?;
+        let annotated = walk::annotated(self.variants.clone(), graph);
+        let mut lanes = Vec::with_capacity(self.samples.len());
+        for lane in walk::one_by_one(self.samples) {
+            let (float, quantized) = (&self.variants[&lane.shape()], &annotated[&lane.shape()]);
+            let members: Vec<&Sample> = lane.samples.iter().map(|&i| &self.samples[i]).collect();
+            let inputs = prompt::inputs(float, &members, lane.len)?;
+            lanes.push(algo::Lane { float, quantized, inputs });
+        }
+        let (plan, rounding) = (self.plan, rounding.as_ref());
+        let session = Session { plan, lanes: &lanes, float: self.weights, rounding };
+        let mut rounded = Weights::none(graph);
+        let mut direct = session.others(graph);
+        plan.quantize_weights(graph, &mut direct)?;
+        for (id, tensor) in direct {
+            rounded.set(id, tensor);
+        }
+        progress.begin("round", session.layers(graph));
+        session.run(graph, &mut rounded, &|| progress.step())?;
+        Ok(rounded)
+    }
+}
