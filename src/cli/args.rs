@@ -59,9 +59,10 @@ pub(super) struct QuantizeArgs {
     /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, npu
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
-    /// The same by a short name: w8a8, w8a8-minmax, a16 or w4a16
-    #[arg(long, default_value = "w4a16")]
-    pub(super) preset: String,
+    /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16 or npu [default: w4a16; for the
+    /// embedded demo npu, which rounds to nearest]
+    #[arg(long)]
+    pub(super) preset: Option<String>,
     /// Algorithms, as the [algo] table of a recipe
     #[arg(long, value_name = "TOML", hide = true)]
     pub(super) algo: Option<String>,
@@ -198,6 +199,15 @@ pub(super) struct BenchToyArgs {
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl QuantizeArgs {
+    /// The recipe that was asked for; without a word, good 4-bit weights for a checkpoint, and for
+    /// the demo those that take no time.
+    pub(super) fn recipe_name(&self) -> &str {
+        let unsaid = if self.checkpoint.is_some() { "w4a16" } else { "npu" };
+        self.recipe.as_deref().or(self.preset.as_deref()).unwrap_or(unsaid)
+    }
 }
 
 fn parse_grid(text: &str) -> Result<[usize; 3], String> {

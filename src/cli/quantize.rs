@@ -70,7 +70,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
 
 /// The recipe, with `--algo` in place of its algorithms and `--set` after its rules.
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
-    let mut numerics = Numerics::find(args.recipe.as_deref().unwrap_or(&args.preset))?;
+    let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
         numerics.algo = toml::from_str(text)?;
     }
@@ -178,7 +178,7 @@ impl Summary<'_> {
             "encircle {} · {} · {}\n\n",
             env!("CARGO_PKG_VERSION"),
             self.name,
-            self.args.recipe.as_ref().unwrap_or(&self.args.preset)
+            self.args.recipe_name()
         );
         out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
         out += &format!(
@@ -243,7 +243,7 @@ impl Summary<'_> {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint": self.name,
-            "preset": self.args.recipe.as_ref().unwrap_or(&self.args.preset),
+            "preset": self.args.recipe_name(),
             "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
             "calibration_samples": self.calib,
             "sites": outcome.sites,

@@ -142,18 +142,14 @@ pub fn quantize(
     checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     let width = config.text.hidden_size;
-    let lanes = match plan.mergeable() {
-        true => walk::lanes(calib, |sample| sample.input_ids.len(), width),
-        false => walk::one_by_one(calib),
-    };
+    let lanes = walk::calibration_lanes(calib, plan.mergeable(), width);
     let variants = walk::variants(&lanes, build, &prompt)?;
     let samples = Calibration { samples: calib, lanes, variants };
     clock.lap("build");
 
     let mut weights = load(checkpoint, &graph)?;
-    clock.lap("load");
     recipe.algo.rewrite(&graph, &mut weights);
-    clock.lap("rewrite");
+    clock.lap("load");
 
     progress.begin("calibrate", calib.len());
     let (float, statistics) = samples.observe(&plan, &weights, progress)?;

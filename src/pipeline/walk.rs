@@ -45,6 +45,15 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
     lanes
 }
 
+/// The lanes of calibration samples, each at its own length; single, and in order, if an observer
+/// counts batches.
+pub(super) fn calibration_lanes(samples: &[Sample], mergeable: bool, width: usize) -> Vec<Lane> {
+    match mergeable {
+        true => lanes(samples, |sample| sample.input_ids.len(), width),
+        false => one_by_one(samples),
+    }
+}
+
 /// The graph of each (length, batch) among `lanes`.
 pub(super) type Variants = BTreeMap<(usize, usize), Graph>;
 

@@ -110,7 +110,8 @@ fn without_arguments_the_demo_is_quantized_and_summed_up() {
     let desk = Desk::new();
     let (code, stdout, stderr) = desk.run(&["quantize"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert_eq!(names(&desk.at("encircle-out")), ["model.circle", "model.q.circle"]);
+    let files = ["model.circle", "model.q.circle", "recipe.toml"];
+    assert_eq!(names(&desk.at("encircle-out")), files);
     for fact in
         ["mean |diff|", "PEIR", "MSE", "SQNR", "cosine", "wrote encircle-out/model.q.circle"]
     {

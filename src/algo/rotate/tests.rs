@@ -24,8 +24,8 @@ fn demo() -> (Graph, Weights) {
     let graph = models::build(checkpoint.config(), &Request::new(layout)).unwrap();
     let mut weights = Weights::none(&graph);
     for (id, param) in graph.params() {
-        let stored = checkpoint.read(&param.key, &param.stored_shape).unwrap();
-        weights.set(id, param.apply(stored, &graph.value(id).shape));
+        let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+        weights.set(id, param.load(&graph.value(id).shape, &read).unwrap());
     }
     (graph, weights)
 }
