@@ -88,7 +88,7 @@ fn spread(n: usize, random: &mut Random) -> Vec<f64> {
     for i in 0..n {
         for j in 0..n {
             // Sylvester's matrix: the sign is the parity of the common bits.
-            let parity = (i / odd & j / odd).count_ones() % 2;
+            let parity = ((i / odd) & (j / odd)).count_ones() % 2;
             let h = if parity == 0 { scale } else { -scale };
             data[i * n + j] = signs[i] * h * core[i % odd * odd + j % odd];
         }
