@@ -1,7 +1,7 @@
 //! Calibration: which values need a grid, what they look like on real data, and the grid each gets.
 //!
 //! Data goes one way: a [`Plan`] joins the graph's sites with a policy, [`Statistics`] are observed
-//! by a tap while the executor runs in float, [`Plan::annotate`] turns them into `QuantParams` on
+//! by a tap while the executor runs in float, [`Plan::annotate_activations`] turns them into `QuantParams` on
 //! the graph, [`check`] lists what was left without. Read `sites.rs` first.
 
 mod annotate;
@@ -53,6 +53,3 @@ pub enum CalibrateError {
     #[error(transparent)]
     Merge(#[from] MergeError),
 }
-
-#[cfg(test)]
-mod tests;
