@@ -6,7 +6,7 @@ use crate::calibrate::{CalibrateError, Plan, Quantizing, Site};
 use crate::exec::{Float, Lifetimes, Stream, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::quant::Decision;
+use crate::quant::{Decision, QuantParams};
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
 
@@ -91,48 +91,57 @@ impl Session<'_> {
         &self,
         graph: &mut Graph,
         rounded: &mut Weights,
-        step: &dyn Fn(),
+        step: &(dyn Fn() + Sync),
     ) -> Result<(), SessionError> {
+        let targets = self.targets(graph);
         let streams = self.rounding.streams();
-        let mut pairs: Vec<Pair<'_>> = match streams {
-            Streams::Neither => Vec::new(),
-            Streams::Seen | Streams::Both => {
-                self.lanes.iter().map(|l| Pair::start(l, streams == Streams::Both)).collect()
-            }
-        };
+        if streams == Streams::Neither {
+            let chosen: Vec<Chosen> = targets
+                .par_iter()
+                .map(|target| {
+                    let chosen = self.choose(graph, target.weight, None);
+                    step();
+                    chosen
+                })
+                .collect::<Result<_, _>>()?;
+            let mut layers = targets.iter().zip(chosen);
+            return layers.try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
+        }
+        let start = |lane| Pair::start(lane, streams == Streams::Both);
+        let mut pairs: Vec<Pair<'_>> = self.lanes.iter().map(start).collect();
         let mut at = 0;
         let mut moments: Option<(ValueId, Moments)> = None;
-        for n in 0..graph.nodes.len() {
-            let Some([input, weight]) = self.target(graph, n) else { continue };
-            let worthwhile = matches!(self.plan.weight_decision(weight),
-                Some(Decision::Affine { dtype, .. }) if dtype.bits() <= WORTHWHILE_BITS);
-            if !pairs.is_empty() && worthwhile {
-                pairs.par_iter_mut().for_each(|pair| pair.run(at..n, self.float, rounded));
-                at = n;
-                if moments.as_ref().is_none_or(|(of, _)| *of != input) {
-                    moments = Some((input, gather(&pairs, input)));
+        for layer in &targets {
+            let known = if self.worthwhile(layer.weight) {
+                let nodes = at..layer.node;
+                pairs.par_iter_mut().for_each(|pair| pair.run(nodes.clone(), self.float, rounded));
+                at = layer.node;
+                if moments.as_ref().is_none_or(|(of, _)| *of != layer.input) {
+                    moments = Some((layer.input, gather(&pairs, layer.input)));
                 }
-            }
-            let known = moments.as_ref().filter(|(of, _)| *of == input).map(|(_, m)| m);
-            self.layer(graph, rounded, weight, known.filter(|_| worthwhile))?;
-            if let Some(&bias) = graph.nodes[n].inputs.get(2) {
-                let mut tensor = self.tensor(bias);
-                self.plan.quantize_bias(graph, bias, &mut tensor, [input, weight])?;
-                rounded.set(bias, tensor);
-            }
+                moments.as_ref().map(|(_, moments)| moments)
+            } else {
+                None
+            };
+            let chosen = self.choose(graph, layer.weight, known)?;
+            self.settle(graph, rounded, layer, chosen)?;
             step();
         }
         Ok(())
     }
 
+    /// Whether the weight's grid is coarse enough for data to matter.
+    fn worthwhile(&self, weight: ValueId) -> bool {
+        matches!(self.plan.weight_decision(weight),
+            Some(Decision::Affine { dtype, .. }) if dtype.bits() <= WORTHWHILE_BITS)
+    }
+
     /// The float tensors that [`Session::run`] leaves alone: neither weights nor biases of layers.
     pub fn others(&self, graph: &Graph) -> Vec<(ValueId, Tensor)> {
         let mut mine = vec![false; graph.values.len()];
-        for n in 0..graph.nodes.len() {
-            if self.target(graph, n).is_some() {
-                for id in &graph.nodes[n].inputs[1..] {
-                    mine[id.index()] = true;
-                }
+        for layer in self.targets(graph) {
+            for id in &graph.nodes[layer.node].inputs[1..] {
+                mine[id.index()] = true;
             }
         }
         graph
@@ -144,49 +153,84 @@ impl Session<'_> {
 
     /// Number of layers that [`Session::run`] will round.
     pub fn layers(&self, graph: &Graph) -> usize {
-        (0..graph.nodes.len()).filter(|&n| self.target(graph, n).is_some()).count()
+        self.targets(graph).len()
     }
 
-    /// Input and weight of node `n`, if it is a linear layer whose weight it is the first to read.
-    fn target(&self, graph: &Graph, n: usize) -> Option<[ValueId; 2]> {
-        let node = &graph.nodes[n];
-        let weight = *node.inputs.get(1)?;
-        let linear =
-            matches!(node.op, Op::Linear(_)) && self.plan.sites.site(weight) == Site::Weight;
-        let first = linear && !graph.nodes[..n].iter().any(|node| node.inputs.contains(&weight));
-        first.then_some([node.inputs[0], weight])
+    /// The linear layers, in graph order; of several that read one weight, the first.
+    fn targets(&self, graph: &Graph) -> Vec<Target> {
+        let mut read = vec![false; graph.values.len()];
+        let mut targets = Vec::new();
+        for (node, n) in graph.nodes.iter().zip(0..) {
+            if let (Op::Linear(_), [input, weight, bias @ ..]) = (&node.op, &node.inputs[..])
+                && self.plan.sites.site(*weight) == Site::Weight
+                && !read[weight.index()]
+            {
+                let (input, weight, bias) = (*input, *weight, bias.first().copied());
+                targets.push(Target { node: n, input, weight, bias });
+            }
+            node.inputs.iter().for_each(|id| read[id.index()] = true);
+        }
+        targets
     }
 
     fn tensor(&self, id: ValueId) -> Tensor {
         self.float.get(id).cloned().expect("invariant: every weight of the graph was loaded")
     }
 
-    fn layer(
+    /// Grid and values of a weight.
+    fn choose(
         &self,
-        graph: &mut Graph,
-        rounded: &mut Weights,
+        graph: &Graph,
         weight: ValueId,
         moments: Option<&Moments>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Chosen, SessionError> {
         let tensor = self.tensor(weight);
-        let name = graph.value(weight).name.clone();
-        let grid = self.plan.weight_grid(weight, &name, &tensor)?;
+        let name = &graph.value(weight).name;
+        let grid = self.plan.weight_grid(weight, name, &tensor)?;
         let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
-            rounded.set(weight, tensor);
-            return Ok(());
+            return Ok((None, tensor));
         };
         let layer = Layer { weight: &tensor, decision, grid, moments };
         let result = match (self.rounding.streams(), moments) {
             (Streams::Seen | Streams::Both, None) => Rtn {}.round(&layer),
             _ => self.rounding.round(&layer),
         };
-        let Rounded { grid, weight: tensor } =
-            result.map_err(|source| SessionError::Layer { name, source })?;
-        graph.values[weight.index()].qparams = Some(grid);
-        rounded.set(weight, tensor);
+        let Rounded { grid, weight } =
+            result.map_err(|source| SessionError::Layer { name: name.clone(), source })?;
+        Ok((Some(grid), weight))
+    }
+
+    /// Puts a layer's choice, and its bias on the grid that follows from it, in their places.
+    fn settle(
+        &self,
+        graph: &mut Graph,
+        rounded: &mut Weights,
+        layer: &Target,
+        (grid, weight): Chosen,
+    ) -> Result<(), SessionError> {
+        if grid.is_some() {
+            graph.values[layer.weight.index()].qparams = grid;
+        }
+        rounded.set(layer.weight, weight);
+        if let Some(bias) = layer.bias {
+            let mut tensor = self.tensor(bias);
+            self.plan.quantize_bias(graph, bias, &mut tensor, [layer.input, layer.weight])?;
+            rounded.set(bias, tensor);
+        }
         Ok(())
     }
 }
+
+/// A linear layer whose weight nobody read before.
+struct Target {
+    node: usize,
+    input: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+}
+
+/// A weight's grid, if it is not to stay float, and its values on it.
+type Chosen = (Option<QuantParams>, Tensor);
 
 /// Moments of a value over all samples, in their order.
 fn gather(pairs: &[Pair<'_>], input: ValueId) -> Moments {

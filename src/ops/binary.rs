@@ -59,18 +59,18 @@ impl OpDef for Binary {
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
         let shapes = [inputs[0].shape(), inputs[1].shape()];
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
-        let mut out = vec![0.0; shape.iter().product()];
         let kernel = self.kernel();
         let (a, b) = (inputs[0].data(), inputs[1].data());
-        if out.is_empty() {
-        } else if shapes[0] == shape && repeats(shapes[1], &shape) {
-            for (out, a) in out.chunks_mut(b.len()).zip(a.chunks(b.len())) {
-                kernel(out, a, b);
+        Tensor::written(shape.clone(), |out| {
+            if out.is_empty() {
+            } else if shapes[0] == shape && repeats(shapes[1], &shape) {
+                for (out, a) in out.chunks_mut(b.len()).zip(a.chunks(b.len())) {
+                    kernel(out, a, b);
+                }
+            } else {
+                general(out, &shape, [a, b], shapes, kernel);
             }
-        } else {
-            general(&mut out, &shape, [a, b], shapes, kernel);
-        }
-        Tensor::new(shape, out)
+        })
     }
 }
 

@@ -35,14 +35,17 @@ impl OpDef for Concat {
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
         let outer: usize = shape[..self.axis].iter().product();
-        let mut out = Vec::with_capacity(shape.iter().product());
-        for i in 0..outer {
-            for input in inputs {
-                let block: usize = input.shape()[self.axis..].iter().product();
-                out.extend_from_slice(&input.data()[i * block..(i + 1) * block]);
+        let block = |input: &Tensor| input.shape()[self.axis..].iter().product::<usize>();
+        Tensor::written(shape, |mut out| {
+            for i in 0..outer {
+                for &input in inputs {
+                    let from = &input.data()[i * block(input)..(i + 1) * block(input)];
+                    let (to, rest) = out.split_at_mut(from.len());
+                    to.copy_from_slice(from);
+                    out = rest;
+                }
             }
-        }
-        Tensor::new(shape, out)
+        })
     }
 
     fn rule(&self) -> OutputRule {

@@ -30,12 +30,12 @@ impl OpDef for Gather {
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
         let (table, ids) = (inputs[0], inputs[1]);
         let width = table.shape()[1];
-        let mut out = Vec::with_capacity(ids.data().len() * width);
-        for &id in ids.data() {
-            let row = id as usize * width;
-            out.extend_from_slice(&table.data()[row..row + width]);
-        }
         let shape: Vec<usize> = ids.shape().iter().copied().chain([width]).collect();
-        Tensor::new(shape, out)
+        Tensor::written(shape, |out| {
+            for (out, &id) in out.chunks_exact_mut(width).zip(ids.data()) {
+                let row = id as usize * width;
+                out.copy_from_slice(&table.data()[row..row + width]);
+            }
+        })
     }
 }

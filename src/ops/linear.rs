@@ -34,15 +34,14 @@ impl OpDef for Linear {
 
     fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let (x, w) = (inputs[0], inputs[1]);
-        let (n, k) = (w.shape()[0], w.shape()[1]);
-        let m = x.data().len() / k;
-        let mut out = vec![0.0; m * n];
-        tensor::matmul(&mut out, x.data(), w.packed_nt(), par);
-        if let Some(bias) = inputs.get(2) {
-            tensor::add_bias(&mut out, bias.data());
-        }
+        let n = w.shape()[0];
         let mut shape = x.shape().to_vec();
         *shape.last_mut().expect("invariant: rank was checked while building") = n;
-        Tensor::new(shape, out)
+        Tensor::written(shape, |out| {
+            tensor::matmul(out, x.data(), w.packed_nt(), par);
+            if let Some(bias) = inputs.get(2) {
+                tensor::add_bias(out, bias.data());
+            }
+        })
     }
 }

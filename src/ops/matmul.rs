@@ -51,7 +51,6 @@ impl OpDef for MatMul {
         let (a, b) = (inputs[0], inputs[1]);
         let [m, k, n] = self.dims(a.shape(), b.shape());
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
-        let mut out = vec![0.0; shape.iter().product()];
         let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| {
             let b = match self.transpose_rhs {
                 true => Packed::from_nt(b, k, n),
@@ -60,14 +59,15 @@ impl OpDef for MatMul {
             tensor::matmul(out, a, &b, Par::Seq);
         };
         let (a, b) = (a.data(), b.data());
-        if par == Par::All && out.len() * k > 1 << 20 {
-            out.par_chunks_mut(m * n)
-                .zip(a.par_chunks(m * k))
-                .zip(b.par_chunks(k * n))
-                .for_each(one);
-        } else {
-            out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)).for_each(one);
-        }
-        Tensor::new(shape, out)
+        Tensor::written(shape, |out| {
+            if par == Par::All && out.len() * k > 1 << 20 {
+                out.par_chunks_mut(m * n)
+                    .zip(a.par_chunks(m * k))
+                    .zip(b.par_chunks(k * n))
+                    .for_each(one);
+            } else {
+                out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)).for_each(one);
+            }
+        })
     }
 }

@@ -23,8 +23,6 @@ impl OpDef for Mean {
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
         let mut shape = inputs[0].shape().to_vec();
         let width = shape.last_mut().map(|n| std::mem::replace(n, 1)).unwrap_or(1);
-        let mut out = vec![0.0; shape.iter().product()];
-        tensor::mean(&mut out, inputs[0].data(), width);
-        Tensor::new(shape, out)
+        Tensor::written(shape, |out| tensor::mean(out, inputs[0].data(), width))
     }
 }

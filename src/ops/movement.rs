@@ -70,9 +70,9 @@ impl OpDef for Transpose {
         let fixed = (0..shape.len()).rev().take_while(|&i| self.perm[i] == i).count();
         let run: usize = shape[shape.len() - fixed..].iter().product();
         let (outer, steps) = (&shape[..shape.len() - fixed], &strides[..shape.len() - fixed]);
-        let mut out = Vec::with_capacity(x.data().len());
-        gather_runs(x.data(), outer, steps, 0, run, &mut out);
-        Tensor::new(shape, out)
+        Tensor::written(shape.clone(), |mut out| {
+            gather_runs(x.data(), outer, steps, 0, run, &mut out);
+        })
     }
 
     fn rule(&self) -> OutputRule {
@@ -80,19 +80,23 @@ impl OpDef for Transpose {
     }
 }
 
-/// Appends, in row-major order over `shape`, the runs of `run` elements that start at `at` plus
-/// each index times `strides`.
+/// Writes to the front of `out`, in row-major order over `shape`, the runs of `run` elements that
+/// start at `at` plus each index times `strides`, and leaves in `out` what is not yet written.
 fn gather_runs(
     data: &[f32],
     shape: &[usize],
     strides: &[usize],
     at: usize,
     run: usize,
-    out: &mut Vec<f32>,
+    out: &mut &mut [f32],
 ) {
     match (shape, strides) {
-        ([], _) => out.extend_from_slice(&data[at..at + run]),
-        ([n], [step]) if run == 1 => out.extend((0..*n).map(|i| data[at + i * step])),
+        ([], _) => next(out, run).copy_from_slice(&data[at..at + run]),
+        ([n], [step]) if run == 1 => {
+            for (i, x) in next(out, *n).iter_mut().enumerate() {
+                *x = data[at + i * step];
+            }
+        }
         ([n, shape @ ..], [step, strides @ ..]) => {
             for i in 0..*n {
                 gather_runs(data, shape, strides, at + i * step, run, out);
@@ -100,6 +104,13 @@ fn gather_runs(
         }
         (_, []) => unreachable!("one stride an axis"),
     }
+}
+
+/// Takes the first `len` elements off `out`.
+fn next<'a>(out: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (taken, rest) = std::mem::take(out).split_at_mut(len);
+    *out = rest;
+    taken
 }
 
 /// The box that starts at `begin` and has extents `size`.
@@ -141,9 +152,9 @@ impl OpDef for Slice {
         let whole = (0..rank).rev().take_while(|&i| self.size[i] == x.shape()[i]).count();
         let cut = rank.saturating_sub(whole + 1);
         let run: usize = self.size[cut..].iter().product();
-        let mut out = Vec::with_capacity(self.size.iter().product());
-        gather_runs(x.data(), &self.size[..cut], &strides[..cut], start, run, &mut out);
-        Tensor::new(self.size.clone(), out)
+        Tensor::written(self.size.clone(), |mut out| {
+            gather_runs(x.data(), &self.size[..cut], &strides[..cut], start, run, &mut out);
+        })
     }
 
     fn rule(&self) -> OutputRule {

@@ -31,8 +31,7 @@ impl OpDef for RmsNorm {
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
-        let mut out = vec![0.0; inputs[0].data().len()];
-        tensor::rms_norm(&mut out, inputs[0].data(), inputs[1].data(), self.epsilon);
-        Tensor::new(inputs[0].shape(), out)
+        let (x, gamma) = (inputs[0], inputs[1].data());
+        Tensor::written(x.shape(), |out| tensor::rms_norm(out, x.data(), gamma, self.epsilon))
     }
 }

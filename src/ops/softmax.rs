@@ -21,9 +21,8 @@ impl OpDef for Softmax {
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
         let x = inputs[0];
-        let mut out = vec![0.0; x.data().len()];
-        tensor::softmax(&mut out, x.data(), x.shape()[x.shape().len() - 1]);
-        Tensor::new(x.shape(), out)
+        let width = x.shape()[x.shape().len() - 1];
+        Tensor::written(x.shape(), |out| tensor::softmax(out, x.data(), width))
     }
 
     /// y lies in [0, 1] whatever the data, so a prompt unlike the calibration set cannot saturate it.

@@ -46,7 +46,6 @@ impl OpDef for Unary {
     }
 
     fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
-        let mut out = vec![0.0; inputs[0].data().len()];
         let kernel = match self.kind {
             UnaryKind::Logistic => tensor::logistic,
             UnaryKind::GeluTanh => tensor::gelu_tanh,
@@ -54,7 +53,6 @@ impl OpDef for Unary {
             UnaryKind::Neg => tensor::neg,
             UnaryKind::Rsqrt => tensor::rsqrt,
         };
-        kernel(&mut out, inputs[0].data());
-        Tensor::new(inputs[0].shape(), out)
+        Tensor::written(inputs[0].shape(), |out| kernel(out, inputs[0].data()))
     }
 }

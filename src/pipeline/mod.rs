@@ -158,10 +158,9 @@ pub fn quantize(
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     plan.annotate_activations(&mut graph, &statistics, &param)?;
     let annotated = walk::annotated(samples.variants.clone(), &graph);
-    let singles = walk::variants(&walk::one_by_one(calib), build, &prompt)?;
-    let algo = &recipe.algo;
-    let round = Round { plan: &plan, samples: calib, variants: &singles, weights: &weights, algo };
-    let rounded = round.run(&mut graph, progress)?;
+    let singles = || walk::variants(&walk::one_by_one(calib), build, &prompt);
+    let round = Round { plan: &plan, samples: calib, weights: &weights, algo: &recipe.algo };
+    let rounded = round.run(&mut graph, singles, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 

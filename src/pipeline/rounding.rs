@@ -2,7 +2,7 @@
 
 use super::walk::{self, Variants};
 use super::{Error, Progress, prompt};
-use crate::algo::{self, AlgoSpec, Session};
+use crate::algo::{self, AlgoSpec, Session, Streams};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::Weights;
@@ -13,8 +13,6 @@ pub(super) struct Round<'a> {
     pub(super) plan: &'a Plan,
     /// Every calibration sample.
     pub(super) samples: &'a [Sample],
-    /// Graphs of one sample of each length.
-    pub(super) variants: &'a Variants,
     pub(super) weights: &'a Weights,
     pub(super) algo: &'a AlgoSpec,
 }
@@ -22,17 +20,21 @@ pub(super) struct Round<'a> {
 impl Round<'_> {
     /// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers
     /// by the recipe's rounding. Samples go one by one, whatever the number of threads, so that sums
-    /// over tokens are always made in the same order.
-    pub(super) fn run(&self, graph: &mut Graph, progress: &dyn Progress) -> Result<Weights, Error> {
+    /// over tokens are always made in the same order; `singles` makes graphs of one sample of each
+    /// length.
+    pub(super) fn run(
+        &self,
+        graph: &mut Graph,
+        singles: impl FnOnce() -> Result<Variants, Error>,
+        progress: &dyn Progress,
+    ) -> Result<Weights, Error> {
         let rounding = self.algo.rounding()?;
-        let annotated = walk::annotated(self.variants.clone(), graph);
-        let mut lanes = Vec::with_capacity(self.samples.len());
-        for lane in walk::one_by_one(self.samples) {
-            let (float, quantized) = (&self.variants[&lane.shape()], &annotated[&lane.shape()]);
-            let members: Vec<&Sample> = lane.samples.iter().map(|&i| &self.samples[i]).collect();
-            let inputs = prompt::inputs(float, &members, lane.len)?;
-            lanes.push(algo::Lane { float, quantized, inputs });
-        }
+        let variants = match rounding.streams() {
+            Streams::Neither => Variants::new(),
+            Streams::Seen | Streams::Both => singles()?,
+        };
+        let annotated = walk::annotated(variants.clone(), graph);
+        let lanes = if variants.is_empty() { vec![] } else { self.lanes(&variants, &annotated)? };
         let (plan, rounding) = (self.plan, rounding.as_ref());
         let session = Session { plan, lanes: &lanes, float: self.weights, rounding };
         let mut rounded = Weights::none(graph);
@@ -44,5 +46,20 @@ impl Round<'_> {
         progress.begin("round", session.layers(graph));
         session.run(graph, &mut rounded, &|| progress.step())?;
         Ok(rounded)
+    }
+
+    /// Every sample with its two graphs.
+    fn lanes<'a>(
+        &self,
+        float: &'a Variants,
+        quantized: &'a Variants,
+    ) -> Result<Vec<algo::Lane<'a>>, Error> {
+        let lane = |lane: walk::Lane| {
+            let (float, quantized) = (&float[&lane.shape()], &quantized[&lane.shape()]);
+            let members: Vec<&Sample> = lane.samples.iter().map(|&i| &self.samples[i]).collect();
+            let inputs = prompt::inputs(float, &members, lane.len)?;
+            Ok(algo::Lane { float, quantized, inputs })
+        };
+        walk::one_by_one(self.samples).into_iter().map(lane).collect()
     }
 }

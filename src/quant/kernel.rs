@@ -116,6 +116,27 @@ fn extremes_row_body(data: &[f32], low: &mut [f32], high: &mut [f32], magnitude:
     *magnitude = seen.max(*magnitude);
 }
 
+/// Smallest and largest maximum of rows of `width`, and the largest bit pattern of |x|.
+#[inline(always)]
+fn peaks_body(data: &[f32], width: usize, out: &mut Extremes) {
+    const LANES: usize = 8;
+    let mut magnitude = [0_u32; LANES];
+    for row in data.chunks_exact(width) {
+        let mut high = [f32::NEG_INFINITY; LANES];
+        let chunks = row.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks.chain([rest]) {
+            for ((&x, high), seen) in chunk.iter().zip(&mut high).zip(&mut magnitude) {
+                *high = if x > *high { x } else { *high };
+                *seen = (*seen).max(x.to_bits() & 0x7fff_ffff);
+            }
+        }
+        let peak = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        (out.min, out.max) = (out.min.min(peak), out.max.max(peak));
+    }
+    out.magnitude = magnitude.into_iter().fold(out.magnitude, u32::max);
+}
+
 /// Compiles `$body` for each instruction set and defines `$name`, which picks one.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $ty:ty),*)) => {
@@ -168,10 +189,26 @@ dispatch! {
     )
 }
 
+dispatch! {
+    /// Smallest and largest maximum of rows; NaN shows in the magnitude only.
+    peaks_into = peaks_body(data: &[f32], width: usize, out: &mut Extremes)
+}
+
+impl Extremes {
+    const NONE: Extremes = Extremes { min: f32::INFINITY, max: f32::NEG_INFINITY, magnitude: 0 };
+}
+
 /// Extremes of `data`; of nothing, an empty range.
 pub(super) fn extremes(data: &[f32]) -> Extremes {
-    let mut out = Extremes { min: f32::INFINITY, max: f32::NEG_INFINITY, magnitude: 0 };
+    let mut out = Extremes::NONE;
     extremes_into(data, &mut out);
+    out
+}
+
+/// Extremes of the maxima of rows of `width`; of nothing, an empty range.
+pub(super) fn peaks(data: &[f32], width: usize) -> Extremes {
+    let mut out = Extremes::NONE;
+    peaks_into(data, width, &mut out);
     out
 }
 

@@ -2,6 +2,7 @@
 //!
 //! This room is the leaf of the house: it must not know any other room.
 
+mod buffer;
 mod elementwise;
 mod gemm;
 pub(crate) mod simd;
@@ -11,13 +12,14 @@ pub use elementwise::{
 };
 pub use gemm::{Packed, Par, matmul};
 
+use buffer::Buffer;
 use std::sync::{Arc, OnceLock};
 
 /// A dense row-major f32 tensor. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Arc<Vec<f32>>,
+    data: Arc<Buffer>,
     /// The payload as right operand of products, made at the first one.
     packed: Arc<OnceLock<Packed>>,
 }
@@ -40,7 +42,7 @@ impl Tensor {
             data.len(),
             "payload must fill shape {shape:?}"
         );
-        Tensor { shape, data: Arc::new(data), packed: Arc::default() }
+        Tensor { shape, data: Arc::new(data.into()), packed: Arc::default() }
     }
 
     /// A tensor of `shape` filled with `value`.
@@ -48,6 +50,14 @@ impl Tensor {
         let shape = shape.into();
         let len = shape.iter().product();
         Tensor::new(shape, vec![value; len])
+    }
+
+    /// A tensor of `shape` that `write` fills: it finds arbitrary numbers and must overwrite all.
+    pub fn written(shape: impl Into<Vec<usize>>, write: impl FnOnce(&mut [f32])) -> Tensor {
+        let shape = shape.into();
+        let mut data = Buffer::arbitrary(shape.iter().product());
+        write(&mut data);
+        Tensor { shape, data: Arc::new(data), packed: Arc::default() }
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -63,7 +73,7 @@ impl Tensor {
     /// All elements for writing; copies first if the payload is shared.
     pub fn data_mut(&mut self) -> &mut [f32] {
         self.packed = Arc::default();
-        Arc::make_mut(&mut self.data).as_mut_slice()
+        &mut *Arc::make_mut(&mut self.data)
     }
 
     /// The same payload under another shape.
@@ -89,6 +99,6 @@ impl Tensor {
 
     /// Takes the payload out, copying only if it is shared.
     pub fn into_data(self) -> Vec<f32> {
-        Arc::unwrap_or_clone(self.data)
+        Arc::unwrap_or_clone(self.data).into_vec()
     }
 }

@@ -40,14 +40,12 @@ impl Observer for SoftmaxLogits {
     fn observe(&mut self, data: &[f32], shape: &[usize]) {
         assert_eq!(shape.iter().product::<usize>(), data.len(), "data fills {shape:?}");
         let width = shape.last().copied().unwrap_or(1);
-        if width == 0 {
+        if data.is_empty() {
             return;
         }
-        for row in data.chunks_exact(width) {
-            let found = kernel::extremes(row);
-            self.non_finite |= !found.finite();
-            self.fold(Range::new(found.max, found.max));
-        }
+        let found = kernel::peaks(data, width);
+        self.non_finite |= !found.finite();
+        self.fold(Range::new(found.min, found.max));
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {

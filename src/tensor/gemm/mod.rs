@@ -7,6 +7,7 @@
 
 mod kernel;
 
+use super::buffer::Buffer;
 use super::simd::dispatch;
 use kernel::Isa;
 use rayon::prelude::*;
@@ -33,7 +34,7 @@ pub struct Packed {
     n: usize,
     width: usize,
     /// Panels of `[k, width]`, the last one padded with zeros.
-    data: Vec<f32>,
+    data: Buffer,
 }
 
 impl Packed {
@@ -56,7 +57,11 @@ impl Packed {
 
     fn fill(k: usize, n: usize, panel: impl Fn(&mut [f32], usize, usize, usize)) -> Packed {
         let width = Isa::detect().panel_width();
-        let mut data = vec![0.0; n.div_ceil(width) * width * k];
+        let mut data = Buffer::arbitrary(n.div_ceil(width) * width * k);
+        if n % width > 0 {
+            let last = data.len() - width * k;
+            data[last..].fill(0.0);
+        }
         if k > 0 {
             for (i, chunk) in data.chunks_exact_mut(k * width).enumerate() {
                 panel(chunk, width, i * width, width.min(n - i * width));

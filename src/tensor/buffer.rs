@@ -1,0 +1,164 @@
+//! Payloads that are used again: a value lives for one operator or two, so the next one of its size
+//! finds memory that is already mapped and often still in the cache.
+
+use std::cell::RefCell;
+
+/// Bytes that a thread keeps for later.
+const KEPT: usize = 64 << 20;
+/// Smaller payloads are left to the allocator, in elements.
+const SMALL: usize = 64;
+
+/// Numbers of a tensor or of a packed operand. Dropped, they go to the stock of their thread.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    /// At least `len` elements; what lies behind is of no meaning.
+    elements: Vec<f32>,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` elements of arbitrary content, for someone who writes all of them.
+    pub(super) fn arbitrary(len: usize) -> Buffer {
+        let elements = STOCK.with_borrow_mut(|stock| stock.take(len));
+        Buffer { elements: elements.unwrap_or_else(|| vec![0.0; rounded(len)]), len }
+    }
+
+    /// The elements as a vector.
+    pub(super) fn into_vec(mut self) -> Vec<f32> {
+        let mut elements = std::mem::take(&mut self.elements);
+        elements.truncate(self.len);
+        elements
+    }
+}
+
+impl From<Vec<f32>> for Buffer {
+    fn from(elements: Vec<f32>) -> Buffer {
+        Buffer { len: elements.len(), elements }
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.elements[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.elements[..self.len]
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Buffer) -> bool {
+        **self == **other
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        let mut copy = Buffer::arbitrary(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let elements = std::mem::take(&mut self.elements);
+        // A thread that ends has no stock any more; the allocator takes the memory then.
+        let _ = STOCK.try_with(|stock| stock.borrow_mut().give(elements));
+    }
+}
+
+thread_local! {
+    static STOCK: RefCell<Stock> = RefCell::default();
+}
+
+/// Free payloads by size class.
+#[derive(Default)]
+struct Stock {
+    shelves: Vec<Vec<Vec<f32>>>,
+    bytes: usize,
+}
+
+impl Stock {
+    /// A free payload of at least `len` elements that wastes less than half of itself.
+    fn take(&mut self, len: usize) -> Option<Vec<f32>> {
+        if len < SMALL {
+            return None;
+        }
+        let first = class(rounded(len));
+        let shelf = self.shelves.iter_mut().skip(first).take(3).find(|shelf| !shelf.is_empty())?;
+        let elements = shelf.pop()?;
+        self.bytes -= size_of::<f32>() * elements.len();
+        Some(elements)
+    }
+
+    fn give(&mut self, elements: Vec<f32>) {
+        let bytes = size_of::<f32>() * elements.len();
+        if elements.len() < SMALL || bytes > KEPT / 4 || self.bytes + bytes > KEPT {
+            return;
+        }
+        let class = class(elements.len());
+        if self.shelves.len() <= class {
+            self.shelves.resize_with(class + 1, Vec::new);
+        }
+        self.bytes += bytes;
+        self.shelves[class].push(elements);
+    }
+}
+
+/// The size class that `len` elements fill: four classes from a power of two to the next.
+fn class(len: usize) -> usize {
+    let power = len.ilog2();
+    4 * power as usize + (len >> (power - 2)) - 4
+}
+
+/// The smallest size of a class that holds `len` elements.
+fn rounded(len: usize) -> usize {
+    match len {
+        ..SMALL => len,
+        _ => len.next_multiple_of(1 << (len.ilog2() - 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_payload_of_its_class_holds_what_was_asked_for(len in SMALL..1usize << 40) {
+            let size = rounded(len);
+            prop_assert!(size >= len && size - len <= len / 4);
+            prop_assert_eq!(rounded(size), size);
+            prop_assert!(class(size - 1) < class(size) && class(size) == class(size + 1));
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_has_the_length_asked_for() {
+        let mut first = Buffer::arbitrary(1000);
+        first.fill(7.0);
+        let at = first.as_ptr();
+        drop(first);
+        let second = Buffer::arbitrary(990);
+        assert_eq!((second.as_ptr(), second.len()), (at, 990));
+        assert_eq!(second.clone().into_vec(), vec![7.0; 990]);
+    }
+
+    #[test]
+    fn the_stock_is_bounded() {
+        let mut stock = Stock::default();
+        for _ in 0..40 {
+            stock.give(vec![0.0; KEPT / 16]);
+        }
+        stock.give(vec![0.0; KEPT]);
+        assert!(stock.bytes <= KEPT);
+        assert!(stock.take(KEPT).is_none());
+    }
+}
