@@ -2,13 +2,17 @@
 //! finds memory that is already mapped and often still in the cache.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
-/// Bytes that a thread keeps for later.
-const KEPT: usize = 64 << 20;
+/// Bytes that a thread keeps for itself: about a second-level cache.
+const KEPT: usize = 4 << 20;
+/// Bytes kept for all threads: what one loads or writes, another may free.
+const SHARED: usize = 128 << 20;
 /// Smaller payloads are left to the allocator, in elements.
 const SMALL: usize = 64;
 
-/// Numbers of a tensor or of a packed operand. Dropped, they go to the stock of their thread.
+/// Numbers of a tensor or of a packed operand. Dropped, they go to the stock
+/// of the thread or of all.
 #[derive(Debug)]
 pub(super) struct Buffer {
     /// At least `len` elements; what lies behind is of no meaning.
@@ -19,7 +23,10 @@ pub(super) struct Buffer {
 impl Buffer {
     /// `len` elements of arbitrary content, for someone who writes all of them.
     pub(super) fn arbitrary(len: usize) -> Buffer {
-        let elements = STOCK.with_borrow_mut(|stock| stock.take(len));
+        let elements = match len {
+            ..SMALL => None,
+            _ => MINE.with_borrow_mut(|stock| stock.take(len)).or_else(|| common(|s| s.take(len))),
+        };
         Buffer { elements: elements.unwrap_or_else(|| vec![0.0; rounded(len)]), len }
     }
 
@@ -67,29 +74,42 @@ impl Clone for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.elements.len() < SMALL {
+            return;
+        }
         let elements = std::mem::take(&mut self.elements);
         // A thread that ends has no stock any more; the allocator takes the memory then.
-        let _ = STOCK.try_with(|stock| stock.borrow_mut().give(elements));
+        let left = MINE.try_with(|stock| stock.borrow_mut().give(elements)).unwrap_or_default();
+        if let Some(elements) = left {
+            common(|stock| stock.give(elements));
+        }
     }
 }
 
 thread_local! {
-    static STOCK: RefCell<Stock> = RefCell::default();
+    static MINE: RefCell<Stock> = const { RefCell::new(Stock::new(KEPT)) };
+}
+
+/// Does something to the stock of all threads.
+fn common<T>(with: impl FnOnce(&mut Stock) -> T) -> T {
+    static ALL: Mutex<Stock> = Mutex::new(Stock::new(SHARED));
+    with(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Free payloads by size class.
-#[derive(Default)]
 struct Stock {
     shelves: Vec<Vec<Vec<f32>>>,
     bytes: usize,
+    limit: usize,
 }
 
 impl Stock {
+    const fn new(limit: usize) -> Stock {
+        Stock { shelves: Vec::new(), bytes: 0, limit }
+    }
+
     /// A free payload of at least `len` elements that wastes less than half of itself.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
-        if len < SMALL {
-            return None;
-        }
         let first = class(rounded(len));
         let shelf = self.shelves.iter_mut().skip(first).take(3).find(|shelf| !shelf.is_empty())?;
         let elements = shelf.pop()?;
@@ -97,10 +117,11 @@ impl Stock {
         Some(elements)
     }
 
-    fn give(&mut self, elements: Vec<f32>) {
+    /// Keeps a payload, or hands it back where it would take too much of the limit.
+    fn give(&mut self, elements: Vec<f32>) -> Option<Vec<f32>> {
         let bytes = size_of::<f32>() * elements.len();
-        if elements.len() < SMALL || bytes > KEPT / 4 || self.bytes + bytes > KEPT {
-            return;
+        if bytes > self.limit / 4 || self.bytes + bytes > self.limit {
+            return Some(elements);
         }
         let class = class(elements.len());
         if self.shelves.len() <= class {
@@ -108,6 +129,7 @@ impl Stock {
         }
         self.bytes += bytes;
         self.shelves[class].push(elements);
+        None
     }
 }
 
@@ -153,12 +175,10 @@ mod tests {
 
     #[test]
     fn the_stock_is_bounded() {
-        let mut stock = Stock::default();
-        for _ in 0..40 {
-            stock.give(vec![0.0; KEPT / 16]);
-        }
-        stock.give(vec![0.0; KEPT]);
-        assert!(stock.bytes <= KEPT);
-        assert!(stock.take(KEPT).is_none());
+        let mut stock = Stock::new(1 << 16);
+        let kept = (0..40).filter(|_| stock.give(vec![0.0; 1 << 11]).is_none()).count();
+        assert_eq!((kept, stock.bytes), (8, 1 << 16));
+        let mut stock = Stock::new(1 << 16);
+        assert!(stock.give(vec![0.0; 1 << 13]).is_some(), "one payload must not take half of it");
     }
 }

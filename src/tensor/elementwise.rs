@@ -161,6 +161,13 @@ dispatch! {
 }
 
 dispatch! {
+    /// Whether no value is NaN or infinite.
+    pub fn all_finite(x: &[f32]) -> bool {
+        x.iter().fold(0, |seen: u32, x| seen.max(x.to_bits() & 0x7fff_ffff)) < 0x7f80_0000
+    }
+}
+
+dispatch! {
     /// Softmax of every row of width `width`: exp(x - max) / Σ exp(x - max).
     pub fn softmax(out: &mut [f32], x: &[f32], width: usize) {
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {

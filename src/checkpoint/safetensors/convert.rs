@@ -7,31 +7,34 @@ use rayon::prelude::*;
 /// Elements that one task converts: 256 KiB of output stays in the second-level cache.
 const TASK: usize = 1 << 16;
 
-/// All elements of `bytes` as f32, or nothing if `dtype` is no float. Exact: every f16 and bf16 is
-/// an f32. A trailing part of an element is ignored; the header check leaves none.
-pub(super) fn to_f32(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// Writes all elements of its bytes as f32.
+pub(super) type Convert = fn(&[u8], &mut [f32]);
+
+/// How `dtype` becomes f32, or nothing if it is no float. Exact: every f16 and bf16 is an f32.
+pub(super) fn to_f32(dtype: Dtype) -> Option<Convert> {
     match dtype {
-        Dtype::F32 => Some(map(bytes, f32::from_le_bytes)),
-        Dtype::Bf16 => Some(map(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))),
-        Dtype::F16 => Some(map(bytes, |b| f16_to_f32(u16::from_le_bytes(b)))),
+        Dtype::F32 => Some(|bytes, out| map(bytes, out, f32::from_le_bytes)),
+        Dtype::Bf16 => Some(|bytes, out| {
+            map(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
+        }),
+        Dtype::F16 => Some(|bytes, out| map(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b)))),
         _ => None,
     }
 }
 
-fn map<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+fn map<const N: usize>(bytes: &[u8], out: &mut [f32], one: impl Fn([u8; N]) -> f32 + Sync) {
     let (elements, _) = bytes.as_chunks::<N>();
-    let mut out = vec![0.0; elements.len()];
+    assert_eq!(elements.len(), out.len(), "the header check makes bytes fill the shape");
     let task = |(out, elements): (&mut [f32], &[[u8; N]])| {
         for (o, &e) in out.iter_mut().zip(elements) {
             *o = one(e);
         }
     };
     if elements.len() <= TASK {
-        task((&mut out, elements));
+        task((out, elements));
     } else {
         out.par_chunks_mut(TASK).zip(elements.par_chunks(TASK)).for_each(task);
     }
-    out
 }
 
 /// Without a branch: the bits go to their f32 place, which leaves the exponent 112 too small. One
@@ -50,10 +53,16 @@ fn f16_to_f32(half: u16) -> f32 {
 mod tests {
     use super::*;
 
+    fn converted<const N: usize>(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+        let mut out = vec![f32::NAN; bytes.len() / N];
+        to_f32(dtype).unwrap()(bytes, &mut out);
+        out
+    }
+
     #[test]
     fn every_f16_equals_the_half_crate() {
         let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let ours = to_f32(&bytes, Dtype::F16).unwrap();
+        let ours = converted::<2>(&bytes, Dtype::F16);
         for (bits, ours) in (0..=u16::MAX).zip(ours) {
             let theirs = half::f16::from_bits(bits).to_f32();
             if theirs.is_nan() {
@@ -68,14 +77,14 @@ mod tests {
     fn bf16_and_f32_keep_their_bits() {
         let bf16 = [0x80, 0x3f, 0x80, 0xbf, 0x01, 0x00];
         let expected = [1.0, -1.0, f32::from_bits(1 << 16)];
-        assert_eq!(to_f32(&bf16, Dtype::Bf16).unwrap(), expected);
+        assert_eq!(converted::<2>(&bf16, Dtype::Bf16), expected);
         let long: Vec<f32> = (0u16..u16::MAX).flat_map(|i| [f32::from(i), -0.5]).collect();
         let bytes: Vec<u8> = long.iter().flat_map(|f| f.to_le_bytes()).collect();
-        assert_eq!(to_f32(&bytes, Dtype::F32).unwrap(), long);
+        assert_eq!(converted::<4>(&bytes, Dtype::F32), long);
     }
 
     #[test]
     fn integers_are_not_read_as_floats() {
-        assert_eq!(to_f32(&[0; 8], Dtype::I64), None);
+        assert!(to_f32(Dtype::I64).is_none());
     }
 }

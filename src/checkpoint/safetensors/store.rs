@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -149,9 +149,10 @@ impl Store {
 
     /// Refuses NaN and infinity in what was read as `name`: no grid holds them.
     pub(in super::super) fn check_finite(&self, name: &str, tensor: &Tensor) -> Result<()> {
-        let Some(at) = tensor.data().iter().position(|x| !x.is_finite()) else {
+        if tensor::all_finite(tensor.data()) {
             return Ok(());
-        };
+        }
+        let at = tensor.data().iter().position(|x| !x.is_finite()).unwrap_or_default();
         let (located, shard, _) = self.locate(name)?;
         let found = format!("{} at element {at}", tensor.data()[at]);
         let error = Error::new(ErrorKind::OutOfRange, &shard.file, "finite numbers", found);
@@ -185,8 +186,8 @@ impl Store {
 }
 
 fn floats(located: &Located, shard: &Shard, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor> {
-    match to_f32(bytes, located.info.dtype) {
-        Some(data) => Ok(Tensor::new(shape, data)),
+    match to_f32(located.info.dtype) {
+        Some(convert) => Ok(Tensor::written(shape, |out| convert(bytes, out))),
         None => {
             let found = located.info.dtype;
             let error =
