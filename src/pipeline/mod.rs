@@ -138,8 +138,10 @@ pub fn quantize(
     let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
         Ok(models::build(config, &recipe.request(layout, batch)).map_err(blamed)?.rewritten())
     };
-    let mut graph = build(prompt.layout.clone(), 1)?;
-    checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
+    let verify = || Ok::<_, Error>(checkpoint.verify(&models::tensors(config).map_err(blamed)?)?);
+    let (built, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
+    let mut graph = built?;
+    verified?;
     let plan = Plan::new(&graph, &recipe.policy)?;
     let width = config.text.hidden_size;
     let lanes = walk::calibration_lanes(calib, plan.mergeable(), width);
