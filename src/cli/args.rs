@@ -26,6 +26,7 @@ pub(super) enum Command {
     Run(RunArgs),
     Export(ExportArgs),
     Generate(GenerateArgs),
+    Synth(SynthArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -175,6 +176,29 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// One JSON array on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Write a checkpoint of true shapes and random weights, to measure real sizes with.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle synth --like qwen3-vl-2b -o synthetic
+  encircle synth --like qwen3-vl-4b --layers 4 -o four-layers")]
+pub(super) struct SynthArgs {
+    /// Published size: qwen3-vl-2b, qwen3-vl-4b or qwen3-vl-8b
+    #[arg(long, value_name = "NAME")]
+    pub(super) like: String,
+    /// Decoder layers, and blocks of the vision tower at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) layers: Option<usize>,
+    /// Other seeds give other weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// New folder for the checkpoint
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
 }

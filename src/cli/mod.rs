@@ -12,6 +12,7 @@ mod generate;
 mod quantize;
 mod rope;
 mod run;
+mod synth;
 mod terminal;
 
 use args::{Cli, Command};
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => artifact::export(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Synth(args) => synth::run(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

@@ -80,6 +80,15 @@ pub enum ModelError {
     Build(#[from] BuildError),
 }
 
+/// A published size of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// What people call it, in lower case.
+    pub name: &'static str,
+    /// Its config.json.
+    pub config: &'static str,
+}
+
 /// A model family.
 pub struct Family {
     /// Its name in reports.
@@ -90,10 +99,17 @@ pub struct Family {
     pub build: fn(&Config, &Request) -> Result<Graph, ModelError>,
     /// Builds one decoding step after so many positions.
     pub decode: fn(&Config, usize) -> Result<Graph, ModelError>,
+    /// Sizes whose shapes are known without a checkpoint.
+    pub sizes: &'static [Size],
 }
 
 /// Every family encircle knows.
 pub static FAMILIES: &[&Family] = &[&qwen3_vl::FAMILY, &text::LLAMA, &text::QWEN3, &text::QWEN2];
+
+/// Every published size that is known without a checkpoint.
+pub fn sizes() -> impl Iterator<Item = Size> {
+    FAMILIES.iter().flat_map(|family| family.sizes).copied()
+}
 
 /// The family of a checkpoint.
 ///

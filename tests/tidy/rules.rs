@@ -4,7 +4,7 @@ use crate::source::{Source, body_end, line_of, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rooms under `src/`, in the order in which data passes through them.
-pub(crate) const ROOMS: [&str; 17] = [
+pub(crate) const ROOMS: [&str; 18] = [
     "tensor",
     "checkpoint",
     "layout",
@@ -14,6 +14,7 @@ pub(crate) const ROOMS: [&str; 17] = [
     "ops",
     "graph",
     "models",
+    "synth",
     "exec",
     "calibrate",
     "algo",
@@ -34,7 +35,7 @@ const STRANGERS: [(&str, &[&str]); 6] = [
     ("exec", &["checkpoint"]),
 ];
 
-const ROOMS_WITH_FILES: [&str; 4] = ["checkpoint", "dataset", "pipeline", "cli"];
+const ROOMS_WITH_FILES: [&str; 5] = ["checkpoint", "dataset", "synth", "pipeline", "cli"];
 const FAMILIES: [&str; 4] = ["qwen", "llama", "gemma", "mistral"];
 const ALGORITHMS: [&str; 6] = ["gptq", "spinquant", "smoothquant", "awq", "adaround", "omniquant"];
 const BANNED_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "manager", "base"];

@@ -1,6 +1,7 @@
 //! Qwen3-VL: a vision tower whose features are joined with the text embeddings by slice and
 //! concatenation, and added to the first decoder layers (DeepStack).
 
+mod sizes;
 mod vision;
 
 use super::decoder::{self, Flavor};
@@ -17,6 +18,7 @@ pub static FAMILY: Family = Family {
     architectures: &["Qwen3VLForConditionalGeneration"],
     build,
     decode: |config, past| step(config, TEXT, flavor(&config.text), past),
+    sizes: sizes::SIZES,
 };
 
 const TEXT: &str = "model.language_model";

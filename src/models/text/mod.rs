@@ -11,6 +11,7 @@ pub static LLAMA: Family = Family {
     architectures: &["LlamaForCausalLM"],
     build: |c, r| build(c, r, false, false),
     decode: |c, past| decode(c, past, false, false),
+    sizes: &[],
 };
 /// Qwen3: q and k are normalised per head.
 pub static QWEN3: Family = Family {
@@ -18,6 +19,7 @@ pub static QWEN3: Family = Family {
     architectures: &["Qwen3ForCausalLM"],
     build: |c, r| build(c, r, true, false),
     decode: |c, past| decode(c, past, true, false),
+    sizes: &[],
 };
 /// Qwen2: biases on q, k and v.
 pub static QWEN2: Family = Family {
@@ -25,6 +27,7 @@ pub static QWEN2: Family = Family {
     architectures: &["Qwen2ForCausalLM"],
     build: |c, r| build(c, r, false, true),
     decode: |c, past| decode(c, past, false, true),
+    sizes: &[],
 };
 
 fn build(

@@ -1,0 +1,33 @@
+//! `encircle synth`.
+
+use super::args::SynthArgs;
+use super::terminal::{Bars, bytes};
+use super::{Outcome, Verdict, demo};
+use crate::checkpoint::Files;
+use crate::pipeline::Progress;
+use crate::synth::{self, Request};
+use std::io::{IsTerminal, Write};
+
+pub(super) fn run(args: &SynthArgs) -> Outcome {
+    let request = Request { like: args.like.clone(), layers: args.layers, seed: args.seed };
+    let companion = Files::embedded(demo::checkpoint());
+    let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let begin = |total| bars.begin("write", total);
+    let made = synth::synthesize(&request, &companion, &args.out, &begin, &|| bars.step())?;
+    bars.finish();
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        writeln!(stdout, "{}", serde_json::to_string(&made)?)?;
+    } else {
+        let billions = made.parameters as f64 / 1e9;
+        writeln!(
+            stdout,
+            "wrote {}  {billions:.2} billion parameters, {} tensors, {} in {} shards",
+            made.path.display(),
+            made.tensors,
+            bytes(made.bytes),
+            made.shards
+        )?;
+    }
+    Ok(Verdict::Fine)
+}

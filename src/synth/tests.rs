@@ -1,0 +1,55 @@
+use super::*;
+use crate::checkpoint::Checkpoint;
+
+fn companion() -> Files {
+    Files::folder(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pixie"))
+}
+
+fn request(layers: Option<usize>) -> Request {
+    Request { like: "qwen3-vl-2b".into(), layers, seed: 1 }
+}
+
+#[test]
+fn every_size_has_the_shapes_of_its_name() {
+    for (size, billions) in models::sizes().zip([2.13, 4.44, 8.77]) {
+        let raw = serde_json::from_str(size.config).unwrap();
+        let tensors = models::tensors(&Config::parse(size.name, raw).unwrap()).unwrap();
+        let count: usize = tensors.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        assert!((count as f64 / 1e9 - billions).abs() < 0.02, "{}: {count}", size.name);
+    }
+}
+
+#[test]
+fn a_synthetic_checkpoint_is_read_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("two");
+    let made =
+        synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| {}).unwrap();
+    let checkpoint = Checkpoint::open(&out).unwrap();
+    checkpoint.verify(&models::tensors(checkpoint.config()).unwrap()).unwrap();
+    assert_eq!(made.tensors, checkpoint.tensor_names().count());
+    assert_eq!(made.bytes, 2 * made.parameters);
+    let norm = checkpoint.read("model.language_model.norm.weight", &[2048]).unwrap();
+    assert!(norm.data().iter().all(|x| (0.0..3.0).contains(x)));
+    checkpoint.tokenizer().unwrap();
+    checkpoint.chat_template().unwrap();
+    let there: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(there.len(), 1, "nothing but the checkpoint is left: {there:?}");
+}
+
+#[test]
+fn what_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let failing = |request: Request, out: &Path| {
+        synthesize(&request, &companion(), out, &|_| {}, &|| {}).unwrap_err().to_string()
+    };
+    let new = folder.path().join("new");
+    let unknown = Request { like: "qwen3-vl-3b".into(), ..request(None) };
+    assert_eq!(
+        failing(unknown, &new),
+        "--like qwen3-vl-3b: unknown size, known are qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b"
+    );
+    assert_eq!(failing(request(Some(29)), &new), "--layers 29: expected 1 to 28");
+    assert!(failing(request(Some(1)), folder.path()).ends_with("exists, expected a new folder"));
+    assert!(!new.exists());
+}
