@@ -56,17 +56,25 @@ impl OpDef for Binary {
         Encoding::new(builtin, Options::of(builtin))
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let shapes = [inputs[0].shape(), inputs[1].shape()];
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
         let kernel = self.kernel();
         let (a, b) = (inputs[0].data(), inputs[1].data());
         Tensor::written(shape.clone(), |out| {
             if out.is_empty() {
+            } else if shapes == [&shape[..]; 2] {
+                tensor::in_pieces(out, 1, par, |at, out| {
+                    let piece = at..at + out.len();
+                    kernel(out, &a[piece.clone()], &b[piece]);
+                });
             } else if shapes[0] == shape && repeats(shapes[1], &shape) {
-                for (out, a) in out.chunks_mut(b.len()).zip(a.chunks(b.len())) {
-                    kernel(out, a, b);
-                }
+                tensor::in_pieces(out, b.len(), par, |at, out| {
+                    for (i, out) in out.chunks_mut(b.len()).enumerate() {
+                        let at = at + i * b.len();
+                        kernel(out, &a[at..at + b.len()], b);
+                    }
+                });
             } else {
                 general(out, &shape, [a, b], shapes, kernel);
             }

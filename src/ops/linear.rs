@@ -40,7 +40,7 @@ impl OpDef for Linear {
         Tensor::written(shape, |out| {
             tensor::matmul(out, x.data(), w.packed_nt(), par);
             if let Some(bias) = inputs.get(2) {
-                tensor::add_bias(out, bias.data());
+                tensor::in_pieces(out, n, par, |_, out| tensor::add_bias(out, bias.data()));
             }
         })
     }

@@ -30,8 +30,12 @@ impl OpDef for RmsNorm {
         Encoding::new(BuiltinOperator::RmsNorm, Options::RmsNorm { epsilon: self.epsilon })
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let (x, gamma) = (inputs[0], inputs[1].data());
-        Tensor::written(x.shape(), |out| tensor::rms_norm(out, x.data(), gamma, self.epsilon))
+        Tensor::written(x.shape(), |out| {
+            tensor::in_pieces(out, gamma.len(), par, |at, out| {
+                tensor::rms_norm(out, &x.data()[at..at + out.len()], gamma, self.epsilon);
+            });
+        })
     }
 }

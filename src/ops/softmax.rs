@@ -19,10 +19,14 @@ impl OpDef for Softmax {
         Encoding::new(BuiltinOperator::Softmax, Options::of(BuiltinOperator::Softmax))
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let x = inputs[0];
         let width = x.shape()[x.shape().len() - 1];
-        Tensor::written(x.shape(), |out| tensor::softmax(out, x.data(), width))
+        Tensor::written(x.shape(), |out| {
+            tensor::in_pieces(out, width, par, |at, out| {
+                tensor::softmax(out, &x.data()[at..at + out.len()], width);
+            });
+        })
     }
 
     /// y lies in [0, 1] whatever the data, so a prompt unlike the calibration set cannot saturate it.

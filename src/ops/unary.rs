@@ -45,7 +45,7 @@ impl OpDef for Unary {
         }
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
         let kernel = match self.kind {
             UnaryKind::Logistic => tensor::logistic,
             UnaryKind::GeluTanh => tensor::gelu_tanh,
@@ -53,6 +53,9 @@ impl OpDef for Unary {
             UnaryKind::Neg => tensor::neg,
             UnaryKind::Rsqrt => tensor::rsqrt,
         };
-        Tensor::written(inputs[0].shape(), |out| kernel(out, inputs[0].data()))
+        let x = inputs[0];
+        Tensor::written(x.shape(), |out| {
+            tensor::in_pieces(out, 1, par, |at, out| kernel(out, &x.data()[at..at + out.len()]));
+        })
     }
 }

@@ -6,6 +6,7 @@
 
 use super::kernel::{self, Grid};
 use super::{DType, QuantParams, mx};
+use crate::tensor::{self, Par};
 
 /// Channels whose run of values is shorter than this are handled a row at a time.
 const SHORT_RUN: usize = 16;
@@ -29,7 +30,10 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
             }
             let grids: Vec<Grid> =
                 scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
-            if channels.run >= SHORT_RUN || grids.len() == 1 {
+            if let [grid] = grids[..] {
+                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
+                tensor::in_pieces(data, 1, par, |_, data| kernel::fake_quant(data, grid));
+            } else if channels.run >= SHORT_RUN {
                 channels.for_each_run(|c, run| kernel::fake_quant(&mut data[run], grids[c]));
             } else {
                 let row: Vec<Grid> =

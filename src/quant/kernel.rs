@@ -3,6 +3,11 @@
 //! Every kernel is one plain inline function. The instruction sets differ in width only: no fused
 //! multiply-add is ever emitted, so all of them give the same bits.
 
+use rayon::prelude::*;
+
+/// From so many elements on, one thread alone would wait for memory.
+pub(super) const LARGE: usize = 1 << 20;
+
 /// One grid, prepared for the loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
@@ -196,13 +201,27 @@ dispatch! {
 
 impl Extremes {
     const NONE: Extremes = Extremes { min: f32::INFINITY, max: f32::NEG_INFINITY, magnitude: 0 };
+
+    fn join(self, other: Extremes) -> Extremes {
+        Extremes {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+            magnitude: self.magnitude.max(other.magnitude),
+        }
+    }
 }
 
 /// Extremes of `data`; of nothing, an empty range.
 pub(super) fn extremes(data: &[f32]) -> Extremes {
-    let mut out = Extremes::NONE;
-    extremes_into(data, &mut out);
-    out
+    let one = |data: &[f32]| {
+        let mut out = Extremes::NONE;
+        extremes_into(data, &mut out);
+        out
+    };
+    if data.len() < LARGE {
+        return one(data);
+    }
+    data.par_chunks(LARGE / 16).map(one).reduce(|| Extremes::NONE, Extremes::join)
 }
 
 /// Extremes of the maxima of rows of `width`; of nothing, an empty range.

@@ -8,12 +8,28 @@ mod gemm;
 pub(crate) mod simd;
 
 pub use elementwise::{
-    add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt, softmax, sub,
+    add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
+    softmax, sub,
 };
 pub use gemm::{Packed, Par, matmul};
 
 use buffer::Buffer;
+use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
+
+/// Elements that one thread works on at a time: 128 KiB stay in its own cache.
+const PIECE: usize = 1 << 15;
+
+/// Calls `work` on `out` in pieces of whole rows of `width`, with the index of each piece's first
+/// element; side by side if `par` says so and it pays.
+pub fn in_pieces(out: &mut [f32], width: usize, par: Par, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let piece = PIECE.next_multiple_of(width.max(1));
+    if par == Par::Seq || out.len() < 4 * piece {
+        return work(0, out);
+    }
+    let pieces = out.par_chunks_mut(piece).enumerate();
+    pieces.for_each(|(i, out)| work(i * piece, out));
+}
 
 /// A dense row-major f32 tensor. Cloning shares the payload.
 #[derive(Clone, Debug)]

@@ -1,0 +1,126 @@
+//! One decoder layer of the 2B shape: in float, calibrating, and fake-quantized.
+//!
+//! `cargo bench --bench layer -- [--tokens 1024] [--repeat 5]` prints one JSON object with medians
+//! in seconds; `tools/bench_layer.py` runs it beside the peer on the same shape.
+
+use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
+use encircle::checkpoint::Config;
+use encircle::exec::{Float, Lifetimes, Stream, Tap, Weights};
+use encircle::graph::Graph;
+use encircle::layout::Layout;
+use encircle::models::{self, Feed, Head, Request};
+use encircle::quant::Policy;
+use encircle::tensor::{Par, Tensor};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+fn main() {
+    let (tokens, repeat) = (argument("--tokens", 1024), argument("--repeat", 5));
+    let policy = Policy::preset("w8a8-minmax").expect("a known preset");
+    let graph = layer(tokens);
+    let plan = Plan::new(&graph, &policy).expect("the policy fits");
+    let mut weights = Weights::none(&graph);
+    for (id, param) in graph.params() {
+        let gain = param.stored_shape.len() == 1;
+        let deviation = if gain { 0.1 } else { 0.02 };
+        let mut tensor = drawn(id.index() as u64, &graph.value(id).shape, deviation);
+        if gain {
+            tensor.data_mut().iter_mut().for_each(|x| *x += 1.0);
+        }
+        weights.set(id, tensor);
+    }
+    let inputs: Vec<Tensor> =
+        graph.inputs.iter().map(|&id| drawn(7, &graph.value(id).shape, 1.0)).collect();
+
+    let float = timed(repeat, || run(&graph, &inputs, &weights, &mut Float));
+    let mut statistics = Statistics::new(&plan);
+    let calibrating = timed(repeat, || {
+        statistics = Statistics::new(&plan);
+        let mut tap = Observing { plan: &plan, statistics: &mut statistics };
+        run(&graph, &inputs, &weights, &mut tap);
+    });
+    let mut quantized = graph.clone();
+    let param = |id| weights.get(id).cloned().expect("all weights are there");
+    plan.annotate_activations(&mut quantized, &statistics, &param).expect("ranges are finite");
+    let mut tensors: Vec<_> = graph.params().map(|(id, _)| (id, param(id))).collect();
+    plan.quantize_weights(&mut quantized, &mut tensors).expect("grids exist");
+    quantize_constants(&mut quantized);
+    let mut rounded = Weights::none(&graph);
+    tensors.into_iter().for_each(|(id, tensor)| rounded.set(id, tensor));
+    let tap = Quantizing::of(&quantized);
+    let fake = timed(repeat, || run(&quantized, &inputs, &rounded, &mut &tap));
+
+    let work = work(&graph);
+    let facts = json!({
+        "tokens": tokens,
+        "threads": rayon::current_num_threads(),
+        "gflop": work / 1e9,
+        "gflop_per_second": work / float / 1e9,
+        "seconds": {"float": float, "calibrating": calibrating, "quantized": fake},
+    });
+    println!("{facts}");
+}
+
+/// The decoder layer alone, fed embeddings `[1, tokens, hidden]`.
+fn layer(tokens: usize) -> Graph {
+    let size = models::sizes().find(|size| size.name.ends_with("-2b")).expect("a known size");
+    let mut raw: Value = serde_json::from_str(size.config).expect("a test reads it");
+    raw["text_config"]["num_hidden_layers"] = 1.into();
+    raw["vision_config"]["deepstack_visual_indexes"] = json!([0]);
+    let config = Config::parse("config.json", raw).expect("a legal config");
+    let layout = Layout::text(tokens).expect("a legal length");
+    let request = Request { feed: Feed::Embeds, head: Head::Hidden, ..Request::new(layout) };
+    models::build(&config, &request).expect("a known family").rewritten()
+}
+
+/// Floating-point operations of the products.
+fn work(graph: &Graph) -> f64 {
+    let product = |shape: &[usize]| shape.iter().product::<usize>() as f64;
+    let mut work = 0.0;
+    for node in &graph.nodes {
+        let shape = |i: usize| &graph.value(node.inputs[i]).shape[..];
+        let out = product(&graph.value(node.output).shape);
+        work += match &node.op {
+            encircle::ops::Op::Linear(_) | encircle::ops::Op::MatMul(_) => {
+                2.0 * out * *shape(0).last().unwrap_or(&0) as f64
+            }
+            _ => 0.0,
+        };
+    }
+    work
+}
+
+fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap) {
+    let lifetimes = Lifetimes::of(graph);
+    let mut stream = Stream::start(graph, inputs, tap);
+    stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, Par::All);
+}
+
+/// The median of `repeat` runs after one that warms up, in seconds.
+fn timed(repeat: usize, mut job: impl FnMut()) -> f64 {
+    job();
+    let mut times: Vec<f64> = (0..repeat)
+        .map(|_| {
+            let start = Instant::now();
+            job();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[repeat / 2]
+}
+
+fn drawn(seed: u64, shape: &[usize], deviation: f32) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let data = (0..shape.iter().product::<usize>()).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let sum: u64 = (0..4).map(|i| state >> (16 * i) & 0xffff).sum();
+        deviation * (sum as f32 - 131_070.0) / 37_837.2
+    });
+    Tensor::new(shape, data.collect())
+}
+
+fn argument(name: &str, default: usize) -> usize {
+    let mut all = std::env::args().skip_while(|a| a != name).skip(1);
+    all.next().map_or(default, |value| value.parse().expect("a number follows"))
+}
