@@ -105,7 +105,8 @@ impl Session<'_> {
                 })
                 .collect::<Result<_, _>>()?;
             let mut layers = targets.iter().zip(chosen);
-            return layers.try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
+            return layers
+                .try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
         }
         let start = |lane| Pair::start(lane, streams == Streams::Both);
         let mut pairs: Vec<Pair<'_>> = self.lanes.iter().map(start).collect();

@@ -16,7 +16,7 @@ mod tokenizer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, RopeConfig, RopeType, TextConfig, VisionConfig};
+pub use config::{Config, TextConfig, VisionConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use picture::{Picture, PictureSettings, RgbPicture, smart_resize};

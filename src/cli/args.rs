@@ -175,7 +175,8 @@ pub(super) struct RopeArgs {
     /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
-    /// One JSON array on stdout and nothing else there
+    /// One JSON object on stdout and nothing else there: {"cases": [{"name", "seq_len",
+    /// "position_ids": [3][seq_len], "rope_delta"}, ...]}; with --tables also cos and sin
     #[arg(long)]
     pub(super) json: bool,
 }

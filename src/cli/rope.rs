@@ -25,7 +25,7 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
     let config = checkpoint.as_ref().map(Checkpoint::config);
     let merge = config.and_then(|c| c.vision.as_ref()).map_or(args.merge, |v| v.spatial_merge_size);
     let rotary = match config {
-        Some(config) => crate::models::rotary(&config.text),
+        Some(config) => config.text.rope.clone(),
         None => Rotary::new(128, 10_000.0, RopeScaling::Default)?,
     };
     let cases = cases(args, merge)?;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
             .iter()
             .map(|(name, layout)| as_json(name, layout, &rotary, args.tables))
             .collect();
-        writeln!(stdout, "{}", Value::Array(cases))?;
+        writeln!(stdout, "{}", json!({ "cases": cases }))?;
     } else {
         for (name, layout) in &cases {
             stdout.write_all(as_text(name, layout, &rotary, args.tables).as_bytes())?;

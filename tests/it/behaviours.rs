@@ -11,6 +11,7 @@ use encircle::graph::{Graph, Kind, Source, ValueId};
 use encircle::layout::{Layout, Segment};
 use encircle::models::{self, FAMILIES, Feed, Head, Request};
 use encircle::ops::Op;
+use encircle::pipeline::Numerics;
 use encircle::quant::{Policy, QuantParams};
 use encircle::tensor::{Par, Tensor};
 
@@ -114,7 +115,7 @@ fn mean_diff(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 fn w8a8() -> Policy {
-    Policy::preset("w8a8-minmax").unwrap()
+    Numerics::find("w8a8-minmax").unwrap().policy
 }
 
 // ---- text model ----
@@ -612,7 +613,7 @@ fn the_callers_tensors_are_never_mutated() {
 /// Scales are folded before grids are chosen: the grid fits what the weight has become.
 #[test]
 fn folded_scales_come_before_the_grid_is_chosen() {
-    let q = calibrate(&pixie(), &picture(4, 24), &Policy::preset("w4a16").unwrap(), &[1]);
+    let q = calibrate(&pixie(), &picture(4, 24), &Numerics::find("w4a16").unwrap().policy, &[1]);
     let id = q.graph.find("model.visual.blocks.0.attn.qkv.weight").unwrap();
     let (float, rounded) = (q.float.get(id).unwrap(), q.rounded.get(id).unwrap());
     for part in 0..3 {

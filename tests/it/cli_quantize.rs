@@ -323,7 +323,11 @@ fn bad_presets_and_overrides_are_refused() {
     desk.fails(&["--set", "foo"], &["--set foo", "expected GLOB="]);
     desk.fails(&["--set", "*=dtipe:uint8"], &["unknown field `dtipe`", "`dtype`"]);
     desk.fails(&["--set", "*.nothing*=dtype:uint8"], &["`*.nothing*`", "matches no tensor"]);
-    desk.fails(&["--set", "*q_proj.weight=axis:7"], &["q_proj.weight", "axis 7"]);
+    // after a recipe with rules of its own, the misfit is still called by what was typed
+    let wrong = ["--preset", "w4a16", "--set", "*q_proj.weight=axis:7"];
+    desk.fails(&wrong, &["q_proj.weight", "axis 7", "then rule `*q_proj.weight`:"]);
+    let wrong = ["--preset", "w4a16", "--set", "x*=dtype:uint8,symmetric:true"];
+    desk.fails(&wrong, &["rule `x*`: uint8 cannot be symmetric"]);
 }
 
 #[test]
@@ -338,6 +342,21 @@ fn an_out_that_cannot_be_written_keeps_what_was_there() {
     assert_eq!(code, 2);
     assert!(stderr.contains("out/model.q.circle: cannot write"), "{stderr}");
     assert_eq!(names(&desk.at("out")), ["model.q.circle"]);
+}
+
+#[test]
+fn a_bad_io_folder_fails_before_models_are_written() {
+    let desk = Desk::new();
+    fs::write(desk.at("io"), "keep").unwrap();
+    desk.fails(&["--io", "io"], &["io: cannot write", "io is a file, expected a folder"]);
+    desk.fails(&["--io", "io/deeper"], &["io is a file, expected a folder"]);
+    fs::remove_file(desk.at("io")).unwrap();
+    fs::create_dir_all(desk.at("io/out0.npy")).unwrap();
+    desk.fails(&["--io", "io"], &["io/out0.npy: cannot write"]);
+    assert_eq!(names(&desk.at("io")), ["out0.npy"]);
+    fs::remove_dir(desk.at("io/out0.npy")).unwrap();
+    desk.succeeds(&["--io", "io"]);
+    assert_eq!(names(&desk.at("io")), ["in0.npy", "in1.npy", "out0.npy"]);
 }
 
 #[test]

@@ -9,7 +9,8 @@ const GOLDEN: &str = "tests/data/golden/layouts.json";
 fn rope_prints_the_golden_positions_of_every_case() {
     let (code, stdout, stderr) = encircle(&["rope", "--layout", GOLDEN, "--json"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    let found: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    let printed: Value = serde_json::from_str(&stdout).unwrap();
+    let found = printed["cases"].as_array().unwrap();
     let file = std::fs::read(crate::support::path(GOLDEN)).unwrap();
     let expected: Vec<Value> = serde_json::from_slice(&file).unwrap();
     assert_eq!(found.len(), expected.len());
