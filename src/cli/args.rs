@@ -45,8 +45,10 @@ pub(super) enum Command {
 A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
   {\"image\": [\"a.png\", \"b.png\"], \"question\": \"What changed?\", \"answer\": \"the colour\"}
+  {\"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0, \"question\": \"What happens?\"}
   {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, {\"role\": \"assistant\", \"content\": \"Hi\"}]}
-Paths are relative to the file.")]
+Paths are relative to the file. A video is its sampled frames, all of one size, with \"fps\" or
+\"timestamps\" in seconds; parts of messages may be {\"type\": \"video\", \"video\": [...], \"fps\": 2.0}.")]
 pub(super) struct QuantizeArgs {
     /// Hugging Face checkpoint directory; the embedded demo model if absent
     #[arg(value_name = "CHECKPOINT_DIR")]

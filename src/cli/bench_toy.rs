@@ -63,6 +63,7 @@ fn samples(args: &BenchToyArgs) -> Result<Vec<Sample>, Box<dyn Error>> {
             input_ids,
             pixel_values: Some(file.read(&format!("{i}.pixel_values"))?),
             grids: vec![[1, 8, 8]],
+            video_grids: Vec::new(),
             place: format!("{}: sample {i}", args.inputs.display()),
         });
     }

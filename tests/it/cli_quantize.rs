@@ -178,6 +178,26 @@ fn rows_of_every_form_work() {
 }
 
 #[test]
+fn rows_with_videos_are_calibrated_on_frame_by_frame() {
+    let desk = Desk::new();
+    let template = desk.at("ck/chat_template.jinja");
+    let text = "{% elif content['type'] == 'text' %}";
+    let video = "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>";
+    let shows_pictures = fs::read_to_string(&template).unwrap();
+    fs::write(&template, shows_pictures.replace(text, &format!("{video}{text}"))).unwrap();
+    let row = r#"{"video": ["train_000.jpg", "train_001.jpg", "train_001.jpg", "train_000.jpg"], "fps": 2.0, "question": "What?", "answer": "six"}"#;
+    desk.rows(&[row, row]);
+    let facts = desk.succeeds(&["--preset", "w8a8"]);
+    let spans = facts["layout"]["spans"].as_array().unwrap();
+    let grids: Vec<&Value> = spans.iter().map(|span| &span["grid_thw"]).collect();
+    assert_eq!(grids, [&json!([1, 4, 4]), &json!([1, 4, 4])]);
+    assert!(facts["error"]["mean_abs_diff"].as_f64().unwrap() > 0.0);
+    fs::remove_dir_all(desk.at("out")).unwrap();
+    desk.rows(&[row, &row.replace("train_000.jpg\"]", "train_000.jpg\", \"train_000.jpg\"]")]);
+    desk.fails(&[], &["rows.jsonl:2", "do not fit the static layout"]);
+}
+
+#[test]
 fn a_fixed_layout_is_accepted_when_right_and_refused_by_row_when_wrong() {
     let desk = Desk::new();
     desk.fails(&["--grid", "1,8,4"], &["rows.jsonl:1", "[1, 8, 8]", "[1, 8, 4]"]);

@@ -1,7 +1,8 @@
 //! `run` and `export` on the demo's files: what `quantize` writes is what `quantize` measured.
 
 use crate::artifact::encircle;
-use encircle::circle;
+use encircle::circle::{self, BuiltinOperator, TensorType};
+use encircle::quant::QuantParams;
 use encircle::runtime::{Export, Limits, Program, export, npy};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -55,6 +56,75 @@ fn both_readings_of_the_quantized_file_agree_within_one_step_on_every_edge() {
             assert!(edge.steps_max <= 1, "{preset}: {edge:?}");
         }
     }
+}
+
+/// Mean distance of the quantized file's logits, computed on integers, from the float ones.
+fn distance(folder: &Path) -> f64 {
+    let program = program(&folder.join("model.q.circle"));
+    let integers = program.run_integers(&inputs(folder, &program)).unwrap().remove(0);
+    let QuantParams::Affine { scale, zero_point, .. } =
+        program.outputs()[0].qparams.clone().unwrap()
+    else {
+        panic!("affine logits")
+    };
+    let codes: Vec<f64> = match integers.elements {
+        npy::Elements::U8(codes) => codes.into_iter().map(f64::from).collect(),
+        npy::Elements::I16(codes) => codes.into_iter().map(f64::from).collect(),
+        other => panic!("integer logits, not {other:?}"),
+    };
+    let npy::Elements::F32(float) = array(&folder.join("io/out0.npy")).elements else {
+        panic!("float logits")
+    };
+    let real = |q: f64| (q - f64::from(zero_point[0])) * f64::from(scale[0]);
+    let far: f64 = codes.iter().zip(&float).map(|(&q, &x)| (real(q) - f64::from(x)).abs()).sum();
+    far / float.len() as f64
+}
+
+#[test]
+fn layers_of_different_dtypes_meet_through_quantize() {
+    let mixed = tempfile::tempdir().unwrap();
+    let all_uint8 = tempfile::tempdir().unwrap();
+    for (folder, rule) in [(&mixed, "*language_model.layers.1.*=dtype:int16"), (&all_uint8, "")] {
+        let (out, io) = (folder.path().to_str().unwrap(), folder.path().join("io"));
+        let io = io.to_str().unwrap();
+        let args = ["quantize", "--preset", "w8a8-minmax", "-o", out, "--io", io, "--json"];
+        let set = ["--set", rule];
+        let set = if rule.is_empty() { &[][..] } else { &set };
+        let (code, _, stderr) = encircle(&[&args[..], set].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+    }
+    let model = circle::read(&std::fs::read(mixed.path().join("model.q.circle")).unwrap()).unwrap();
+    assert!(circle::verify(&model).is_valid(), "{}", circle::verify(&model));
+    let graph = &model.subgraphs[0];
+    let dtype = |index: i32| graph.tensors[usize::try_from(index).unwrap()].dtype;
+    let data = [TensorType::Uint8, TensorType::Int16];
+    let mut crossings = 0;
+    for op in &graph.operators {
+        let builtin = model.operator_codes[op.opcode_index as usize].builtin;
+        let met = match builtin {
+            BuiltinOperator::Quantize => {
+                assert_ne!(dtype(op.inputs[0]), dtype(op.outputs[0]));
+                crossings += 1;
+                continue;
+            }
+            // a table and its rows, a matrix and its data, a gain: each on grids of its own
+            BuiltinOperator::Gather => &[][..],
+            BuiltinOperator::FullyConnected | BuiltinOperator::RmsNorm => &op.inputs[..1],
+            _ => &op.inputs,
+        };
+        let met = met.iter().filter(|&&index| index >= 0).map(|&index| dtype(index));
+        for operand in met.filter(|dtype| data.contains(dtype)) {
+            assert_eq!(operand, dtype(op.outputs[0]), "{builtin:?}");
+        }
+    }
+    assert!(crossings >= 2, "{crossings}");
+    assert!(graph.tensors.iter().filter(|t| t.dtype == TensorType::Int16).count() > 20);
+    let program = program(&mixed.path().join("model.q.circle"));
+    for edge in program.audit(&inputs(mixed.path(), &program)).unwrap() {
+        assert!(edge.steps_max <= 1, "{edge:?}");
+    }
+    let (mixed, uint8) = (distance(mixed.path()), distance(all_uint8.path()));
+    assert!(mixed > 0.0 && mixed < uint8, "int16 in one layer: {mixed}, nowhere: {uint8}");
 }
 
 #[test]
