@@ -74,7 +74,8 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
-        numerics.algo = toml::from_str(text)?;
+        numerics.algo =
+            toml::from_str(text).map_err(|e| format!("--algo: {}", e.to_string().trim_end()))?;
     }
     numerics.policy = numerics.policy.with_rules(rules(args)?)?;
     Ok(numerics)

@@ -65,7 +65,10 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
     }
     let bytes = std::fs::read(path).map_err(|e| format!("{place}: cannot read: {e}"))?;
     // In two steps, so that a mistake inside a case can name the case.
-    let cases: Vec<Value> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let cases = match serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))? {
+        Value::Array(cases) => cases,
+        _ => return Err(format!("{place}: expected a list of cases, found one value").into()),
+    };
     let layout = |(i, case): (usize, Value)| -> Result<(String, Layout), Box<dyn Error>> {
         let label = match case["name"].as_str() {
             Some(name) => format!("case {i} ({name})"),

@@ -55,18 +55,19 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         let path = path.display().to_string();
         move |source| Error::Write { path, source }
     };
-    fs::create_dir_all(folder).map_err(failed(folder))?;
     let mut partials = Vec::new();
     let mut written = Vec::new();
+    // the quantized one first: if the format cannot express it, nothing was touched yet
     for (name, precision, weights) in [
-        ("model.circle", Precision::Float, &outcome.weights),
         ("model.q.circle", Precision::Quantized, &outcome.rounded),
+        ("model.circle", Precision::Float, &outcome.weights),
     ] {
         let constant = |id: ValueId| match &outcome.graph.value(id).source {
             crate::graph::Source::Const(tensor) => tensor.clone(),
             _ => weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0)),
         };
         let model = lower(&outcome.graph, precision, &constant)?;
+        fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(name);
         let (partial, size) = Partial::write(&path, |out| {
             Ok(circle::write_with(&model, &WriteOptions::default(), out)?)
@@ -78,6 +79,7 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
     }
     // Both are complete before either takes its name.
     Partial::commit_all(partials)?;
+    written.reverse();
     Ok(written)
 }
 

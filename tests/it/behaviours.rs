@@ -58,6 +58,7 @@ fn inputs(graph: &Graph, seed: usize) -> Vec<Tensor> {
 }
 
 /// A calibrated network: the plan, the annotated graph, and float and rounded weights.
+#[derive(Clone)]
 struct Quantized {
     plan: Plan,
     graph: Graph,
@@ -155,12 +156,7 @@ fn text_batches_of_one_two_and_four_share_one_calibration() {
     for batch in [1, 2, 4] {
         let mut graph = build(&checkpoint, &Request { batch, ..text(16) });
         graph.annotate_like(&q.graph);
-        let other = Quantized {
-            graph,
-            plan: q.plan.clone(),
-            float: q.float.clone(),
-            rounded: q.rounded.clone(),
-        };
+        let other = Quantized { graph, ..q.clone() };
         let inputs = inputs(&other.graph, 7);
         let out = other.quantized(&inputs);
         assert_eq!(out.shape(), [batch, 16, 128]);
@@ -175,12 +171,7 @@ fn text_lengths_of_8_16_and_32_share_one_calibration() {
     for seq in [8, 16, 32, checkpoint.config().text.max_position_embeddings] {
         let mut graph = build(&checkpoint, &text(seq));
         graph.annotate_like(&q.graph);
-        let other = Quantized {
-            graph,
-            plan: q.plan.clone(),
-            float: q.float.clone(),
-            rounded: q.rounded.clone(),
-        };
+        let other = Quantized { graph, ..q.clone() };
         assert!(other.cost(9) < 0.8, "{seq}");
     }
     let beyond = models::build(checkpoint.config(), &text(513)).unwrap_err().to_string();

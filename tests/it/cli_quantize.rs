@@ -2,6 +2,7 @@
 
 use crate::support::path;
 use assert_cmd::Command;
+use encircle::circle::{self, TensorType};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -201,6 +202,7 @@ fn rows_with_videos_are_calibrated_on_frame_by_frame() {
 fn a_fixed_layout_is_accepted_when_right_and_refused_by_row_when_wrong() {
     let desk = Desk::new();
     desk.fails(&["--grid", "1,8,4"], &["rows.jsonl:1", "[1, 8, 8]", "[1, 8, 4]"]);
+    desk.fails(&["--visual-start", "-1"], &["invalid value '-1' for '--visual-start <N>'"]);
     desk.fails(&["--visual-start", "9"], &["rows.jsonl:1", "found 4", "expected 9"]);
     desk.fails(&["--seq-len", "20"], &["rows.jsonl:1", "tokens, expected at most 20"]);
     desk.fails(&["--seq-len", "513"], &["config.json", "513", "max_position_embeddings 512"]);
@@ -351,6 +353,34 @@ fn bad_presets_and_overrides_are_refused() {
 }
 
 #[test]
+fn mx_activations_are_written_and_mx_weights_are_refused_by_name() {
+    let desk = Desk::new();
+    let recipe = |role: &str, format: &str| {
+        let rule = format!("pattern = \"*layers.1.mlp*\"\nrole = \"{role}\"");
+        let text = format!("[[policy.rules]]\n{rule}\nset = {{ observer = \"mx:{format}\" }}\n");
+        let defaults =
+            "[policy]\nactivation = { dtype = \"uint8\" }\nweight = { dtype = \"uint8\" }\n";
+        fs::write(desk.at("mx.toml"), format!("{defaults}{text}")).unwrap();
+    };
+    recipe("weight", "fp4");
+    desk.fails(
+        &["--recipe", "mx.toml"],
+        &["layers.1.mlp", "no tensor type for constants of mx fp4"],
+    );
+    recipe("activation", "fp8_e4m3");
+    desk.fails(&["--recipe", "mx.toml"], &["layers.1.mlp", "no tensor type for mx fp8_e4m3"]);
+    for (format, dtype) in [("fp4", TensorType::MxFp4), ("int8", TensorType::MxInt8)] {
+        recipe("activation", format);
+        assert_eq!(desk.succeeds(&["--recipe", "mx.toml"])["quantcheck"]["unquantized"], 0);
+        let model = circle::read(&desk.files()[1]).unwrap();
+        assert!(circle::verify(&model).is_valid(), "{}", circle::verify(&model));
+        let found = model.subgraphs[0].tensors.iter().filter(|tensor| tensor.dtype == dtype);
+        let mut names = found.map(|tensor| &tensor.name);
+        assert!(names.clone().count() > 3 && names.all(|name| name.contains("layers.1.mlp")));
+    }
+}
+
+#[test]
 fn an_out_that_cannot_be_written_keeps_what_was_there() {
     let desk = Desk::new();
     fs::write(desk.at("out"), "keep").unwrap();
@@ -384,6 +414,8 @@ fn help_has_examples() {
     let desk = Desk::new();
     let (code, stdout, _) = desk.run(&["quantize", "--help"]);
     assert!(code == 0 && stdout.contains("Examples:\n  encircle quantize"), "{stdout}");
+    let examples = stdout.split_once("Examples:").unwrap().1;
+    assert!(examples.lines().all(|line| line.chars().count() <= 80), "{examples}");
     let start = |_| {
         let now = std::time::Instant::now();
         assert_eq!(desk.run(&["--help"]).0, 0);

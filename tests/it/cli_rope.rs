@@ -37,6 +37,18 @@ fn rope_keeps_columns_apart_however_large_the_positions() {
 }
 
 #[test]
+fn rope_asks_for_a_list_of_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.json");
+    for (text, fact) in [("{}", "expected a list of cases"), ("[{", "EOF"), ("", "EOF")] {
+        std::fs::write(&path, text).unwrap();
+        let (code, stdout, stderr) = encircle(&["rope", "--layout", path.to_str().unwrap()]);
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert!(stderr.contains("l.json: ") && stderr.contains(fact), "{stderr}");
+    }
+}
+
+#[test]
 fn rope_names_the_case_and_the_number_that_are_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("l.json");
