@@ -33,30 +33,29 @@ pub(super) struct Shown {
 impl Visuals {
     pub(super) fn load(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Visuals> {
         let config = checkpoint.config();
-        let token = |id: Option<u32>, field: &str| match id {
-            None => Ok(None),
-            Some(id) => tokenizer.token(id).map(Some).ok_or_else(|| {
-                let expected = format!("token {id}, the {field} of config.json");
-                Error::new(ErrorKind::Inconsistent, tokenizer.file(), expected, "none")
-            }),
-        };
         let seeing = |id: Option<u32>| id.filter(|_| config.vision.is_some());
-        let pictures = match token(seeing(config.image_token_id), "image_token_id")? {
+        let pictures = match seeing(config.image_token_id) {
             None => None,
-            Some(placeholder) => optional(checkpoint.picture_settings())?
-                .map(|settings| Shows { settings, placeholder }),
+            Some(id) => {
+                let placeholder = tokenizer.token(id).ok_or_else(|| {
+                    let expected = format!("token {id}, the image_token_id of config.json");
+                    Error::new(ErrorKind::Inconsistent, tokenizer.file(), expected, "none")
+                })?;
+                optional(checkpoint.picture_settings())?
+                    .map(|settings| Shows { settings, placeholder })
+            }
         };
-        let videos = match token(seeing(config.video_token_id), "video_token_id")? {
-            None => None,
-            Some(placeholder) => optional(checkpoint.video_settings())?
-                .map(|settings| Shows { settings, placeholder }),
+        // checkpoints that only see pictures may lack the tokens of videos
+        let token = |id: Option<u32>| seeing(id).and_then(|id| tokenizer.token(id));
+        let tokens =
+            [config.video_token_id, config.vision_start_token_id, config.vision_end_token_id];
+        let (videos, around) = match tokens.map(token) {
+            [Some(placeholder), Some(start), Some(end)] => {
+                let settings = optional(checkpoint.video_settings())?;
+                (settings.map(|settings| Shows { settings, placeholder }), [start, end])
+            }
+            _ => (None, Default::default()),
         };
-        let around = [
-            (config.vision_start_token_id, "vision_start_token_id"),
-            (config.vision_end_token_id, "vision_end_token_id"),
-        ];
-        let [start, end] = around.map(|(id, field)| token(seeing(id), field));
-        let around = [start?.unwrap_or_default(), end?.unwrap_or_default()];
         Ok(Visuals { pictures, videos, around })
     }
 
@@ -147,8 +146,10 @@ fn none_shown(row: &Row, found: usize, field: &str, what: &str) -> Result<()> {
     if found == 0 {
         return Ok(());
     }
-    let expected =
-        format!("no {what}, as the checkpoint has no vision tower or no preprocessor_config.json");
+    let expected = format!(
+        "no {what}, as the checkpoint has no vision tower, no token for it or no \
+         preprocessor_config.json"
+    );
     Err(Error::new(ErrorKind::Unsupported, &row.place, expected, found).field(field))
 }
 

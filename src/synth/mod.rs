@@ -135,13 +135,7 @@ pub fn synthesize(
         tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum::<u64>();
     beside.commit(out)?;
     let (tensors, count) = (tensors.len(), shards.all.len());
-    Ok(Made {
-        path: out.to_owned(),
-        tensors,
-        parameters,
-        bytes: shards.bytes(),
-        shards: count,
-    })
+    Ok(Made { path: out.to_owned(), tensors, parameters, bytes: shards.bytes(), shards: count })
 }
 
 /// The config of the size, cut to the layers asked for, speaking of the companion's tokens.

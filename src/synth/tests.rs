@@ -23,8 +23,7 @@ fn every_size_has_the_shapes_of_its_name() {
 fn a_synthetic_checkpoint_is_read_like_any_other() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("two");
-    let made =
-        synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| {}).unwrap();
+    let made = synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| {}).unwrap();
     let checkpoint = Checkpoint::open(&out).unwrap();
     checkpoint.verify(&models::tensors(checkpoint.config()).unwrap()).unwrap();
     assert_eq!(made.tensors, checkpoint.tensor_names().count());

@@ -8,7 +8,8 @@ mod gemm;
 pub(crate) mod simd;
 
 pub use elementwise::{
-    add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt, softmax, sub,
+    add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
+    softmax, sub,
 };
 pub use gemm::{Packed, Par, matmul};
 
