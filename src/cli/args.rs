@@ -46,8 +46,9 @@ A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
   {\"image\": [\"a.png\", \"b.png\"], \"question\": \"Same?\", \"answer\": \"yes\"}
   {\"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0, \"question\": \"What happens?\"}
-  {\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"a.png\"},
-    {\"type\": \"text\", \"text\": \"What?\"}]}, {\"role\": \"assistant\", \"content\": \"six\"}]}
+  {\"messages\": [{\"role\": \"user\", \"content\": [
+    {\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What?\"}]},
+    {\"role\": \"assistant\", \"content\": \"six\"}]}
 (that one too on one line). Paths are relative to the file. A video is a list
 of sampled frames of one size with \"fps\", or \"timestamps\" in seconds; in
 messages {\"type\": \"video\", \"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0}.")]

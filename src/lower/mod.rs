@@ -8,7 +8,7 @@ use crate::circle::{
 };
 use crate::graph::{Graph, Kind, Node, Source, ValueId};
 use crate::ops::Operand;
-use crate::quant::{self, BiasError, DType, ParamsError, QuantParams};
+use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
@@ -40,14 +40,6 @@ pub enum LowerError {
         name: String,
         /// The extent.
         found: usize,
-    },
-    /// A grid that cannot be spread over the dtype of those it meets.
-    #[error("{name}: {source}")]
-    Spread {
-        /// The tensor.
-        name: String,
-        /// Why not.
-        source: ParamsError,
     },
     /// A bias that its accumulator cannot hold.
     #[error("{name}: {source}")]
@@ -251,7 +243,7 @@ impl Lowering<'_> {
 
     /// The bias of `node` where its input was spread over `dtype`, and its accumulator with it.
     fn bias_beside(&mut self, node: &Node, id: ValueId, dtype: DType) -> Result<i32, LowerError> {
-        let input = match self.spread(node.inputs[0], dtype)? {
+        let input = match self.spread(node.inputs[0], dtype) {
             Some(QuantParams::Affine { scale, .. }) if self.graph.value(id).qparams.is_some() => {
                 scale[0]
             }
