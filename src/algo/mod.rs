@@ -23,7 +23,7 @@ mod spec;
 
 pub use moments::Moments;
 pub use session::{Lane, Session, SessionError};
-pub use spec::{AlgoSpec, SpecError};
+pub use spec::{AlgoSpec, SpecError, nearest};
 
 use crate::quant::{Decision, ParamsError, QuantParams};
 use crate::tensor::Tensor;

@@ -69,7 +69,14 @@ impl AlgoSpec {
 fn entry(name: &str) -> Result<&'static Entry, SpecError> {
     ROUNDINGS.iter().find(|entry| entry.name == name).ok_or_else(|| SpecError::Unknown {
         found: name.to_owned(),
-        nearest: crate::quant::preset::nearest(name, ROUNDINGS.iter().map(|entry| entry.name)),
+        nearest: nearest(name, ROUNDINGS.iter().map(|entry| entry.name)),
         known: ROUNDINGS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// The known name that is most like `name`, whatever its case; the first of equals, empty if none
+/// is known.
+pub fn nearest(name: &str, known: impl IntoIterator<Item = &'static str>) -> &'static str {
+    let name = name.to_ascii_lowercase();
+    known.into_iter().min_by_key(|known| strsim::levenshtein(&name, known)).unwrap_or("")
 }

@@ -26,10 +26,8 @@ pub enum CalibrateError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// A rule that speaks of no tensor of the graph.
-    #[error("rule {number} (`{pattern}`) matches no tensor")]
+    #[error("rule `{pattern}` matches no tensor")]
     SilentRule {
-        /// Position, from 1.
-        number: usize,
         /// Its glob.
         pattern: String,
     },

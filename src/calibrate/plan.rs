@@ -32,9 +32,8 @@ impl Plan {
             Site::Bias { .. } | Site::Index => None,
         };
         let named = graph.ids().filter_map(|id| Some((graph.value(id).name.as_str(), role(id)?)));
-        if let Some((index, rule)) = policy.unmatched(named).first() {
-            let pattern = rule.pattern.clone();
-            return Err(CalibrateError::SilentRule { number: index + 1, pattern });
+        if let Some(rule) = policy.unmatched(named).first() {
+            return Err(CalibrateError::SilentRule { pattern: rule.pattern.clone() });
         }
         let resolve = |id: ValueId, role: Role| {
             let value = graph.value(id);

@@ -16,10 +16,10 @@ mod tokenizer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, RopeConfig, RopeType, TextConfig, VisionConfig};
+pub use config::{Config, TextConfig, VisionConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
-pub use picture::{Picture, PictureSettings, RgbPicture, smart_resize};
+pub use picture::{Picture, PictureSettings, RgbPicture, VideoSettings, smart_resize};
 pub use safetensors::{Dtype, TensorInfo};
 pub use template::{ChatTemplate, Content, Message, Part};
 pub use tensor_file::TensorFile;
@@ -174,5 +174,14 @@ impl Checkpoint {
     /// `Missing`, or the field that is wrong.
     pub fn picture_settings(&self) -> Result<PictureSettings> {
         PictureSettings::load(&self.files, &self.config)
+    }
+
+    /// Loads how videos are prepared from `video_preprocessor_config.json`, or else from
+    /// `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// `Missing`, or the field that is wrong.
+    pub fn video_settings(&self) -> Result<VideoSettings> {
+        VideoSettings::load(&self.files, &self.config)
     }
 }

@@ -38,15 +38,20 @@ pub(super) enum Command {
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle quantize
-  encircle quantize Qwen3-VL-2B-Instruct --calib train.jsonl --eval test.jsonl -o out
-  encircle quantize Qwen3-VL-2B-Instruct --calib train.jsonl --preset w8a8 --json
-  encircle quantize DIR --calib train.jsonl --set '*.mlp.down_proj.weight=dtype:uint8'
+  encircle quantize Qwen3-VL-2B --calib train.jsonl --eval test.jsonl -o out
+  encircle quantize Qwen3-VL-2B --calib train.jsonl --preset w8a8 --json
+  encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
 
 A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
-  {\"image\": [\"a.png\", \"b.png\"], \"question\": \"What changed?\", \"answer\": \"the colour\"}
-  {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, {\"role\": \"assistant\", \"content\": \"Hi\"}]}
-Paths are relative to the file.")]
+  {\"image\": [\"a.png\", \"b.png\"], \"question\": \"Same?\", \"answer\": \"yes\"}
+  {\"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0, \"question\": \"What happens?\"}
+  {\"messages\": [{\"role\": \"user\", \"content\": [
+    {\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What?\"}]},
+    {\"role\": \"assistant\", \"content\": \"six\"}]}
+(that one too on one line). Paths are relative to the file. A video is a list
+of sampled frames of one size with \"fps\", or \"timestamps\" in seconds; in
+messages {\"type\": \"video\", \"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0}.")]
 pub(super) struct QuantizeArgs {
     /// Hugging Face checkpoint directory; the embedded demo model if absent
     #[arg(value_name = "CHECKPOINT_DIR")]
@@ -71,13 +76,13 @@ pub(super) struct QuantizeArgs {
     #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
     pub(super) overrides: Vec<String>,
     /// Sequence length of the static graph [default: the longest row]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
     /// Refuse rows whose picture has another grid, in patches
     #[arg(long, value_name = "T,H,W", value_parser = parse_grid)]
     pub(super) grid: Option<[usize; 3]>,
     /// Refuse rows whose first visual token has another index
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) visual_start: Option<usize>,
     /// Folder for the Circle files
     #[arg(short, long, value_name = "OUT", default_value = "encircle-out")]
@@ -161,10 +166,10 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "T,H,W", value_parser = parse_grid, requires = "visual_start")]
     pub(super) grid: Option<[usize; 3]>,
     /// Index of its first visual token
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) visual_start: Option<usize>,
     /// Length of the prompt
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
     /// Spatial merge size of the vision tower
     #[arg(long, value_name = "M", default_value_t = 2)]
@@ -175,7 +180,8 @@ pub(super) struct RopeArgs {
     /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
-    /// One JSON array on stdout and nothing else there
+    /// One JSON object on stdout and nothing else there: {"cases": [{"name", "seq_len",
+    /// "position_ids": [3][seq_len], "rope_delta"}, ...]}; with --tables also cos and sin
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -7,8 +7,7 @@ use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::dataset::Sample;
 use crate::models::Head;
-use crate::pipeline::{self, Fixed, Recipe, Silent};
-use crate::quant::Policy;
+use crate::pipeline::{self, Fixed, Numerics, Recipe, Silent};
 use serde_json::json;
 use std::error::Error;
 use std::io::Write;
@@ -17,7 +16,7 @@ use std::time::Instant;
 pub(super) fn run(args: &BenchToyArgs) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let samples = samples(args)?;
-    let policy = Policy::preset(&args.preset)?;
+    let policy = Numerics::find(&args.preset)?.policy;
     let (fixed, algo) = (Fixed::default(), AlgoSpec::default());
     let recipe = Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo };
     let job = || {
@@ -64,6 +63,7 @@ fn samples(args: &BenchToyArgs) -> Result<Vec<Sample>, Box<dyn Error>> {
             input_ids,
             pixel_values: Some(file.read(&format!("{i}.pixel_values"))?),
             grids: vec![[1, 8, 8]],
+            video_grids: Vec::new(),
             place: format!("{}: sample {i}", args.inputs.display()),
         });
     }

@@ -28,7 +28,9 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
     };
-    pipeline::check_folder(&args.out)?;
+    for folder in std::iter::once(&args.out).chain(&args.io) {
+        pipeline::check_folder(folder)?;
+    }
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
@@ -39,15 +41,15 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
+    if let Some(folder) = &args.io {
+        pipeline::write_io(&outcome, folder)?;
+    }
     let mut written = write_model(&outcome, &args.out)?;
     if args.stages {
         let folder = args.out.join("stages");
         written.extend(write_stages(&checkpoint, &outcome, &folder, args.bake_tables)?);
     }
     pipeline::write_recipe(&effective, &args.out)?;
-    if let Some(folder) = &args.io {
-        pipeline::write_io(&outcome, folder)?;
-    }
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -72,7 +74,8 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
-        numerics.algo = toml::from_str(text)?;
+        numerics.algo =
+            toml::from_str(text).map_err(|e| format!("--algo: {}", e.to_string().trim_end()))?;
     }
     numerics.policy = numerics.policy.with_rules(rules(args)?)?;
     Ok(numerics)

@@ -25,7 +25,7 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
     let config = checkpoint.as_ref().map(Checkpoint::config);
     let merge = config.and_then(|c| c.vision.as_ref()).map_or(args.merge, |v| v.spatial_merge_size);
     let rotary = match config {
-        Some(config) => crate::models::rotary(&config.text),
+        Some(config) => config.text.rope.clone(),
         None => Rotary::new(128, 10_000.0, RopeScaling::Default)?,
     };
     let cases = cases(args, merge)?;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
             .iter()
             .map(|(name, layout)| as_json(name, layout, &rotary, args.tables))
             .collect();
-        writeln!(stdout, "{}", Value::Array(cases))?;
+        writeln!(stdout, "{}", json!({ "cases": cases }))?;
     } else {
         for (name, layout) in &cases {
             stdout.write_all(as_text(name, layout, &rotary, args.tables).as_bytes())?;
@@ -65,7 +65,10 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
     }
     let bytes = std::fs::read(path).map_err(|e| format!("{place}: cannot read: {e}"))?;
     // In two steps, so that a mistake inside a case can name the case.
-    let cases: Vec<Value> = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let cases = match serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))? {
+        Value::Array(cases) => cases,
+        _ => return Err(format!("{place}: expected a list of cases, found one value").into()),
+    };
     let layout = |(i, case): (usize, Value)| -> Result<(String, Layout), Box<dyn Error>> {
         let label = match case["name"].as_str() {
             Some(name) => format!("case {i} ({name})"),

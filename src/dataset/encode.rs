@@ -1,9 +1,8 @@
 //! Rows to what the model reads: token ids, patches and where the answer begins.
 
 use super::rows::Row;
-use crate::checkpoint::{
-    ChatTemplate, Checkpoint, Error, ErrorKind, PictureSettings, Result, Tokenizer,
-};
+use super::visuals::{Shown, Visuals};
+use crate::checkpoint::{ChatTemplate, Checkpoint, Error, ErrorKind, Result, Tokenizer};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -15,10 +14,12 @@ pub struct Sample {
     /// How many of the ids are given; the rest is what the model should say. At least 1, so every
     /// token to be said has one before it: a plain text gives only its first.
     pub prompt_len: usize,
-    /// The patches of all pictures, one below the other.
+    /// The patches of all pictures, then of all videos, one below the other.
     pub pixel_values: Option<Tensor>,
     /// Patches over time, height and width of each picture: `[t, h, w]`.
     pub grids: Vec<[usize; 3]>,
+    /// The same of each video.
+    pub video_grids: Vec<[usize; 3]>,
     /// File and line of the row.
     pub place: String,
 }
@@ -27,13 +28,7 @@ pub struct Sample {
 pub struct Processor {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
-    pictures: Option<Pictures>,
-}
-
-struct Pictures {
-    settings: PictureSettings,
-    /// The token that the template writes for a picture.
-    placeholder: String,
+    visuals: Visuals,
 }
 
 impl Processor {
@@ -45,19 +40,8 @@ impl Processor {
     pub fn new(checkpoint: &Checkpoint) -> Result<Processor> {
         let tokenizer = checkpoint.tokenizer()?;
         let template = optional(checkpoint.chat_template())?;
-        let config = checkpoint.config();
-        let pictures = match config.image_token_id.filter(|_| config.vision.is_some()) {
-            None => None,
-            Some(id) => {
-                let placeholder = tokenizer.token(id).ok_or_else(|| {
-                    let expected = format!("token {id}, the image_token_id of config.json");
-                    Error::new(ErrorKind::Inconsistent, tokenizer.file(), expected, "none")
-                })?;
-                let settings = optional(checkpoint.picture_settings())?;
-                settings.map(|settings| Pictures { settings, placeholder })
-            }
-        };
-        Ok(Processor { tokenizer, template, pictures })
+        let visuals = Visuals::load(checkpoint, &tokenizer)?;
+        Ok(Processor { tokenizer, template, visuals })
     }
 
     /// The tokenizer, for reading answers back.
@@ -81,14 +65,14 @@ impl Processor {
     pub fn encode(&self, row: &Row) -> Result<Sample> {
         if let Some(text) = &row.text {
             let input_ids = self.tokenizer.encode_document(text)?;
-            return sample(row, input_ids, 1, Vec::new(), Vec::new());
+            return sample(row, input_ids, 1, Shown::default());
         }
         let template = self.template.as_ref().ok_or_else(|| {
             let expected = "a chat template in the checkpoint, to ask with";
             Error::new(ErrorKind::Missing, &row.place, expected, "none")
         })?;
         let rendered = template.render(&row.messages, true)?;
-        let (prompt, patches, grids) = self.show(row, rendered)?;
+        let (prompt, shown) = self.visuals.show(row, rendered)?;
         let mut input_ids = self.tokenizer.encode(&prompt)?;
         let prompt_len = input_ids.len();
         if let Some(answer) = &row.answer {
@@ -100,52 +84,11 @@ impl Processor {
             // apart from the prompt: its tokens must not depend on the answer
             input_ids.extend(self.tokenizer.encode(&format!("{answer}{end}"))?);
         }
-        sample(row, input_ids, prompt_len, patches, grids)
-    }
-
-    /// Prepares the pictures and stretches each placeholder to one token for each merged patch.
-    fn show(&self, row: &Row, rendered: String) -> Result<(String, Vec<Tensor>, Vec<[usize; 3]>)> {
-        let Some(Pictures { settings, placeholder }) = &self.pictures else {
-            if row.images.is_empty() {
-                return Ok((rendered, Vec::new(), Vec::new()));
-            }
-            let expected = "no picture, as the checkpoint has no vision tower or no \
-                            preprocessor_config.json";
-            let found = row.images.len();
-            let error = Error::new(ErrorKind::Unsupported, &row.place, expected, found);
-            return Err(error.field("image"));
-        };
-        let places = rendered.matches(placeholder.as_str()).count();
-        if places != row.images.len() {
-            let expected = format!("{places} pictures, one for each {placeholder} of the prompt");
-            let error = Error::new(ErrorKind::Inconsistent, &row.place, expected, row.images.len());
-            return Err(error.field("image"));
-        }
-        let mut patches = Vec::new();
-        let mut grids = Vec::new();
-        let mut prompt = String::with_capacity(rendered.len());
-        let mut pieces = rendered.split(placeholder.as_str());
-        prompt.push_str(pieces.next().unwrap_or_default());
-        for (image, piece) in row.images.iter().zip(pieces) {
-            let path = image.path();
-            let prepared = image.read().and_then(|bytes| settings.prepare(&path, &bytes));
-            let picture = prepared.map_err(|inner| {
-                let expected = format!("{} in {path}", inner.expected());
-                let error = Error::new(inner.kind(), &row.place, expected, inner.found());
-                error.field("image").caused_by(inner)
-            })?;
-            let patch_count: usize = picture.grid_thw.iter().product();
-            let tokens = patch_count / (settings.merge_size * settings.merge_size);
-            prompt.push_str(&placeholder.repeat(tokens));
-            prompt.push_str(piece);
-            grids.push(picture.grid_thw);
-            patches.push(picture.pixel_values);
-        }
-        Ok((prompt, patches, grids))
+        sample(row, input_ids, prompt_len, shown)
     }
 }
 
-fn optional<T>(loaded: Result<T>) -> Result<Option<T>> {
+pub(super) fn optional<T>(loaded: Result<T>) -> Result<Option<T>> {
     match loaded {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::Missing && error.item().is_none() => Ok(None),
@@ -153,18 +96,14 @@ fn optional<T>(loaded: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn sample(
-    row: &Row,
-    input_ids: Vec<u32>,
-    prompt_len: usize,
-    patches: Vec<Tensor>,
-    grids: Vec<[usize; 3]>,
-) -> Result<Sample> {
+fn sample(row: &Row, input_ids: Vec<u32>, prompt_len: usize, shown: Shown) -> Result<Sample> {
     if input_ids.is_empty() || prompt_len == 0 {
         return Err(Error::new(ErrorKind::OutOfRange, &row.place, "at least one token", "none"));
     }
+    let Shown { patches, grids, video_grids } = shown;
     let pixel_values = concatenate(patches);
-    Ok(Sample { input_ids, prompt_len, pixel_values, grids, place: row.place.clone() })
+    let place = row.place.clone();
+    Ok(Sample { input_ids, prompt_len, pixel_values, grids, video_grids, place })
 }
 
 /// All rows of tensors of equal width, one below the other.

@@ -1,4 +1,4 @@
-//! Calibration and evaluation rows: JSONL and pictures to token ids and patches.
+//! Calibration and evaluation rows: JSONL, pictures and frames to token ids and patches.
 //!
 //! A row asks something (a question about pictures, a conversation, a text), and a [`Processor`]
 //! turns it into the [`Sample`] that the model sees, as transformers would.
@@ -6,11 +6,12 @@
 mod encode;
 mod parse;
 mod rows;
+mod visuals;
 mod windows;
 
 #[cfg(test)]
 mod tests;
 
 pub use encode::{Processor, Sample};
-pub use rows::{ImageRef, Row, read_jsonl, read_jsonl_from};
+pub use rows::{ImageRef, Row, VideoRef, read_jsonl, read_jsonl_from};
 pub use windows::{WindowError, Windows};

@@ -1,6 +1,6 @@
 //! The three shapes of a row.
 
-use super::rows::{ImageRef, Origin, Row};
+use super::rows::{ImageRef, Origin, Row, VideoRef};
 use crate::checkpoint::{
     Content, Error, ErrorKind, Fields, Message, Part, Result, describe, quoted,
 };
@@ -17,17 +17,19 @@ pub(super) fn parse_row(place: String, json: &Value, origin: &Origin) -> Result<
         if text.is_empty() {
             return Err(fields.wrong(ErrorKind::OutOfRange, "text", "some text", "none"));
         }
-        Parts { images: vec![], messages: vec![], answer: None, text: Some(text.to_owned()) }
+        Parts { text: Some(text.to_owned()), ..Parts::default() }
     } else {
         let expected = "it, \"messages\" or \"text\"";
         return Err(fields.wrong(ErrorKind::Missing, "question", expected, "none of them"));
     };
-    let Parts { images, messages, answer, text } = row;
-    Ok(Row { images, messages, answer, text, place })
+    let Parts { images, videos, messages, answer, text } = row;
+    Ok(Row { images, videos, messages, answer, text, place })
 }
 
+#[derive(Default)]
 struct Parts {
     images: Vec<ImageRef>,
+    videos: Vec<VideoRef>,
     messages: Vec<Message>,
     answer: Option<String>,
     text: Option<String>,
@@ -36,16 +38,21 @@ struct Parts {
 fn question(fields: &Fields, origin: &Origin) -> Result<Parts> {
     let question = fields.required_text("question")?;
     let images = listed_images(fields, origin)?;
-    let content = if images.is_empty() {
+    let videos = match fields.get("video") {
+        Some(_) => vec![video(fields, "video", origin)?],
+        None => Vec::new(),
+    };
+    let content = if images.is_empty() && videos.is_empty() {
         Content::Text(question.to_owned())
     } else {
         let mut parts = vec![Part::Image; images.len()];
+        parts.extend(videos.iter().map(|_| Part::Video));
         parts.push(Part::Text { text: question.to_owned() });
         Content::Parts(parts)
     };
     let messages = vec![Message { role: "user".to_owned(), content }];
     let answer = fields.text("answer")?.map(str::to_owned);
-    Ok(Parts { images, messages, answer, text: None })
+    Ok(Parts { images, videos, messages, answer, text: None })
 }
 
 /// Pictures beside the conversation: `image` or `images`, one path or a list.
@@ -84,9 +91,63 @@ fn image(fields: &Fields, name: &str, path: &str, origin: &Origin) -> Result<Ima
     Ok(origin.image(local))
 }
 
+/// The frames under `name`, and when they were seen.
+fn video(fields: &Fields, name: &str, origin: &Origin) -> Result<VideoRef> {
+    let frames = match fields.get(name) {
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        found => {
+            let found = found.map_or("nothing".to_owned(), describe);
+            let expected = "the list of its frames, each the path of a picture";
+            return Err(fields.wrong(ErrorKind::WrongType, name, expected, found));
+        }
+    };
+    let path = |(i, frame): (usize, &Value)| {
+        let name = format!("{name}[{i}]");
+        match frame {
+            Value::String(path) => image(fields, &name, path, origin),
+            other => {
+                let expected = "the path of a picture";
+                Err(fields.wrong(ErrorKind::WrongType, &name, expected, describe(other)))
+            }
+        }
+    };
+    let frames: Vec<ImageRef> = frames.iter().enumerate().map(path).collect::<Result<_>>()?;
+    let timestamps = timestamps(fields, frames.len())?;
+    Ok(VideoRef { frames, timestamps })
+}
+
+/// Seconds of each of `frames` frames: as listed, or one after another at `fps`.
+fn timestamps(fields: &Fields, frames: usize) -> Result<Vec<f64>> {
+    let name = "timestamps";
+    let wrong = |kind, expected: String, found: String| fields.wrong(kind, name, expected, found);
+    let Some(listed) = fields.get(name) else {
+        let Some(fps) = fields.positive("fps")? else {
+            // the prompt says when each frame was seen, so a guess would be another prompt
+            let expected = "frames a second, or \"timestamps\" in seconds, one a frame";
+            return Err(fields.wrong(ErrorKind::Missing, "fps", expected, "neither"));
+        };
+        return Ok((0..frames).map(|frame| frame as f64 / fps).collect());
+    };
+    let expected = || format!("{frames} numbers, the seconds of each frame");
+    let seconds: Option<Vec<f64>> =
+        listed.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
+    let Some(seconds) = seconds else {
+        return Err(wrong(ErrorKind::WrongType, expected(), describe(listed)));
+    };
+    if seconds.len() != frames {
+        return Err(wrong(ErrorKind::Inconsistent, expected(), seconds.len().to_string()));
+    }
+    let rising = seconds.windows(2).all(|pair| pair[0] <= pair[1]);
+    if !rising || seconds.first().is_some_and(|first| *first < 0.0) {
+        let expected = "seconds from 0 that do not fall".to_owned();
+        return Err(wrong(ErrorKind::OutOfRange, expected, format!("{seconds:?}")));
+    }
+    Ok(seconds)
+}
+
 fn conversation(fields: &Fields, origin: &Origin) -> Result<Parts> {
     let listed: VecDeque<ImageRef> = listed_images(fields, origin)?.into();
-    let mut shown = Shown { listed, images: Vec::new(), origin };
+    let mut shown = Shown { listed, images: Vec::new(), videos: Vec::new(), origin };
     let mut messages = Vec::new();
     for message in fields.objects("messages")?.unwrap_or_default() {
         let role = message.required_text("role")?.to_owned();
@@ -109,13 +170,15 @@ fn conversation(fields: &Fields, origin: &Origin) -> Result<Parts> {
         let expected = "a message before the answer";
         return Err(fields.wrong(ErrorKind::Missing, "messages", expected, "none"));
     }
-    Ok(Parts { images: shown.images, messages, answer, text: None })
+    let Shown { images, videos, .. } = shown;
+    Ok(Parts { images, videos, messages, answer, text: None })
 }
 
-/// The pictures met so far, and those that wait for a place.
+/// The pictures and videos met so far, and the pictures that wait for a place.
 struct Shown<'a> {
     listed: VecDeque<ImageRef>,
     images: Vec<ImageRef>,
+    videos: Vec<VideoRef>,
     origin: &'a Origin<'a>,
 }
 
@@ -160,8 +223,13 @@ fn part(fields: &Fields, shown: &mut Shown) -> Result<Part> {
             shown.images.push(picture);
             Ok(Part::Image)
         }
+        "video" => {
+            let named = ["video", "path", "url"].into_iter().find(|n| fields.get(n).is_some());
+            shown.videos.push(video(fields, named.unwrap_or("video"), shown.origin)?);
+            Ok(Part::Video)
+        }
         other => {
-            let expected = "\"text\" or \"image\"";
+            let expected = "\"text\", \"image\" or \"video\"";
             Err(fields.wrong(ErrorKind::Unsupported, "type", expected, quoted(other)))
         }
     }

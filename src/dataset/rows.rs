@@ -15,6 +15,8 @@ const PICTURE_MAX: u64 = 256 << 20;
 pub struct Row {
     /// Pictures, in the order in which the messages show them.
     pub images: Vec<ImageRef>,
+    /// Videos, likewise.
+    pub videos: Vec<VideoRef>,
     /// The conversation up to the answer; empty if the row is a plain text.
     pub messages: Vec<Message>,
     /// What the assistant should say.
@@ -39,6 +41,15 @@ impl Row {
         }
         parse_row("the prompt".into(), &json, &origin)
     }
+}
+
+/// A video that a row names: its sampled frames and when they were seen.
+#[derive(Clone, Debug)]
+pub struct VideoRef {
+    /// Frames in order, at least one.
+    pub frames: Vec<ImageRef>,
+    /// Seconds from the start, one a frame, not falling.
+    pub timestamps: Vec<f64>,
 }
 
 /// A picture that a row names; not read yet.
@@ -80,9 +91,10 @@ impl Origin<'_> {
 
 /// Reads a JSONL file: one row a line, empty lines skipped, picture paths relative to the file.
 ///
-/// A row is `{"question", "answer"?, "image"?}` with one path or a list of them, or
+/// A row is `{"question", "answer"?, "image"?, "video"?}` with one path or a list of them, or
 /// `{"messages": [...]}` as transformers has them, the last one of the assistant being the answer,
-/// or `{"text"}`.
+/// or `{"text"}`. A video is the list of its sampled frames, beside it `"fps"` or `"timestamps"` in
+/// seconds, one a frame.
 ///
 /// # Errors
 /// Names file and line, the field, what was found and what was expected. A file without rows is an

@@ -1,5 +1,6 @@
 use super::*;
 use crate::checkpoint::{Checkpoint, Content, ErrorKind, Files, Part};
+use crate::layout::{Layout, SpecialTokens};
 use expect_test::{Expect, expect};
 use serde::Deserialize;
 
@@ -180,9 +181,9 @@ fn wrong_rows_are_named_by_line_and_field() {
         ]],
     );
     check(
-        r#"{"messages": [{"role": "user", "content": [{"type": "video"}]}]}"#,
+        r#"{"messages": [{"role": "user", "content": [{"type": "audio"}]}]}"#,
         expect![[
-            r#"rows.jsonl:1: field "messages[0].content[0].type": expected "text" or "image", found "video""#
+            r#"rows.jsonl:1: field "messages[0].content[0].type": expected "text", "image" or "video", found "audio""#
         ]],
     );
     check(
@@ -197,6 +198,191 @@ fn wrong_rows_are_named_by_line_and_field() {
             r#"rows.jsonl:1: field "images": expected 0 pictures, one for each place, found 1"#
         ]],
     );
+}
+
+/// The demo checkpoint with a template that shows videos, and perhaps settings for them.
+fn seeing_videos(settings: &serde_json::Value) -> (tempfile::TempDir, Processor, Checkpoint) {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(format!("{ROOT}/assets/pixie")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let template = dir.path().join("chat_template.jinja");
+    let shows_pictures = std::fs::read_to_string(&template).unwrap();
+    let text = "{% elif content['type'] == 'text' %}";
+    let video = "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>";
+    std::fs::write(&template, shows_pictures.replace(text, &format!("{video}{text}"))).unwrap();
+    if !settings.is_null() {
+        let file = dir.path().join("video_preprocessor_config.json");
+        std::fs::write(file, settings.to_string()).unwrap();
+    }
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    (dir, Processor::new(&checkpoint).unwrap(), checkpoint)
+}
+
+#[derive(Deserialize)]
+struct VideoCases {
+    cases: Vec<VideoCase>,
+}
+
+#[derive(Deserialize)]
+struct VideoCase {
+    name: String,
+    settings: serde_json::Value,
+    messages: serde_json::Value,
+    input_ids: Vec<u32>,
+    position_ids: [Vec<i64>; 3],
+    rope_delta: i64,
+    image_grids: Vec<[usize; 3]>,
+    video_grids: Vec<[usize; 3]>,
+}
+
+#[test]
+fn videos_become_the_tokens_positions_and_patches_of_the_reference() {
+    let golden: VideoCases = json("video/cases.json");
+    let expected = Files::folder(format!("{ROOT}/tests/data/video"));
+    let pixels = crate::checkpoint::golden(&expected, "expected.safetensors");
+    assert_eq!(golden.cases.len(), 4);
+    for (n, case) in golden.cases.iter().enumerate() {
+        let (_dir, processor, checkpoint) = seeing_videos(&case.settings);
+        let dir = folder(&serde_json::json!({ "messages": case.messages }).to_string());
+        for i in 0..8 {
+            let name = format!("image_{i}.png");
+            let from = format!("{ROOT}/tests/data/golden/{name}");
+            std::fs::copy(from, dir.path().join(name)).unwrap();
+        }
+        let rows = read_jsonl(&dir.path().join("rows.jsonl")).unwrap();
+        let sample = processor.encode(&rows[0]).unwrap();
+        assert_eq!(sample.input_ids, case.input_ids, "{}", case.name);
+        assert_eq!((&sample.grids, &sample.video_grids), (&case.image_grids, &case.video_grids));
+        let config = checkpoint.config();
+        let tokens = SpecialTokens {
+            image: config.image_token_id.unwrap(),
+            video: config.video_token_id.unwrap(),
+            vision_start: config.vision_start_token_id,
+        };
+        let Sample { input_ids, grids, video_grids, .. } = &sample;
+        let layout = Layout::from_input_ids(input_ids, grids, video_grids, &tokens, 2).unwrap();
+        assert_eq!(layout.position_ids(), case.position_ids, "{}", case.name);
+        assert_eq!(layout.rope_delta(), case.rope_delta, "{}", case.name);
+
+        let values = sample.pixel_values.unwrap();
+        let of_pictures = case.image_grids.iter().map(|grid| grid.iter().product::<usize>() * 1536);
+        let (pictures, videos) = values.data().split_at(of_pictures.sum());
+        let as_picture = |&p: &u8| ((f64::from(p) * 0.003_921_568_627_450_98) as f32 - 0.5) / 0.5;
+        let as_video = |&p: &u8| (f32::from(p) - 127.5) / 127.5;
+        if !pictures.is_empty() {
+            let theirs: Vec<f32> = pixels(&format!("{n}.images")).iter().map(as_picture).collect();
+            assert_eq!(pictures, theirs, "{}", case.name);
+        }
+        let theirs: Vec<f32> = pixels(&format!("{n}.videos")).iter().map(as_video).collect();
+        assert_eq!(videos.len(), theirs.len(), "{}", case.name);
+        // torch resizes tensors, we resize as PIL does: the same to one step of 8 bits, and where
+        // nothing is resized to the bit
+        let step = if case.settings.is_null() { 1.001 / 127.5 } else { 0.0 };
+        let far = videos.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far <= step, "{}: {far}", case.name);
+    }
+}
+
+#[test]
+fn timestamps_stand_for_frames_a_second() {
+    let (_dir, processor, _) = seeing_videos(&serde_json::Value::Null);
+    let listed =
+        r#"{"question": "?", "video": ["a.png", "a.png", "a.png"], "timestamps": [0, 0.5, 1]}"#;
+    let counted = r#"{"question": "?", "video": ["a.png", "a.png", "a.png"], "fps": 2}"#;
+    let rows = rows_beside_pictures(&[listed, counted]);
+    let samples = processor.encode_all(&rows.1).unwrap();
+    assert_eq!(samples[0].input_ids, samples[1].input_ids);
+    let text = processor.tokenizer().decode(&samples[0].input_ids, false).unwrap();
+    assert!(text.contains("<0.2 seconds>") && text.contains("<1.0 seconds>"), "{text}");
+}
+
+fn rows_beside_pictures(lines: &[&str]) -> (tempfile::TempDir, Vec<Row>) {
+    let dir = folder(&lines.join("\n"));
+    let rows = read_jsonl(&dir.path().join("rows.jsonl")).unwrap();
+    (dir, rows)
+}
+
+#[test]
+fn wrong_videos_are_named_by_row_and_field() {
+    let video = |fields: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": [{{"type": "video", {fields}}}]}}]}}"#
+        )
+    };
+    check(
+        &video(r#""video": "a.mp4", "fps": 2"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].video": expected the list of its frames, each the path of a picture, found "a.mp4""#
+        ]],
+    );
+    check(
+        &video(r#""fps": 2"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].video": expected the list of its frames, each the path of a picture, found nothing"#
+        ]],
+    );
+    check(
+        &video(r#""video": [], "fps": 2"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].video": expected the list of its frames, each the path of a picture, found a list of 0"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", 3], "fps": 2"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].video[1]": expected the path of a picture, found 3"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", "a.png"]"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].fps": expected frames a second, or "timestamps" in seconds, one a frame, found neither"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", "a.png"], "fps": 0"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].fps": expected a number above 0, found 0"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", "a.png"], "timestamps": [1]"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].timestamps": expected 2 numbers, the seconds of each frame, found 1"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", "a.png"], "timestamps": [1, 0]"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].timestamps": expected seconds from 0 that do not fall, found [1.0, 0.0]"#
+        ]],
+    );
+    check(
+        &video(r#""video": ["a.png", "a.png"], "timestamps": [0, "x"]"#),
+        expect![[
+            r#"rows.jsonl:1: field "messages[0].content[0].timestamps": expected 2 numbers, the seconds of each frame, found a list of 2"#
+        ]],
+    );
+    // this checkpoint's template writes no place for a video
+    check(
+        &video(r#""video": ["a.png", "a.png"], "fps": 2"#),
+        expect![[
+            r#"rows.jsonl:1: field "video": expected 0 videos, one for each <|video_pad|> of the prompt, found 1"#
+        ]],
+    );
+    let (_dir, processor, _) = seeing_videos(&serde_json::Value::Null);
+    for (frames, fact) in [
+        (r#"["a.png"]"#, "at least the 2 frames of a patch"),
+        (r#"["a.png", "b.png"]"#, "a file in"),
+        (r#"["a.png", "rows.jsonl"]"#, "a picture (PNG or JPEG) in"),
+    ] {
+        let (_dir, rows) =
+            rows_beside_pictures(&[&video(&format!(r#""video": {frames}, "fps": 2"#))]);
+        let error = processor.encode(&rows[0]).unwrap_err().to_string();
+        assert!(error.contains("rows.jsonl:1: field \"video\"") && error.contains(fact), "{error}");
+    }
 }
 
 #[test]

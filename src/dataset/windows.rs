@@ -56,6 +56,7 @@ impl Windows {
             prompt_len: if start == 0 { 1 } else { (context - stride).max(1) },
             pixel_values: None,
             grids: Vec::new(),
+            video_grids: Vec::new(),
             place: format!("{place}, tokens from {start}"),
         };
         Ok(starts.take(limit.unwrap_or(usize::MAX)).map(sample).collect())

@@ -1,10 +1,13 @@
 //! Graph to Circle: values become tensors, nodes become operators, annotations become
 //! quantization parameters. Nothing is decided here.
 
+mod meeting;
+
 use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
-use crate::graph::{Graph, Kind, Source, ValueId};
+use crate::graph::{Graph, Kind, Node, Source, ValueId};
+use crate::ops::Operand;
 use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -64,6 +67,7 @@ pub fn lower(
         model: Model::new(format!("encircle {}", env!("CARGO_PKG_VERSION"))),
         subgraph: SubGraph::new(&graph.name),
         index: vec![None; graph.values.len()],
+        widened: HashMap::new(),
         shared: HashMap::new(),
         integers: HashMap::new(),
     };
@@ -90,6 +94,8 @@ struct Lowering<'a> {
     subgraph: SubGraph,
     /// Circle tensor of each value, once made.
     index: Vec<Option<i32>>,
+    /// Circle tensor of a value on its grid spread over a wider dtype.
+    widened: HashMap<(ValueId, DType), i32>,
     /// Constants of equal content and grid are one tensor, so tied weights stay tied.
     shared: HashMap<Vec<u8>, i32>,
     /// Likewise for shapes, orders and axes.
@@ -97,18 +103,30 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    fn node(&mut self, node: &crate::graph::Node) -> Result<(), LowerError> {
+    fn node(&mut self, node: &Node) -> Result<(), LowerError> {
         let shapes: Vec<&[usize]> =
             node.inputs.iter().map(|&id| &self.graph.value(id).shape[..]).collect();
         let encoding = node.op.def().encode(&shapes);
+        let dtype = match self.precision {
+            Precision::Float => None,
+            Precision::Quantized => self.meeting_dtype(node),
+        };
         let mut inputs = Vec::with_capacity(encoding.arity);
-        for &id in &node.inputs {
-            inputs.push(self.value(id)?);
+        for (position, &id) in node.inputs.iter().enumerate() {
+            inputs.push(match (dtype, node.op.def().operand(position)) {
+                (Some(dtype), Operand::Activation) => self.widened(id, dtype)?,
+                (Some(dtype), Operand::Bias) => self.bias_beside(node, id, dtype)?,
+                _ => self.value(id)?,
+            });
         }
         inputs.extend(encoding.constants.into_iter().map(|c| self.integer_vector(c)));
         inputs.resize(inputs.len().max(encoding.arity), -1);
-        let outputs = vec![self.value(node.output)?];
-        self.push(encoding.builtin, encoding.options, inputs, outputs);
+        let output = self.value(node.output)?;
+        let wide = dtype.map(|dtype| self.wide_result(node.output, dtype)).transpose()?.flatten();
+        self.push(encoding.builtin, encoding.options, inputs, vec![wide.unwrap_or(output)]);
+        if let Some(wide) = wide {
+            self.requantize(wide, output);
+        }
         Ok(())
     }
 
@@ -137,11 +155,30 @@ impl Lowering<'_> {
             return Ok(index);
         }
         let value = self.graph.value(id);
+        let params = value.qparams.as_ref().filter(|_| self.precision == Precision::Quantized);
+        let tensor = self.tensor(id, params)?;
+        let index = match value.source {
+            Source::Param(_) | Source::Const(_) => {
+                let bytes = self.payload(id, params)?;
+                self.constant(tensor, bytes)
+            }
+            Source::Input | Source::Node(_) => self.subgraph.add_tensor(tensor),
+        };
+        self.index[id.index()] = Some(index);
+        Ok(index)
+    }
+
+    /// The tensor of a value on the grid `params`, without its content.
+    fn tensor(
+        &self,
+        id: ValueId,
+        params: Option<&QuantParams>,
+    ) -> Result<circle::Tensor, LowerError> {
+        let value = self.graph.value(id);
         let extent = |&n: &usize| {
             i32::try_from(n).map_err(|_| LowerError::Extent { name: value.name.clone(), found: n })
         };
         let shape = value.shape.iter().map(extent).collect::<Result<Vec<i32>, _>>()?;
-        let params = value.qparams.as_ref().filter(|_| self.precision == Precision::Quantized);
         let dtype = match (value.kind, params) {
             (Kind::Index, _) => TensorType::Int64,
             (Kind::Real, None) => TensorType::Float32,
@@ -149,24 +186,21 @@ impl Lowering<'_> {
         };
         let mut tensor = circle::Tensor::new(&value.name, dtype, shape);
         tensor.quantization = params.map(quantization);
-        if let Source::Param(_) | Source::Const(_) = value.source {
-            let bytes = self.payload(id, params)?;
-            let mut key =
-                format!("{dtype:?} {:?} {:?} ", value.shape, tensor.quantization).into_bytes();
-            key.extend_from_slice(&bytes);
-            if let Some(&index) = self.shared.get(&key) {
-                self.index[id.index()] = Some(index);
-                return Ok(index);
-            }
-            tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
-            let index = self.subgraph.add_tensor(tensor);
-            self.shared.insert(key, index);
-            self.index[id.index()] = Some(index);
-            return Ok(index);
+        Ok(tensor)
+    }
+
+    /// A tensor of this content, made once.
+    fn constant(&mut self, mut tensor: circle::Tensor, bytes: Vec<u8>) -> i32 {
+        let mut key = format!("{:?} {:?} {:?} ", tensor.dtype, tensor.shape, tensor.quantization)
+            .into_bytes();
+        key.extend_from_slice(&bytes);
+        if let Some(&index) = self.shared.get(&key) {
+            return index;
         }
+        tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
         let index = self.subgraph.add_tensor(tensor);
-        self.index[id.index()] = Some(index);
-        Ok(index)
+        self.shared.insert(key, index);
+        index
     }
 
     fn payload(&self, id: ValueId, params: Option<&QuantParams>) -> Result<Vec<u8>, LowerError> {
@@ -176,7 +210,8 @@ impl Lowering<'_> {
         };
         match params {
             QuantParams::Affine { dtype, .. } if dtype.bits() > 16 => {
-                self.bias(id, &tensor, *dtype)
+                let scales = self.accumulator(id);
+                self.bias(id, &tensor, *dtype, scales).map(|(_, bytes)| bytes)
             }
             QuantParams::Affine { dtype, .. } => {
                 let q = quant::quantize(params, tensor.shape(), tensor.data());
@@ -193,8 +228,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// A bias on the grid of its accumulator: input scale times weight scale.
-    fn bias(&self, id: ValueId, bias: &Tensor, dtype: DType) -> Result<Vec<u8>, LowerError> {
+    /// Scale of the input, and scales of the weight, of the node that adds the bias `id`.
+    fn accumulator(&self, id: ValueId) -> (f32, &[f32]) {
         let reader = self.graph.nodes.iter().find(|node| node.inputs.get(2) == Some(&id));
         let scales = |position: usize| {
             let operand = reader.map(|node| self.graph.value(node.inputs[position]));
@@ -203,15 +238,41 @@ impl Lowering<'_> {
                 _ => &[],
             }
         };
-        let input = scales(0).first().copied().unwrap_or(f32::NAN);
-        let (_, quantized) =
-            quant::quantize_bias(bias.data(), input, scales(1), dtype).map_err(|source| {
+        (scales(0).first().copied().unwrap_or(f32::NAN), scales(1))
+    }
+
+    /// The bias of `node` where its input was spread over `dtype`, and its accumulator with it.
+    fn bias_beside(&mut self, node: &Node, id: ValueId, dtype: DType) -> Result<i32, LowerError> {
+        let input = match self.spread(node.inputs[0], dtype) {
+            Some(QuantParams::Affine { scale, .. }) if self.graph.value(id).qparams.is_some() => {
+                scale[0]
+            }
+            _ => return self.value(id),
+        };
+        let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
+        let (_, weight) = self.accumulator(id);
+        let (params, bytes) = self.bias(id, &(self.constant)(id), wide, (input, weight))?;
+        let tensor = self.tensor(id, Some(&params))?;
+        Ok(self.constant(tensor, bytes))
+    }
+
+    /// A bias on the grid of its accumulator: input scale times weight scale.
+    fn bias(
+        &self,
+        id: ValueId,
+        bias: &Tensor,
+        dtype: DType,
+        (input, weight): (f32, &[f32]),
+    ) -> Result<(QuantParams, Vec<u8>), LowerError> {
+        let (params, quantized) =
+            quant::quantize_bias(bias.data(), input, weight, dtype).map_err(|source| {
                 LowerError::Bias { name: self.graph.value(id).name.clone(), source }
             })?;
-        Ok(match dtype.bits() {
+        let bytes = match dtype.bits() {
             32 => quantized.iter().flat_map(|&q| (q as i32).to_le_bytes()).collect(),
             _ => quantized.iter().flat_map(|q| q.to_le_bytes()).collect(),
-        })
+        };
+        Ok((params, bytes))
     }
 }
 

@@ -56,14 +56,14 @@ pub(super) fn step_values(
     [valid, past]: [usize; 2],
     fill: f32,
 ) -> [Tensor; 3] {
-    let (cos, sin) = super::rotary(text).tables(&[vec![position], vec![position], vec![position]]);
+    let (cos, sin) = text.rope.tables(&[vec![position], vec![position], vec![position]]);
     let mask = (0..=past).map(|i| if i < valid || i == past { 0.0 } else { fill }).collect();
     [cos, negate_first_half(sin), Tensor::new([1, 1, 1, past + 1], mask)]
 }
 
 /// The rotary tables of a layout and the causal mask, as constants of the current scope.
 pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: f32) -> Tables {
-    let (cos, sin) = super::rotary(text).tables(&layout.position_ids());
+    let (cos, sin) = text.rope.tables(&layout.position_ids());
     let seq = layout.seq_len();
     let mask = (0..seq * seq).map(|i| if i % seq > i / seq { fill } else { 0.0 }).collect();
     Tables {

@@ -5,10 +5,7 @@
 
 mod decoder;
 pub mod qwen3_vl;
-mod rotary;
 pub mod text;
-
-pub use rotary::rotary;
 
 use crate::checkpoint::Config;
 use crate::graph::{BuildError, Graph};

@@ -85,7 +85,8 @@ pub(super) fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Erro
         return Ok(Layout::text(sample.input_ids.len())?);
     };
     let tokens = SpecialTokens { image, video, vision_start: config.vision_start_token_id };
-    Layout::from_input_ids(&sample.input_ids, &sample.grids, &[], &tokens, merge)
+    let Sample { input_ids, grids, video_grids, .. } = sample;
+    Layout::from_input_ids(input_ids, grids, video_grids, &tokens, merge)
         .map_err(|error| Error::row(sample, error.to_string()))
 }
 

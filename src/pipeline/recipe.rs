@@ -1,9 +1,8 @@
 //! Recipes: what the user asks of numerics, one TOML file. The known ones are such files too.
 
 use super::Error;
-use crate::algo::AlgoSpec;
+use crate::algo::{AlgoSpec, nearest};
 use crate::quant::Policy;
-use crate::quant::preset::nearest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -76,6 +75,7 @@ impl Numerics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::{DType, Decision, Role, Scheme};
 
     #[test]
     fn every_known_recipe_is_legal_and_survives_writing() {
@@ -88,16 +88,45 @@ mod tests {
     }
 
     #[test]
-    fn presets_are_recipes_of_the_same_grids() {
-        for (name, _) in crate::quant::PRESETS {
-            let (preset, recipe) = (Policy::preset(name).unwrap(), Numerics::find(name).unwrap());
-            // A recipe may search ranges that the preset does not.
-            let mut spec = recipe.policy.spec().clone();
-            (spec.activation.observer, spec.weight.observer) = (None, None);
-            let mut plain = preset.spec().clone();
-            (plain.activation.observer, plain.weight.observer) = (None, None);
-            assert_eq!(plain, spec, "{name}");
+    fn presets_mean_what_people_call_them() {
+        let (rows, whole) = (Scheme::per_channel_asymm(0), Scheme::PER_TENSOR_ASYMM);
+        let (symmetric_rows, symmetric) = (Scheme::per_channel_symm(0), Scheme::PER_TENSOR_SYMM);
+        let (uint4, uint8, int16) = (DType::UINT4, DType::UINT8, DType::INT16);
+        let head_as_norm = [(uint8, whole), (uint8, rows), (uint8, whole), (uint8, rows)];
+        let four = [(int16, symmetric), (uint4, rows), (int16, symmetric), (uint8, rows)];
+        let wide = [(int16, symmetric), (int16, symmetric_rows)];
+        for (name, grids) in [
+            ("w8a8", head_as_norm),
+            ("W8A8-minmax", head_as_norm),
+            ("A16", [wide[0], wide[1], wide[0], wide[1]]),
+            ("w4a16", four),
+            ("npu", four),
+        ] {
+            let policy = Numerics::find(name).unwrap().policy;
+            for ((tensor, role, rank), grid) in [
+                // the activation beside a sensitive weight is no weight
+                ("lm_head.out", Role::Activation, 3),
+                ("layers.0.self_attn.q_proj.weight", Role::Weight, 2),
+                ("layers.0.input_layernorm.weight", Role::NormWeight, 1),
+                ("lm_head.weight", Role::Weight, 2),
+            ]
+            .into_iter()
+            .zip(grids)
+            {
+                match policy.resolve(tensor, role, rank).unwrap() {
+                    Decision::Affine { dtype, scheme, .. } => {
+                        assert_eq!((dtype, scheme), grid, "{name}: {tensor}");
+                    }
+                    other => panic!("{name}: {tensor}: {other:?}"),
+                }
+            }
         }
+    }
+
+    #[test]
+    fn rules_of_recipes_may_match_nothing() {
+        let policy = Numerics::find("w4a16").unwrap().policy;
+        assert!(policy.unmatched([("layers.0.mlp.up_proj.weight", Role::Weight)]).is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::save::Partial;
+use super::save::{Partial, save_with};
 use super::{Error, Outcome};
 use crate::circle::{self, WriteOptions};
 use crate::exec::Float;
@@ -9,7 +9,7 @@ use crate::lower::{Precision, lower};
 use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A file that was written.
@@ -28,16 +28,22 @@ pub struct Written {
 /// Refuses a folder that cannot come to be, before hours are spent on what would go there.
 ///
 /// # Errors
-/// Something that is no folder stands there or above it.
+/// Something that is no folder stands there or above it, or nothing can be written there.
 pub fn check_folder(folder: &Path) -> Result<(), Error> {
-    let there = folder.ancestors().find(|path| path.exists());
-    match there {
-        Some(path) if !path.is_dir() => Err(Error::Write {
-            path: folder.display().to_string(),
-            source: io::Error::other(format!("{} is a file, expected a folder", path.display())),
-        }),
-        _ => Ok(()),
+    let failed = |source| Error::Write { path: folder.display().to_string(), source };
+    // of a relative path the last ancestor is empty and means the folder we are in
+    let here =
+        |path: &Path| if path == Path::new("") { Path::new(".").into() } else { path.to_owned() };
+    let Some(there) = folder.ancestors().map(here).find(|path| path.exists()) else {
+        return Ok(());
+    };
+    if !there.is_dir() {
+        let what = format!("{} is a file, expected a folder", there.display());
+        return Err(failed(io::Error::other(what)));
     }
+    // permissions, read-only disks, folders that are none: only trying tells
+    let probe = there.join(format!(".encircle.{}.probe", std::process::id()));
+    fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)
 }
 
 /// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.
@@ -49,18 +55,19 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         let path = path.display().to_string();
         move |source| Error::Write { path, source }
     };
-    fs::create_dir_all(folder).map_err(failed(folder))?;
     let mut partials = Vec::new();
     let mut written = Vec::new();
+    // the quantized one first: if the format cannot express it, nothing was touched yet
     for (name, precision, weights) in [
-        ("model.circle", Precision::Float, &outcome.weights),
         ("model.q.circle", Precision::Quantized, &outcome.rounded),
+        ("model.circle", Precision::Float, &outcome.weights),
     ] {
         let constant = |id: ValueId| match &outcome.graph.value(id).source {
             crate::graph::Source::Const(tensor) => tensor.clone(),
             _ => weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0)),
         };
         let model = lower(&outcome.graph, precision, &constant)?;
+        fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(name);
         let (partial, size) = Partial::write(&path, |out| {
             Ok(circle::write_with(&model, &WriteOptions::default(), out)?)
@@ -72,6 +79,7 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
     }
     // Both are complete before either takes its name.
     Partial::commit_all(partials)?;
+    written.reverse();
     Ok(written)
 }
 
@@ -81,8 +89,8 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
 /// A file that cannot be written.
 pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
     let path = folder.join("recipe.toml");
-    fs::write(&path, text)
-        .map_err(|source| Error::Write { path: path.display().to_string(), source })
+    let failed = |source| Error::Write { path: path.display().to_string(), source };
+    save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed))
 }
 
 /// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
@@ -96,14 +104,21 @@ pub fn write_io(outcome: &Outcome, folder: &Path) -> Result<(), Error> {
     let graph = &outcome.graph;
     let output =
         crate::exec::run(graph, &outcome.example_inputs, &outcome.weights, &mut Float, Par::All);
+    let mut arrays = Vec::new();
     for (i, (tensor, id)) in outcome.example_inputs.iter().zip(&graph.inputs).enumerate() {
         let index = graph.value(*id).kind == Kind::Index;
-        fs::write(folder.join(format!("in{i}.npy")), array(tensor, index)).map_err(failed)?;
+        arrays.push((format!("in{i}.npy"), array(tensor, index)));
     }
     for (i, tensor) in output.iter().enumerate() {
-        fs::write(folder.join(format!("out{i}.npy")), array(tensor, false)).map_err(failed)?;
+        arrays.push((format!("out{i}.npy"), array(tensor, false)));
     }
-    Ok(())
+    let mut partials = Vec::new();
+    for (name, bytes) in arrays {
+        let path = folder.join(name);
+        let written = Partial::write(&path, |out| out.write_all(&bytes).map_err(failed))?;
+        partials.push(written.0);
+    }
+    Partial::commit_all(partials)
 }
 
 /// A tensor as a .npy file: f32, or i64 for indices.

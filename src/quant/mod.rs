@@ -15,7 +15,6 @@ pub mod observer;
 pub mod pack;
 pub mod params;
 pub mod policy;
-pub mod preset;
 pub mod range;
 pub mod scheme;
 
@@ -25,12 +24,11 @@ pub use dtype::{DType, ParseDTypeError};
 pub use mx::{MxFormat, ParseMxError};
 pub use observer::{
     AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,
-    ObserverSpec, ParseObserverError, Percentile, SoftmaxLogits,
+    ObserverSpec, ParseObserverError, Percentile, Share, SoftmaxLogits,
 };
 pub use pack::{pack4, unpack4};
 pub use params::{ParamsError, QuantParams};
 pub use policy::{Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
-pub use preset::{PRESETS, UnknownPreset};
 pub use range::{NoRange, Range};
 pub use scheme::{Scheme, SchemeError};
 

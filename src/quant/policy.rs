@@ -8,8 +8,9 @@
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use super::preset::UnknownPreset;
-use super::{AnyObserver, DType, MxFormat, ObserverSpec, ParamsError, QuantParams, Range, Scheme};
+use super::{
+    AnyObserver, DType, MxFormat, ObserverSpec, ParamsError, QuantParams, Range, Scheme, Share,
+};
 
 /// What a tensor is to its network; chooses the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,9 +165,6 @@ pub enum PolicyError {
         /// What is wrong.
         why: String,
     },
-    /// No preset has this name.
-    #[error(transparent)]
-    Preset(#[from] UnknownPreset),
 }
 
 /// The layers below, folded.
@@ -211,6 +209,13 @@ impl Folded {
                 let symmetric = self.symmetric.unwrap_or(self.dtype.signed());
                 let scheme = Scheme { symmetric, axis };
                 scheme.check(self.dtype).map_err(|error| error.to_string())?;
+                if symmetric
+                    && matches!(observer, ObserverSpec::Percentile { share: Share::Between(..) })
+                {
+                    return Err(format!(
+                        "observer {observer} has two ends, but the grid is symmetric"
+                    ));
+                }
                 Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
             }
         }
@@ -247,8 +252,8 @@ impl Policy {
             check(place, layer)?;
         }
         let mut matchers = Vec::with_capacity(spec.rules.len());
-        for (index, rule) in spec.rules.iter().enumerate() {
-            let place = place(index, rule);
+        for rule in &spec.rules {
+            let place = place(rule);
             if rule.set == Spec::default() {
                 return Err(PolicyError::Illegal { place, why: "it sets nothing".into() });
             }
@@ -292,8 +297,8 @@ impl Policy {
                 }
             }
         }
-        for (index, rule) in self.matching(name, role) {
-            folded.add(place(index, rule), &rule.set);
+        for (_, rule) in self.matching(name, role) {
+            folded.add(place(rule), &rule.set);
         }
         folded.decide(rank).map_err(|why| PolicyError::Tensor {
             name: name.to_owned(),
@@ -317,25 +322,22 @@ impl Policy {
             .map(|(index, (rule, _))| (index, rule))
     }
 
-    /// The rules that had to speak of one of `tensors` and do not, with their index: typos, to be
-    /// reported.
-    pub fn unmatched<'a>(
-        &self,
-        tensors: impl IntoIterator<Item = (&'a str, Role)>,
-    ) -> Vec<(usize, &Rule)> {
+    /// The rules that had to speak of one of `tensors` and do not: typos, to be reported.
+    pub fn unmatched<'a>(&self, tensors: impl IntoIterator<Item = (&'a str, Role)>) -> Vec<&Rule> {
         let mut silent = vec![true; self.spec.rules.len()];
         for (name, role) in tensors {
             for (index, _) in self.matching(name, role) {
                 silent[index] = false;
             }
         }
-        let rules = self.spec.rules.iter().enumerate();
-        rules.filter(|(index, rule)| silent[*index] && !rule.optional).collect()
+        let rules = self.spec.rules.iter().zip(silent);
+        rules.filter(|(rule, silent)| *silent && !rule.optional).map(|(rule, _)| rule).collect()
     }
 }
 
-fn place(index: usize, rule: &Rule) -> String {
-    format!("rule {} (`{}`)", index + 1, rule.pattern)
+/// By its pattern: a number would count rules of the recipe that the reader never wrote.
+fn place(rule: &Rule) -> String {
+    format!("rule `{}`", rule.pattern)
 }
 
 /// Contradictions within one layer.

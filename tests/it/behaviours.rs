@@ -11,6 +11,7 @@ use encircle::graph::{Graph, Kind, Source, ValueId};
 use encircle::layout::{Layout, Segment};
 use encircle::models::{self, FAMILIES, Feed, Head, Request};
 use encircle::ops::Op;
+use encircle::pipeline::Numerics;
 use encircle::quant::{Policy, QuantParams};
 use encircle::tensor::{Par, Tensor};
 
@@ -57,6 +58,7 @@ fn inputs(graph: &Graph, seed: usize) -> Vec<Tensor> {
 }
 
 /// A calibrated network: the plan, the annotated graph, and float and rounded weights.
+#[derive(Clone)]
 struct Quantized {
     plan: Plan,
     graph: Graph,
@@ -114,7 +116,7 @@ fn mean_diff(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 fn w8a8() -> Policy {
-    Policy::preset("w8a8-minmax").unwrap()
+    Numerics::find("w8a8-minmax").unwrap().policy
 }
 
 // ---- text model ----
@@ -154,12 +156,7 @@ fn text_batches_of_one_two_and_four_share_one_calibration() {
     for batch in [1, 2, 4] {
         let mut graph = build(&checkpoint, &Request { batch, ..text(16) });
         graph.annotate_like(&q.graph);
-        let other = Quantized {
-            graph,
-            plan: q.plan.clone(),
-            float: q.float.clone(),
-            rounded: q.rounded.clone(),
-        };
+        let other = Quantized { graph, ..q.clone() };
         let inputs = inputs(&other.graph, 7);
         let out = other.quantized(&inputs);
         assert_eq!(out.shape(), [batch, 16, 128]);
@@ -174,12 +171,7 @@ fn text_lengths_of_8_16_and_32_share_one_calibration() {
     for seq in [8, 16, 32, checkpoint.config().text.max_position_embeddings] {
         let mut graph = build(&checkpoint, &text(seq));
         graph.annotate_like(&q.graph);
-        let other = Quantized {
-            graph,
-            plan: q.plan.clone(),
-            float: q.float.clone(),
-            rounded: q.rounded.clone(),
-        };
+        let other = Quantized { graph, ..q.clone() };
         assert!(other.cost(9) < 0.8, "{seq}");
     }
     let beyond = models::build(checkpoint.config(), &text(513)).unwrap_err().to_string();
@@ -612,7 +604,7 @@ fn the_callers_tensors_are_never_mutated() {
 /// Scales are folded before grids are chosen: the grid fits what the weight has become.
 #[test]
 fn folded_scales_come_before_the_grid_is_chosen() {
-    let q = calibrate(&pixie(), &picture(4, 24), &Policy::preset("w4a16").unwrap(), &[1]);
+    let q = calibrate(&pixie(), &picture(4, 24), &Numerics::find("w4a16").unwrap().policy, &[1]);
     let id = q.graph.find("model.visual.blocks.0.attn.qkv.weight").unwrap();
     let (float, rounded) = (q.float.get(id).unwrap(), q.rounded.get(id).unwrap());
     for part in 0..3 {

@@ -9,7 +9,8 @@ const GOLDEN: &str = "tests/data/golden/layouts.json";
 fn rope_prints_the_golden_positions_of_every_case() {
     let (code, stdout, stderr) = encircle(&["rope", "--layout", GOLDEN, "--json"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    let found: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    let printed: Value = serde_json::from_str(&stdout).unwrap();
+    let found = printed["cases"].as_array().unwrap();
     let file = std::fs::read(crate::support::path(GOLDEN)).unwrap();
     let expected: Vec<Value> = serde_json::from_slice(&file).unwrap();
     assert_eq!(found.len(), expected.len());
@@ -33,6 +34,18 @@ fn rope_keeps_columns_apart_however_large_the_positions() {
     let (code, stdout, _) = encircle(&["rope", "--seq-len", "10002"]);
     assert_eq!(code, 0);
     assert!(stdout.contains(" 10000 10001\n"));
+}
+
+#[test]
+fn rope_asks_for_a_list_of_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.json");
+    for (text, fact) in [("{}", "expected a list of cases"), ("[{", "EOF"), ("", "EOF")] {
+        std::fs::write(&path, text).unwrap();
+        let (code, stdout, stderr) = encircle(&["rope", "--layout", path.to_str().unwrap()]);
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert!(stderr.contains("l.json: ") && stderr.contains(fact), "{stderr}");
+    }
 }
 
 #[test]

@@ -119,8 +119,7 @@ fn precomputed_tables_equal_positions_computed_at_run_time() {
     let ours: Vec<i32> = layout.position_ids().concat().iter().map(|&p| p as i32).collect();
     assert_eq!(ours, expected);
     let checkpoint = pixie();
-    let (cos, sin) =
-        encircle::models::rotary(&checkpoint.config().text).tables(&layout.position_ids());
+    let (cos, sin) = checkpoint.config().text.rope.tables(&layout.position_ids());
     for (ours, key) in [(cos, "0.rope.cos"), (sin, "0.rope.sin")] {
         let expected = golden.read(key).unwrap();
         let worst =

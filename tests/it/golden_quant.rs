@@ -4,6 +4,7 @@ use crate::support::*;
 use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
 use encircle::exec::{Float, Weights, run};
 use encircle::graph::{Graph, ValueId};
+use encircle::pipeline::Numerics;
 use encircle::quant::{Policy, PolicySpec, QuantParams};
 use encircle::report::ErrorSummary;
 use encircle::tensor::{Par, Tensor};
@@ -39,13 +40,14 @@ fn calibrated(policy: &Policy) -> (Graph, Weights, Tensor) {
 }
 
 /// Our preset for a case of the peer; its uint8 keeps every value seen.
-fn preset(case: &str) -> String {
-    if case == "w8a8" { "w8a8-minmax".into() } else { case.into() }
+fn preset(case: &str) -> Policy {
+    let name = if case == "w8a8" { "w8a8-minmax" } else { case };
+    Numerics::find(name).unwrap().policy
 }
 
 /// The peer's numeric choices: full range for masked logits, asymmetric int16 weights.
 fn as_the_peer(case: &str) -> Policy {
-    let mut spec: PolicySpec = Policy::preset(&preset(case)).unwrap().spec().clone();
+    let mut spec: PolicySpec = preset(case).spec().clone();
     spec.exact_logits = true;
     if case == "a16" {
         spec.weight.symmetric = Some(false);
@@ -193,7 +195,7 @@ fn every_site_of_the_peer_with_a_counterpart_has_its_a16_grid() {
 
 /// Mean |diff| and PEIR of sample 0 under our preset.
 fn cost(case: &str) -> (f64, f64) {
-    let (mut graph, rounded, float) = calibrated(&Policy::preset(&preset(case)).unwrap());
+    let (mut graph, rounded, float) = calibrated(&preset(case));
     quantize_constants(&mut graph);
     let (checkpoint, golden) = (pixie(), golden());
     let inputs = golden_inputs(&golden, &checkpoint.picture_settings().unwrap(), 0);
@@ -225,7 +227,7 @@ fn presets_cost_no_more_than_the_peers() {
 #[test]
 fn annotations_do_not_change_the_float_run() {
     let (checkpoint, golden) = (pixie(), golden());
-    let (graph, ..) = calibrated(&Policy::preset("w8a8").unwrap());
+    let (graph, ..) = calibrated(&preset("w8a8"));
     let plain = golden_graph(&checkpoint);
     let weights = load(&checkpoint, &plain);
     let inputs = golden_inputs(&golden, &checkpoint.picture_settings().unwrap(), 3);

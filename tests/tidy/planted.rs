@@ -173,7 +173,7 @@ fn a_family_away_from_home_is_found() {
     assert_bites(rule, "src/cli/mod.rs", "fn llama() {}");
     assert_passes(rule, "src/cli/mod.rs", "let help = \"for Qwen3-VL\";");
     assert_passes(rule, "src/exec/mod.rs", "// as Llama does");
-    assert_passes(rule, "src/layout/mod.rs", "RopeType::Llama3");
+    assert_passes(rule, "src/layout/mod.rs", "RopeScaling::Llama3");
     assert_passes(rule, "src/models/qwen3_vl/mod.rs", "fn qwen() {}");
     assert_passes(rule, "src/checkpoint/config.rs", "\"qwen3_vl\"");
     assert_passes(rule, "src/exec/tests.rs", "fn qwen() {}");

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms under `src/`, in the order in which data passes through them.
 pub(crate) const ROOMS: [&str; 18] = [
     "tensor",
-    "checkpoint",
     "layout",
+    "checkpoint",
     "dataset",
     "quant",
     "circle",
@@ -26,8 +26,7 @@ pub(crate) const ROOMS: [&str; 18] = [
 ];
 
 /// Earlier rooms that a room must not know all the same.
-const STRANGERS: [(&str, &[&str]); 6] = [
-    ("layout", &["checkpoint"]),
+const STRANGERS: [(&str, &[&str]); 5] = [
     ("quant", &["checkpoint", "layout", "dataset"]),
     ("circle", &["tensor", "checkpoint", "layout", "dataset", "quant"]),
     ("graph", &["checkpoint"]),

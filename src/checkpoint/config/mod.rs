@@ -11,7 +11,6 @@ mod vision;
 #[cfg(test)]
 mod tests;
 
-pub use rope::{RopeConfig, RopeType};
 pub use text::TextConfig;
 pub use vision::VisionConfig;
 

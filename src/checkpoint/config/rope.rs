@@ -3,58 +3,7 @@
 use super::super::error::{ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::limits::{HEAD_DIM_MAX, POSITIONS_MAX};
-
-/// How angles grow with the position.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RopeConfig {
-    /// Base of the geometric series of wavelengths; above 0.
-    pub theta: f64,
-    /// How the frequencies are stretched for long contexts.
-    pub rope_type: RopeType,
-    /// Frequencies that turn with time, row and column; they sum to `head_dim / 2`.
-    pub mrope_section: Option<[usize; 3]>,
-    /// Whether the three coordinates alternate over the frequencies rather than lie in blocks.
-    pub mrope_interleaved: bool,
-    /// Multiplies both cosine and sine; 1 for everything but yarn.
-    pub attention_scaling: f64,
-}
-
-/// The stretching of rotary frequencies, with the parameters of each kind.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum RopeType {
-    /// None.
-    Default,
-    /// Every frequency divided by `factor`.
-    Linear {
-        /// Above 0.
-        factor: f64,
-    },
-    /// Long wavelengths divided by `factor`, short ones kept, those between interpolated.
-    Llama3 {
-        /// Above 0.
-        factor: f64,
-        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are long.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are short.
-        high_freq_factor: f64,
-        /// Longest sequence before stretching, in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A ramp over the channels between kept and divided frequencies.
-    Yarn {
-        /// Above 0.
-        factor: f64,
-        /// Longest sequence before stretching, in tokens.
-        original_max_position_embeddings: usize,
-        /// Rotations over the original context from which a frequency is kept.
-        beta_fast: f64,
-        /// Rotations over the original context below which a frequency is divided.
-        beta_slow: f64,
-        /// Whether the ends of the ramp are rounded to whole channels.
-        truncate: bool,
-    },
-}
+use crate::layout::{RopeScaling, Rotary};
 
 /// What the rotary fields are read against.
 pub(super) struct Surroundings {
@@ -66,7 +15,7 @@ pub(super) struct Surroundings {
     pub(super) multimodal: bool,
 }
 
-pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<RopeConfig> {
+pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
     // transformers 5 moved the base inside the object and renamed it
     let (name, scaling) = match text.object("rope_parameters")? {
         Some(fields) => ("rope_parameters", Some(fields)),
@@ -90,18 +39,25 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<RopeConfig> 
             }
         }
     }
-    let (rope_type, attention_scaling) = match &scaling {
+    let stretched = match &scaling {
         Some(fields) => stretching(fields, around)?,
-        None => (RopeType::Default, 1.0),
+        None => RopeScaling::Default,
     };
+    let attention_scaling = stretched.attention_scaling();
+    if !(attention_scaling.is_finite() && attention_scaling > 0.0) {
+        let fields = scaling.as_ref().unwrap_or(text);
+        let expected = "a weight that leaves a scale above 0";
+        return Err(fields.wrong(ErrorKind::OutOfRange, "mscale", expected, attention_scaling));
+    }
     let mrope_section = sections(scaling.as_ref(), around)?;
     let interleaved =
         scaling.as_ref().map(|fields| fields.flag("mrope_interleaved")).transpose()?;
-    Ok(RopeConfig {
+    Ok(Rotary {
+        head_dim: around.head_dim,
         theta,
-        rope_type,
+        scaling: stretched,
         mrope_section,
-        mrope_interleaved: interleaved.flatten().unwrap_or(around.multimodal),
+        interleaved: interleaved.flatten().unwrap_or(around.multimodal),
         attention_scaling,
     })
 }
@@ -128,14 +84,14 @@ fn sections(scaling: Option<&Fields>, around: &Surroundings) -> Result<Option<[u
     Ok(Some(section))
 }
 
-fn stretching(fields: &Fields, around: &Surroundings) -> Result<(RopeType, f64)> {
+fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
     let name = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
     let factor = || need(fields, "factor");
     let original = || fields.size("original_max_position_embeddings", 1..=POSITIONS_MAX);
     match fields.text(name)?.unwrap_or("default") {
         // the first multimodal files called plain frequencies with three coordinates "mrope"
-        "default" | "mrope" => Ok((RopeType::Default, 1.0)),
-        "linear" => Ok((RopeType::Linear { factor: factor()? }, 1.0)),
+        "default" | "mrope" => Ok(RopeScaling::Default),
+        "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
         "llama3" => {
             let low_freq_factor = need(fields, "low_freq_factor")?;
             let high_freq_factor = need(fields, "high_freq_factor")?;
@@ -154,50 +110,28 @@ fn stretching(fields: &Fields, around: &Surroundings) -> Result<(RopeType, f64)>
                 fields.wrong(ErrorKind::Missing, name, "a number of tokens", "nothing")
             })?;
             let factor = factor()?;
-            let rope = RopeType::Llama3 {
+            Ok(RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,
                 high_freq_factor,
                 original_max_position_embeddings,
-            };
-            Ok((rope, 1.0))
+            })
         }
-        "yarn" => {
-            let factor = factor()?;
-            let rope = RopeType::Yarn {
-                factor,
-                original_max_position_embeddings: original()?
-                    .unwrap_or(around.max_position_embeddings),
-                beta_fast: fields.positive("beta_fast")?.unwrap_or(32.0),
-                beta_slow: fields.positive("beta_slow")?.unwrap_or(1.0),
-                truncate: fields.flag("truncate")?.unwrap_or(true),
-            };
-            Ok((rope, yarn_scaling(fields, factor)?))
-        }
+        "yarn" => Ok(RopeScaling::Yarn {
+            factor: factor()?,
+            original_max_position_embeddings: original()?.unwrap_or(around.max_position_embeddings),
+            beta_fast: fields.positive("beta_fast")?.unwrap_or(32.0),
+            beta_slow: fields.positive("beta_slow")?.unwrap_or(1.0),
+            attention_factor: fields.positive("attention_factor")?,
+            mscale: fields.real("mscale")?,
+            mscale_all_dim: fields.real("mscale_all_dim")?,
+            truncate: fields.flag("truncate")?.unwrap_or(true),
+        }),
         other => {
             let expected = "one of default, linear, llama3, yarn";
             Err(fields.wrong(ErrorKind::Unsupported, name, expected, quoted(other)))
         }
     }
-}
-
-/// The factor on cosine and sine that yarn derives from how far the context is stretched.
-fn yarn_scaling(fields: &Fields, factor: f64) -> Result<f64> {
-    if let Some(given) = fields.positive("attention_factor")? {
-        return Ok(given);
-    }
-    let scale = |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
-    let nonzero = |real: &f64| *real != 0.0;
-    let mscale = fields.real("mscale")?.filter(nonzero);
-    let scaling = match (mscale, fields.real("mscale_all_dim")?.filter(nonzero)) {
-        (Some(one), Some(all)) => scale(one) / scale(all),
-        _ => scale(1.0),
-    };
-    if scaling.is_finite() && scaling > 0.0 {
-        return Ok(scaling);
-    }
-    let expected = "a weight that leaves a scale above 0";
-    Err(fields.wrong(ErrorKind::OutOfRange, "mscale", expected, scaling))
 }
 
 fn need(fields: &Fields, name: &str) -> Result<f64> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::checkpoint::{Error, ErrorKind as Kind};
+use crate::layout::RopeScaling;
 use serde_json::json;
 
 fn pixie() -> Value {
@@ -43,8 +44,8 @@ fn a_multimodal_file_is_read_whole() {
     assert!(text.tie_word_embeddings && !text.attention_bias);
     let rope = &text.rope;
     assert_eq!((rope.theta, rope.mrope_section), (10_000.0, Some([6, 5, 5])));
-    assert_eq!((&rope.rope_type, rope.attention_scaling), (&RopeType::Default, 1.0));
-    assert!(rope.mrope_interleaved);
+    assert_eq!((&rope.scaling, rope.attention_scaling), (&RopeScaling::Default, 1.0));
+    assert!(rope.interleaved);
     let vision = config.vision.as_ref().unwrap();
     assert_eq!((vision.depth, vision.hidden_size, vision.num_heads), (4, 96, 3));
     assert_eq!(vision.deepstack_visual_indexes, [1, 2]);
@@ -92,25 +93,28 @@ fn each_stretching_of_the_rotation_is_read() {
         parse(with(llama(), "/rope_scaling", scaling)).map(|config| config.text.rope)
     };
     let linear = rope(json!({"type": "linear", "factor": 2})).unwrap();
-    assert_eq!(linear.rope_type, RopeType::Linear { factor: 2.0 });
+    assert_eq!(linear.scaling, RopeScaling::Linear { factor: 2.0 });
     let llama3 = rope(json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}));
-    let expected = RopeType::Llama3 {
+    let expected = RopeScaling::Llama3 {
         factor: 32.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192,
     };
-    assert_eq!(llama3.unwrap().rope_type, expected);
+    assert_eq!(llama3.unwrap().scaling, expected);
     let yarn = rope(json!({"rope_type": "yarn", "factor": 4.0})).unwrap();
-    let expected = RopeType::Yarn {
+    let expected = RopeScaling::Yarn {
         factor: 4.0,
         original_max_position_embeddings: 2048,
         beta_fast: 32.0,
         beta_slow: 1.0,
+        attention_factor: None,
+        mscale: None,
+        mscale_all_dim: None,
         truncate: true,
     };
-    assert_eq!(yarn.rope_type, expected);
+    assert_eq!(yarn.scaling, expected);
     assert!((yarn.attention_scaling - 1.138_629_436_111_989).abs() < 1e-12);
     let mscale = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0});
     assert_eq!(rope(mscale).unwrap().attention_scaling, 1.0);

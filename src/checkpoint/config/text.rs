@@ -4,7 +4,8 @@ use super::super::error::{ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::Family;
 use super::limits::{HEAD_DIM_MAX, HEADS_MAX, LAYERS_MAX, POSITIONS_MAX, VOCAB_MAX, WIDTH_MAX};
-use super::rope::{self, RopeConfig};
+use super::rope;
+use crate::layout::Rotary;
 
 /// Sizes and switches of a decoder-only language model.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,7 @@ pub struct TextConfig {
     /// Whether the head reuses the token embedding as its weight.
     pub tie_word_embeddings: bool,
     /// Rotary position embedding.
-    pub rope: RopeConfig,
+    pub rope: Rotary,
 }
 
 /// What transformers assumes for fields that a file omits.

@@ -5,6 +5,7 @@ mod decode;
 mod patches;
 mod resample;
 mod settings;
+mod video;
 
 #[cfg(test)]
 mod tests;
@@ -12,3 +13,4 @@ mod tests;
 pub use decode::RgbPicture;
 pub use patches::Picture;
 pub use settings::{PictureSettings, smart_resize};
+pub use video::VideoSettings;

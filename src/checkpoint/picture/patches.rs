@@ -1,12 +1,15 @@
 //! Resized pictures to the rows of patches that the vision tower reads.
 
-use super::super::error::{Error, ErrorKind, Result};
+use super::super::error::Result;
 use super::decode::RgbPicture;
 use super::resample::resize;
 use super::settings::PictureSettings;
 use crate::tensor::Tensor;
 
 const CHANNELS: usize = 3;
+
+/// What each of the 256 samples of each colour becomes.
+pub(super) type Table = [[f32; 256]; CHANNELS];
 
 /// A picture or a video as the vision tower reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,25 +35,18 @@ impl PictureSettings {
     /// # Errors
     /// `Unsupported` if it is too elongated.
     pub fn preprocess(&self, file: &str, picture: &RgbPicture) -> Result<Picture> {
-        self.preprocess_frames(file, std::slice::from_ref(picture))
+        let size = self.resized(file, picture.height(), picture.width())?;
+        Ok(self.patched(std::slice::from_ref(picture), size, &self.table()))
     }
 
-    /// Prepares the frames of a video, all of one size. The last frame is repeated to fill its
-    /// patches.
-    ///
-    /// # Errors
-    /// `Unsupported` without frames, with frames of several sizes, or if they are too elongated.
-    pub fn preprocess_frames(&self, file: &str, frames: &[RgbPicture]) -> Result<Picture> {
-        let unsupported = |expected: &str, found: String| {
-            Error::new(ErrorKind::Unsupported, file, expected, found)
-        };
-        let first = frames.first().ok_or_else(|| unsupported("a frame", "none".to_owned()))?;
-        let size = |frame: &RgbPicture| (frame.height(), frame.width());
-        if let Some(other) = frames.iter().find(|frame| size(frame) != size(first)) {
-            let found = format!("{:?} and {:?}", size(first), size(other));
-            return Err(unsupported("frames of one size", found));
-        }
-        let (height, width) = self.resized(file, first.height(), first.width())?;
+    /// Resizes `frames`, at least one, to height and width `size`, and cuts them into patches, whose
+    /// samples `table` looks up. The last frame is repeated to fill its patches.
+    pub(super) fn patched(
+        &self,
+        frames: &[RgbPicture],
+        (height, width): (usize, usize),
+        table: &Table,
+    ) -> Picture {
         let resized: Vec<RgbPicture> =
             frames.iter().map(|frame| resize(frame, width, height)).collect();
         let grid_thw = [
@@ -58,12 +54,16 @@ impl PictureSettings {
             height / self.patch_size,
             width / self.patch_size,
         ];
-        Ok(Picture { pixel_values: self.patches(&resized, grid_thw), grid_thw })
+        Picture { pixel_values: self.patches(&resized, grid_thw, table), grid_thw }
     }
 
     /// `frames` are not empty and their sides are whole multiples of a merged patch.
-    fn patches(&self, frames: &[RgbPicture], [grid_t, grid_h, grid_w]: [usize; 3]) -> Tensor {
-        let table = self.table();
+    fn patches(
+        &self,
+        frames: &[RgbPicture],
+        [grid_t, grid_h, grid_w]: [usize; 3],
+        table: &Table,
+    ) -> Tensor {
         let (patch, merge) = (self.patch_size, self.merge_size);
         let row = CHANNELS * self.temporal_patch_size * patch * patch;
         let mut out = Vec::with_capacity(grid_t * grid_h * grid_w * row);
@@ -74,7 +74,7 @@ impl PictureSettings {
                 for inner in 0..merge * merge {
                     let y = (merged / merged_columns * merge + inner / merge) * patch;
                     let x = (merged % merged_columns * merge + inner % merge) * patch;
-                    self.one_patch(frames, &table, [t, y, x], &mut out);
+                    self.one_patch(frames, table, [t, y, x], &mut out);
                 }
             }
         }
@@ -85,7 +85,7 @@ impl PictureSettings {
     fn one_patch(
         &self,
         frames: &[RgbPicture],
-        table: &[[f32; 256]; CHANNELS],
+        table: &Table,
         [t, y, x]: [usize; 3],
         out: &mut Vec<f32>,
     ) {
@@ -103,9 +103,9 @@ impl PictureSettings {
         }
     }
 
-    /// What each of the 256 samples of each colour becomes. The reference rescales in f64, rounds to
+    /// The reference rescales in f64, rounds to
     /// f32, and shifts and divides in f32; so do we, to the last bit.
-    fn table(&self) -> [[f32; 256]; CHANNELS] {
+    pub(super) fn table(&self) -> Table {
         std::array::from_fn(|channel| {
             let (mean, std) = (self.image_mean[channel] as f32, self.image_std[channel] as f32);
             std::array::from_fn(|sample| {

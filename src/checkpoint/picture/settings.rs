@@ -6,7 +6,7 @@ use super::super::error::{Error, ErrorKind, Result};
 use super::super::fields::Fields;
 use super::super::files::Files;
 
-const FILE: &str = "preprocessor_config.json";
+pub(super) const FILE: &str = "preprocessor_config.json";
 /// The most pixels that a resized picture may be asked to have: 8k by 8k, beyond any model's
 /// context.
 const PIXELS_MAX: usize = 1 << 26;
@@ -15,7 +15,7 @@ const PATCHED_MAX: usize = 1 << 27;
 /// The only resampling that the family uses; PIL's number for it.
 const BICUBIC: usize = 3;
 /// The largest ratio of the sides that the reference processor accepts.
-const RATIO_MAX: usize = 200;
+pub(super) const RATIO_MAX: usize = 200;
 
 /// How pictures become patches.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,11 +45,49 @@ pub struct PictureSettings {
     pub(super) file: String,
 }
 
+/// What the reference assumes where a file says nothing.
+pub(super) struct Defaults {
+    mean: [f64; 3],
+    std: [f64; 3],
+    pixels: [usize; 2],
+    patch_size: usize,
+    /// Whether files may still say `min_pixels` and `max_pixels` for the edges of `size`.
+    older_names: bool,
+}
+
+/// Of pictures.
+pub(super) const PICTURES: Defaults = Defaults {
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+    pixels: [56 * 56, 28 * 28 * 1280],
+    patch_size: 14,
+    older_names: true,
+};
+
+/// Of videos.
+pub(super) const VIDEOS: Defaults = Defaults {
+    mean: [0.5; 3],
+    std: [0.5; 3],
+    pixels: [128 * 32 * 32, 768 * 32 * 32],
+    patch_size: 16,
+    older_names: false,
+};
+
 impl PictureSettings {
     pub(in super::super) fn load(files: &Files, config: &Config) -> Result<PictureSettings> {
-        let file = files.describe(FILE);
-        let json = files.read_json(FILE, JSON_MAX)?;
-        let settings = PictureSettings::parse(&file, &Fields::root(&file, &json)?)?;
+        PictureSettings::load_from(files, FILE, config, &PICTURES)
+    }
+
+    /// The settings in the file `name`, which must agree with the vision tower of `config`.
+    pub(super) fn load_from(
+        files: &Files,
+        name: &str,
+        config: &Config,
+        defaults: &Defaults,
+    ) -> Result<PictureSettings> {
+        let file = files.describe(name);
+        let json = files.read_json(name, JSON_MAX)?;
+        let settings = PictureSettings::parse(&file, &Fields::root(&file, &json)?, defaults)?;
         if let Some(vision) = &config.vision {
             for (name, found, expected) in [
                 ("patch_size", settings.patch_size, vision.patch_size),
@@ -66,12 +104,17 @@ impl PictureSettings {
         Ok(settings)
     }
 
-    pub(super) fn parse(file: &str, fields: &Fields) -> Result<PictureSettings> {
+    pub(super) fn parse(
+        file: &str,
+        fields: &Fields,
+        defaults: &Defaults,
+    ) -> Result<PictureSettings> {
         let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(true));
         let size = fields.object("size")?;
         let pixels = |name: &str, edge: &str, default: usize| -> Result<usize> {
             // the older pair of fields wins where a file has both, as it does in transformers
-            if let Some(pixels) = fields.size(name, 1..=PIXELS_MAX)? {
+            let older = fields.size(name, 1..=PIXELS_MAX)?.filter(|_| defaults.older_names);
+            if let Some(pixels) = older {
                 return Ok(pixels);
             }
             match &size {
@@ -85,19 +128,11 @@ impl PictureSettings {
             do_rescale: flag("do_rescale")?,
             do_normalize: flag("do_normalize")?,
             rescale_factor: fields.positive("rescale_factor")?.unwrap_or(1.0 / 255.0),
-            image_mean: fields.reals("image_mean")?.unwrap_or([
-                0.481_454_66,
-                0.457_827_5,
-                0.408_210_73,
-            ]),
-            image_std: fields.reals("image_std")?.unwrap_or([
-                0.268_629_54,
-                0.261_302_58,
-                0.275_777_11,
-            ]),
-            min_pixels: pixels("min_pixels", "shortest_edge", 56 * 56)?,
-            max_pixels: pixels("max_pixels", "longest_edge", 28 * 28 * 1280)?,
-            patch_size: sides("patch_size", 14)?,
+            image_mean: fields.reals("image_mean")?.unwrap_or(defaults.mean),
+            image_std: fields.reals("image_std")?.unwrap_or(defaults.std),
+            min_pixels: pixels("min_pixels", "shortest_edge", defaults.pixels[0])?,
+            max_pixels: pixels("max_pixels", "longest_edge", defaults.pixels[1])?,
+            patch_size: sides("patch_size", defaults.patch_size)?,
             temporal_patch_size: sides("temporal_patch_size", 2)?,
             merge_size: sides("merge_size", 2)?,
             file: file.to_owned(),
@@ -128,6 +163,22 @@ impl PictureSettings {
     /// # Errors
     /// `Unsupported` if it is too elongated, or if resizing is off and patches do not fit.
     pub fn resized(&self, file: &str, height: usize, width: usize) -> Result<(usize, usize)> {
+        self.fitted(file, height, width, self.temporal_patch_size, |factor| {
+            smart_resize(height, width, factor, self.min_pixels, self.max_pixels)
+                .ok_or_else(|| format!("a picture with sides of a ratio of at most {RATIO_MAX}"))
+        })
+    }
+
+    /// What `fit` makes of the sides, or what it expected of them, within the bounds of memory for
+    /// this many `frames`.
+    pub(super) fn fitted(
+        &self,
+        file: &str,
+        height: usize,
+        width: usize,
+        frames: usize,
+        fit: impl Fn(usize) -> std::result::Result<(usize, usize), String>,
+    ) -> Result<(usize, usize)> {
         let factor = self.patch_size * self.merge_size;
         if !self.do_resize {
             if height.is_multiple_of(factor) && width.is_multiple_of(factor) {
@@ -137,18 +188,15 @@ impl PictureSettings {
             let found = format!("{height} x {width}");
             return Err(Error::new(ErrorKind::Unsupported, file, expected, found));
         }
-        let resized = smart_resize(height, width, factor, self.min_pixels, self.max_pixels);
-        let (rows, columns) = resized.ok_or_else(|| {
-            let expected = format!("a picture with sides of a ratio of at most {RATIO_MAX}");
+        let (rows, columns) = fit(factor).map_err(|expected| {
             let found = format!("{height} x {width} pixels");
             Error::new(ErrorKind::Unsupported, file, expected, found)
         })?;
-        let pixels =
-            rows.checked_mul(columns).and_then(|p| p.checked_mul(self.temporal_patch_size));
+        let pixels = rows.checked_mul(columns).and_then(|p| p.checked_mul(frames));
         // steps of huge patches and elongated pictures leave the bounds that were asked for
         if pixels.is_none_or(|pixels| pixels > PATCHED_MAX) {
             let expected = format!("at most {PATCHED_MAX} pixels after resizing");
-            let found = format!("{rows} x {columns} in {} frames", self.temporal_patch_size);
+            let found = format!("{rows} x {columns} in {frames} frames");
             return Err(Error::new(ErrorKind::OutOfRange, file, expected, found));
         }
         Ok((rows, columns))
@@ -168,6 +216,19 @@ pub fn smart_resize(
     min_pixels: usize,
     max_pixels: usize,
 ) -> Option<(usize, usize)> {
+    smart_resize_frames([1, 1], height, width, factor, min_pixels, max_pixels)
+}
+
+/// The same for frames of a video, whose pixels count together: as many as there are, and as many
+/// as patches hold.
+pub(super) fn smart_resize_frames(
+    [given, held]: [usize; 2],
+    height: usize,
+    width: usize,
+    factor: usize,
+    min_pixels: usize,
+    max_pixels: usize,
+) -> Option<(usize, usize)> {
     let (long, short) = (height.max(width), height.min(width));
     if short == 0 || factor == 0 || long as f64 / short as f64 > RATIO_MAX as f64 {
         return None;
@@ -178,13 +239,15 @@ pub fn smart_resize(
     let pixels = rows
         .checked_mul(columns)
         .and_then(|steps| steps.checked_mul(factor))
-        .and_then(|steps| steps.checked_mul(factor))?;
+        .and_then(|steps| steps.checked_mul(factor))
+        .and_then(|pixels| pixels.checked_mul(held))?;
+    let given = given as f64;
     if pixels > max_pixels {
-        let shrink = (h * w / max_pixels as f64).sqrt();
+        let shrink = (given * h * w / max_pixels as f64).sqrt();
         rows = ((h / shrink / step).floor() as usize).max(1);
         columns = ((w / shrink / step).floor() as usize).max(1);
     } else if pixels < min_pixels {
-        let grow = (min_pixels as f64 / (h * w)).sqrt();
+        let grow = (min_pixels as f64 / (given * h * w)).sqrt();
         rows = (h * grow / step).ceil() as usize;
         columns = (w * grow / step).ceil() as usize;
     }

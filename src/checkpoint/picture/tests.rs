@@ -2,6 +2,7 @@ use super::super::error::ErrorKind;
 use super::super::fields::Fields;
 use super::super::safetensors::Store;
 use super::resample::resize;
+use super::settings::{PICTURES, smart_resize_frames};
 use super::*;
 use crate::checkpoint::Files;
 use proptest::prelude::*;
@@ -27,7 +28,7 @@ fn rgb(store: &Store, name: &str) -> RgbPicture {
 }
 
 fn settings(json: serde_json::Value) -> crate::checkpoint::Result<PictureSettings> {
-    PictureSettings::parse("p", &Fields::root("p", &json).unwrap())
+    PictureSettings::parse("p", &Fields::root("p", &json).unwrap(), &PICTURES)
 }
 
 fn small() -> PictureSettings {
@@ -109,16 +110,12 @@ fn frames_fill_their_patches_and_the_last_one_repeats() {
         .chunks_exact(20 * 30 * 3)
         .map(|frame| RgbPicture::new(30, 20, frame.to_vec()).unwrap())
         .collect();
-    let video = small().preprocess_frames("v", &frames).unwrap();
+    let size = small().resized("v", 20, 30).unwrap();
+    let video = small().patched(&frames, size, &small().table());
     assert_eq!(video.grid_thw[0], 2);
     let theirs =
         store.read("video.pixel_values", &store.info("video.pixel_values").unwrap().shape).unwrap();
     assert_eq!(video.pixel_values, theirs);
-
-    let odd = RgbPicture::new(1, 1, vec![0; 3]).unwrap();
-    let error = small().preprocess_frames("v", &[frames[0].clone(), odd]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(small().preprocess_frames("v", &[]).is_err());
 }
 
 #[test]
@@ -129,6 +126,20 @@ fn sizes_equal_the_reference() {
     assert_eq!(cases.len(), 300);
     for (h, w, factor, min, max, theirs) in cases {
         assert_eq!(smart_resize(h, w, factor, min, max), theirs, "{h} {w} {factor} {min} {max}");
+    }
+}
+
+#[test]
+fn sizes_of_frames_equal_the_reference() {
+    /// Frames, height, width, frames of a patch, factor, fewest and most pixels; height and width.
+    type Case = (usize, usize, usize, usize, usize, usize, usize, Option<(usize, usize)>);
+    let file: serde_json::Value = serde_json::from_slice(&bytes("video", "cases.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_value(file["smart_resize"].clone()).unwrap();
+    assert_eq!(cases.len(), 120);
+    for (frames, h, w, deep, factor, min, max, theirs) in cases {
+        let count = (frames as f64 / deep as f64).round_ties_even() as usize * deep;
+        let ours = smart_resize_frames([frames, count], h, w, factor, min, max);
+        assert_eq!(ours.filter(|_| h >= factor && w >= factor), theirs, "{frames} of {h} x {w}");
     }
 }
 

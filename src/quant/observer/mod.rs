@@ -19,7 +19,7 @@ pub use ema::Ema;
 pub use histogram::{Histogram, Histograms};
 pub use minmax::MinMax;
 pub use mse::Mse;
-pub use percentile::Percentile;
+pub use percentile::{Percentile, Share};
 pub use softmax::SoftmaxLogits;
 pub use spec::{ObserverSpec, ParseObserverError};
 

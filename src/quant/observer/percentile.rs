@@ -6,26 +6,48 @@ use super::histogram::Bucket;
 use super::{Histograms, Merge, MergeError, Observer};
 use crate::quant::{NoRange, Range};
 
-/// Keeps the middle `percentile` per cent of the values, widened to hold zero.
+/// How much of the values to keep, in per cent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Share {
+    /// The middle so many: above 0, up to 100.
+    Middle(f64),
+    /// Those between two quantiles, the first below the second, both from 0 to 100. A symmetric
+    /// grid has no two ends to choose.
+    Between(f64, f64),
+}
+
+impl Share {
+    /// Whether the numbers are within their bounds.
+    pub fn legal(self) -> bool {
+        match self {
+            Share::Middle(share) => share > 0.0 && share <= 100.0,
+            Share::Between(lower, upper) => 0.0 <= lower && lower < upper && upper <= 100.0,
+        }
+    }
+}
+
+/// Keeps a share of the values, widened to hold zero.
 ///
 /// A symmetric grid keeps that share of the magnitudes; data of one sign loses its one tail; other
-/// data loses half of the rest at either end, as in TICO. The peer samples up to 131072 values into
+/// data loses half of the rest at either end, as in TICO. Quantiles given one by one hold whatever
+/// the signs. The peer samples up to 131072 values into
 /// a reservoir whose content depends on the order of batches; this counts every value in bf16
 /// buckets instead, so the statistics merge and rare outliers are never missed, at the price of a
 /// quantile that is exact only to the bucket's width, 2^-7 of its value (and interpolated within).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
-    percentile: f64,
+    share: Share,
     symmetric: bool,
     values: Histograms,
 }
 
 impl Percentile {
     /// For a grid that is `symmetric` or not; one range, or one for each index of `axis`. None
-    /// unless `0 < percentile <= 100`.
-    pub fn new(percentile: f64, symmetric: bool, axis: Option<usize>) -> Option<Percentile> {
-        let legal = percentile > 0.0 && percentile <= 100.0;
-        legal.then(|| Percentile { percentile, symmetric, values: Histograms::new(axis) })
+    /// unless
+    /// `share` is legal and fits the grid.
+    pub fn new(share: Share, symmetric: bool, axis: Option<usize>) -> Option<Percentile> {
+        let legal = share.legal() && !(symmetric && matches!(share, Share::Between(..)));
+        legal.then(|| Percentile { share, symmetric, values: Histograms::new(axis) })
     }
 }
 
@@ -35,16 +57,21 @@ impl Observer for Percentile {
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
-        let share = self.percentile / 100.0;
         self.values.ranges(|exact, buckets| {
-            if self.percentile == 100.0 {
-                return exact.with_zero();
-            }
+            let tail = |q| quantile(buckets, q) as f32;
+            let share = match self.share {
+                Share::Middle(100.0) => return exact.with_zero(),
+                Share::Middle(share) => share / 100.0,
+                Share::Between(lower, upper) => {
+                    let min = if lower == 0.0 { exact.min } else { tail(lower / 100.0) };
+                    let max = if upper == 100.0 { exact.max } else { tail(upper / 100.0) };
+                    return Range::new(min, max).with_zero();
+                }
+            };
             if self.symmetric {
                 let bound = quantile(&magnitudes(buckets), share) as f32;
                 return Range::new(-bound, bound);
             }
-            let tail = |q| quantile(buckets, q) as f32;
             let range = if exact.min >= 0.0 {
                 Range::new(0.0, tail(share))
             } else if exact.max <= 0.0 {
@@ -59,9 +86,9 @@ impl Observer for Percentile {
 
 impl Merge for Percentile {
     fn merge(&mut self, other: &Percentile) -> Result<(), MergeError> {
-        if (self.percentile, self.symmetric) != (other.percentile, other.symmetric) {
+        if (self.share, self.symmetric) != (other.share, other.symmetric) {
             let describe =
-                |p: &Percentile| format!("percentile {}, symmetric {}", p.percentile, p.symmetric);
+                |p: &Percentile| format!("percentile {:?}, symmetric {}", p.share, p.symmetric);
             return Err(MergeError::new(describe(self), describe(other)));
         }
         self.values.merge(&other.values)

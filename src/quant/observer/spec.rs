@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AnyObserver, Ema, MergeableObserver, MinMax, Mse, Percentile, SoftmaxLogits};
+use super::{AnyObserver, Ema, MergeableObserver, MinMax, Mse, Percentile, Share, SoftmaxLogits};
 use crate::quant::{DType, MxFormat, Scheme};
 
-/// An observer and its parameters: `minmax`, `ema:0.9`, `percentile:99.99`, `mse`,
-/// `softmax:16`, `mx:fp4`, `identity`.
+/// An observer and its parameters: `minmax`, `ema:0.9`, `percentile:99.99`,
+/// `percentile:0.1:99.9`, `mse`, `softmax:16`, `mx:fp4`, `identity`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ObserverSpec {
@@ -22,8 +22,8 @@ pub enum ObserverSpec {
     },
     /// Extremes without outliers: [`Percentile`].
     Percentile {
-        /// Above 0, up to 100.
-        percentile: f64,
+        /// `99.99` is the middle, `0.1:99.9` what lies between.
+        share: Share,
     },
     /// Least squared error: [`Mse`].
     Mse,
@@ -44,8 +44,8 @@ pub enum ObserverSpec {
 /// Text that names no observer, or one with an impossible parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{found}` is no observer: expected minmax, ema:<0..1>, percentile:<0..100>, mse, \
-     softmax:<margin>, mx:<format> or identity"
+    "`{found}` is no observer: expected minmax, ema:<0..1>, percentile:<0..100>, \
+     percentile:<lower>:<upper>, mse, softmax:<margin>, mx:<format> or identity"
 )]
 pub struct ParseObserverError {
     /// The text.
@@ -57,20 +57,21 @@ impl ObserverSpec {
     ///
     /// A parameter out of its bounds, which the text form cannot express, also yields none.
     pub fn build(self, dtype: DType, scheme: Scheme) -> Option<AnyObserver> {
-        let mergeable = match self {
-            ObserverSpec::Mx { .. } | ObserverSpec::Identity => return None,
-            ObserverSpec::Ema { momentum } => {
-                return Ema::new(momentum, scheme.axis).map(AnyObserver::Ordered);
-            }
-            ObserverSpec::MinMax => MergeableObserver::MinMax(MinMax::new(scheme.axis)),
-            ObserverSpec::Mse => MergeableObserver::Mse(Mse::new(dtype, scheme)),
-            ObserverSpec::Percentile { percentile } => MergeableObserver::Percentile(
-                Percentile::new(percentile, scheme.symmetric, scheme.axis)?,
-            ),
-            ObserverSpec::SoftmaxLogits { margin } => {
-                MergeableObserver::SoftmaxLogits(SoftmaxLogits::new(margin)?)
-            }
-        };
+        let mergeable =
+            match self {
+                ObserverSpec::Mx { .. } | ObserverSpec::Identity => return None,
+                ObserverSpec::Ema { momentum } => {
+                    return Ema::new(momentum, scheme.axis).map(AnyObserver::Ordered);
+                }
+                ObserverSpec::MinMax => MergeableObserver::MinMax(MinMax::new(scheme.axis)),
+                ObserverSpec::Mse => MergeableObserver::Mse(Mse::new(dtype, scheme)),
+                ObserverSpec::Percentile { share } => MergeableObserver::Percentile(
+                    Percentile::new(share, scheme.symmetric, scheme.axis)?,
+                ),
+                ObserverSpec::SoftmaxLogits { margin } => {
+                    MergeableObserver::SoftmaxLogits(SoftmaxLogits::new(margin)?)
+                }
+            };
         Some(AnyObserver::Mergeable(mergeable))
     }
 
@@ -85,7 +86,12 @@ impl fmt::Display for ObserverSpec {
         match self {
             ObserverSpec::MinMax => f.write_str("minmax"),
             ObserverSpec::Ema { momentum } => write!(f, "ema:{momentum}"),
-            ObserverSpec::Percentile { percentile } => write!(f, "percentile:{percentile}"),
+            ObserverSpec::Percentile { share: Share::Middle(share) } => {
+                write!(f, "percentile:{share}")
+            }
+            ObserverSpec::Percentile { share: Share::Between(lower, upper) } => {
+                write!(f, "percentile:{lower}:{upper}")
+            }
             ObserverSpec::Mse => f.write_str("mse"),
             ObserverSpec::SoftmaxLogits { margin } => write!(f, "softmax:{margin}"),
             ObserverSpec::Mx { format } => write!(f, "mx:{format}"),
@@ -110,9 +116,9 @@ impl FromStr for ObserverSpec {
                 .map(|momentum| momentum as f32)
                 .filter(|momentum| Ema::new(*momentum, None).is_some())
                 .map(|momentum| ObserverSpec::Ema { momentum }),
-            ("percentile", p) => number(p.unwrap_or("99.99"))
-                .filter(|percentile| Percentile::new(*percentile, false, None).is_some())
-                .map(|percentile| ObserverSpec::Percentile { percentile }),
+            ("percentile", p) => share(p.unwrap_or("99.99"))
+                .filter(|share| share.legal())
+                .map(|share| ObserverSpec::Percentile { share }),
             ("softmax", p) => number(p.unwrap_or("16"))
                 .map(|margin| margin as f32)
                 .filter(|margin| SoftmaxLogits::new(*margin).is_some())
@@ -121,6 +127,13 @@ impl FromStr for ObserverSpec {
             _ => None,
         };
         found.ok_or_else(|| ParseObserverError { found: text.to_owned() })
+    }
+}
+
+fn share(text: &str) -> Option<Share> {
+    match text.split_once(':') {
+        Some((lower, upper)) => Some(Share::Between(number(lower)?, number(upper)?)),
+        None => number(text).map(Share::Middle),
     }
 }
 

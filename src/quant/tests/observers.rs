@@ -36,7 +36,7 @@ fn moving_average_starts_at_the_first_batch() {
 fn percentile_drops_tails_by_sign() {
     let data: Vec<f32> = (0..=1000).map(|i| i as f32).collect();
     let keep = |data: &[f32], symmetric, p| {
-        let mut observer = Percentile::new(p, symmetric, None).unwrap();
+        let mut observer = Percentile::new(Share::Middle(p), symmetric, None).unwrap();
         observer.observe(data, &[data.len()]);
         observer.range().unwrap()
     };
@@ -114,6 +114,25 @@ fn per_channel_statistics_equal_those_of_each_row() {
 }
 
 #[test]
+fn percentiles_named_one_by_one_hold_at_either_end() {
+    let data: Vec<f32> = (-50..=150).map(|i| i as f32).collect();
+    let range = |lower, upper| {
+        let mut observer = Percentile::new(Share::Between(lower, upper), false, None).unwrap();
+        observer.observe(&data, &[data.len()]);
+        observer.range().unwrap()
+    };
+    assert_eq!(range(0.0, 100.0), Range::new(-50.0, 150.0));
+    let one_sided = range(0.0, 90.0);
+    assert_eq!(one_sided.min, -50.0);
+    assert!((one_sided.max / 130.0 - 1.0).abs() < 0.01, "{one_sided:?}");
+    let inner = range(10.0, 90.0);
+    assert!((inner.min / -30.0 - 1.0).abs() < 0.01 && inner.max == one_sided.max, "{inner:?}");
+    // an end on the far side of zero is widened to it
+    assert_eq!(range(50.0, 90.0).min, 0.0);
+    assert!(Percentile::new(Share::Between(1.0, 99.0), true, None).is_none());
+}
+
+#[test]
 fn masked_logits_do_not_widen_the_grid() {
     let mut observer = SoftmaxLogits::new(16.0).unwrap();
     observer.observe(&[3.0, -120.0, -120.0, 1.0, 2.0, -119.0], &[2, 3]);
@@ -122,7 +141,7 @@ fn masked_logits_do_not_widen_the_grid() {
 
 #[test]
 fn one_non_finite_value_refuses_the_range() {
-    let specs = ["minmax", "ema:0.5", "percentile:99", "mse", "softmax:16"];
+    let specs = ["minmax", "ema:0.5", "percentile:99", "percentile:1:99", "mse", "softmax:16"];
     for spec in specs.map(|text| text.parse::<ObserverSpec>().unwrap()) {
         let mut observer = spec.build(DType::UINT8, Scheme::PER_TENSOR_ASYMM).unwrap();
         assert_eq!(observer.ranges(), Err(NoRange::Unseen), "{spec}");
@@ -134,11 +153,22 @@ fn one_non_finite_value_refuses_the_range() {
 
 #[test]
 fn observers_are_named_in_text() {
-    for text in ["minmax", "ema:0.9", "percentile:99.99", "mse", "softmax:16", "mx:fp4", "identity"]
-    {
+    for text in [
+        "minmax",
+        "ema:0.9",
+        "percentile:99.99",
+        "percentile:0.1:99.5",
+        "mse",
+        "softmax:16",
+        "mx:fp4",
+        "identity",
+    ] {
         assert_eq!(text.parse::<ObserverSpec>().unwrap().to_string(), text);
     }
-    for text in ["", "min", "ema:1", "ema:x", "percentile:0", "percentile:101", "mse:3", "mx:fp5"] {
+    for text in ["", "min", "ema:1", "ema:x", "percentile:0", "percentile:101", "mse:3", "mx:fp5"]
+        .into_iter()
+        .chain(["percentile:5:5", "percentile:-1:9", "percentile:0:101", "percentile:1:2:3"])
+    {
         assert!(text.parse::<ObserverSpec>().is_err(), "{text}");
     }
     assert!(!"ema".parse::<ObserverSpec>().unwrap().mergeable());
@@ -164,7 +194,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<f32>>> {
 proptest! {
     #[test]
     fn shards_in_any_order_equal_one_pass(batches in batches(), cut in 0..8_usize, turn in 0..8_usize) {
-        for text in ["minmax", "percentile:90", "mse", "softmax:16"] {
+        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "softmax:16"] {
             for axis in [None, Some(0), Some(1)] {
                 let scheme = Scheme { symmetric: false, axis };
                 let spec: ObserverSpec = text.parse().unwrap();
@@ -185,7 +215,7 @@ proptest! {
 
     #[test]
     fn merge_is_associative(batches in prop::collection::vec(prop::collection::vec(-9.0..9.0_f32, 4), 3)) {
-        for text in ["minmax", "percentile:90", "mse", "softmax:16"] {
+        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "softmax:16"] {
             let spec: ObserverSpec = text.parse().unwrap();
             let [a, b, c]: [MergeableObserver; 3] = batches.iter().map(|batch| {
                 let mut o = spec.build(DType::UINT8, Scheme::PER_TENSOR_ASYMM).unwrap()

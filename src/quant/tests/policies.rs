@@ -24,47 +24,6 @@ const NORM: &str = "model.layers.0.input_layernorm.weight";
 const HEAD: &str = "lm_head.weight";
 
 #[test]
-fn presets_mean_what_people_call_them() {
-    use DType as D;
-    use Scheme as S;
-    let (rows, symmetric_rows) = (S::per_channel_asymm(0), S::per_channel_symm(0));
-    let (whole, symmetric) = (S::PER_TENSOR_ASYMM, S::PER_TENSOR_SYMM);
-    let expected = [
-        ("w8a8", (D::UINT8, whole), (D::UINT8, rows), (D::UINT8, whole), (D::UINT8, rows)),
-        (
-            "A16",
-            (D::INT16, symmetric),
-            (D::INT16, symmetric_rows),
-            (D::INT16, symmetric),
-            (D::INT16, symmetric_rows),
-        ),
-        ("w4a16", (D::INT16, symmetric), (D::UINT4, rows), (D::INT16, symmetric), (D::UINT8, rows)),
-    ];
-    for (name, activation, linear, norm, head) in expected {
-        let policy = Policy::preset(name).unwrap();
-        assert_eq!(grid(&policy, "layers.0.add", Role::Activation), activation, "{name}");
-        assert_eq!(grid(&policy, LINEAR, Role::Weight), linear, "{name}");
-        assert_eq!(grid(&policy, NORM, Role::NormWeight), norm, "{name}");
-        assert_eq!(grid(&policy, HEAD, Role::Weight), head, "{name}");
-        // the activation beside a sensitive weight is no weight
-        assert_eq!(grid(&policy, "lm_head.out", Role::Activation), activation, "{name}");
-    }
-    for (name, _) in PRESETS {
-        let policy = Policy::preset(name).unwrap();
-        let text = toml::to_string(&policy).unwrap();
-        assert_eq!(toml::from_str::<Policy>(&text).unwrap().spec(), policy.spec(), "{text}");
-    }
-}
-
-#[test]
-fn unknown_presets_suggest_the_nearest() {
-    let error = Policy::preset("w4a8").unwrap_err().to_string();
-    assert!(error.contains("did you mean `w8a8`") || error.contains("`w4a16`"), "{error}");
-    let error = Policy::preset("W4-A16").unwrap_err().to_string();
-    assert!(error.contains("did you mean `w4a16`?"), "{error}");
-}
-
-#[test]
 fn the_last_matching_rule_wins_field_by_field() {
     let policy = policy(
         r#"
@@ -113,7 +72,7 @@ fn a_signed_weight_override_keeps_its_channels() {
 
 #[test]
 fn changing_the_dtype_takes_a_fitting_symmetry_along() {
-    let policy = Policy::preset("a16").unwrap();
+    let policy = policy("activation = { dtype = \"int16\" }").unwrap();
     let set = Spec { dtype: Some(DType::UINT8), ..Spec::default() };
     let rule = Rule { pattern: "*.add".into(), role: None, optional: false, set };
     let policy = policy.with_rules([rule]).unwrap();
@@ -154,11 +113,11 @@ fn illegal_policies_name_the_place() {
     let rule =
         |set: &str| policy(&format!("[[rules]]\npattern = \"x*\"\nset = {{ {set} }}")).unwrap_err();
     for (set, expected) in [
-        ("dtype = \"uint8\", symmetric = true", "rule 1 (`x*`): uint8 cannot be symmetric"),
-        ("dtype = \"uint8\", observer = \"identity\"", "rule 1 (`x*`): observer identity"),
-        ("dtype = \"int32\"", "rule 1 (`x*`): int32 is no grid"),
-        ("axis = 0, observer = \"softmax:9\"", "rule 1 (`x*`): observer softmax:9"),
-        ("", "rule 1 (`x*`): it sets nothing"),
+        ("dtype = \"uint8\", symmetric = true", "rule `x*`: uint8 cannot be symmetric"),
+        ("dtype = \"uint8\", observer = \"identity\"", "rule `x*`: observer identity"),
+        ("dtype = \"int32\"", "rule `x*`: int32 is no grid"),
+        ("axis = 0, observer = \"softmax:9\"", "rule `x*`: observer softmax:9"),
+        ("", "rule `x*`: it sets nothing"),
         ("dtype = \"float8\"", "`float8` is no dtype"),
         ("observer = \"median\"", "`median` is no observer"),
         ("bits = 4", "unknown field `bits`"),
@@ -167,7 +126,7 @@ fn illegal_policies_name_the_place() {
         assert!(found.contains(expected), "{found}");
     }
     let found = policy("[[rules]]\npattern = \"a[\"\nset = { dtype = \"int8\" }").unwrap_err();
-    assert!(found.contains("rule 1 (`a[`)"), "{found}");
+    assert!(found.contains("rule `a[`"), "{found}");
     assert!(policy("[activations]\ndtype = \"int8\"").unwrap_err().contains("activations"));
     assert!(policy("[weight]\naxis = \"row\"").is_err());
 }
@@ -186,7 +145,11 @@ fn illegal_outcomes_name_the_tensor_and_the_layers() {
     )
     .unwrap();
     let error = policy.resolve("x", Role::Weight, 2).unwrap_err().to_string();
-    assert!(error.starts_with("tensor `x` (2 axes), decided by weight, then rule 1"), "{error}");
+    assert!(error.starts_with("tensor `x` (2 axes), decided by weight, then rule `x*`"), "{error}");
+    let pair =
+        self::policy("activation = { dtype = \"int16\", observer = \"percentile:1:99\" }").unwrap();
+    let error = pair.resolve("x", Role::Activation, 2).unwrap_err().to_string();
+    assert!(error.contains("observer percentile:1:99 has two ends"), "{error}");
     let error = policy.resolve("y", Role::Weight, 2).unwrap_err().to_string();
     assert!(error.contains("axis 2 is outside its 2 axes"), "{error}");
 }
@@ -199,16 +162,10 @@ fn rules_that_match_nothing_are_reported() {
         optional: false,
         set: Spec { dtype: Some(DType::UINT8), ..Spec::default() },
     };
-    let policy = Policy::preset("w8a8").unwrap();
+    let policy = policy("").unwrap();
     let policy =
         policy.with_rules(["*patch_embed*", "*embed_tokens*", "*lm_head*"].map(rule)).unwrap();
     let silent = policy.unmatched([(HEAD, Role::Weight), ("embed_tokens.out", Role::Activation)]);
-    let patterns: Vec<&str> = silent.iter().map(|(_, rule)| rule.pattern.as_str()).collect();
+    let patterns: Vec<&str> = silent.iter().map(|rule| rule.pattern.as_str()).collect();
     assert_eq!(patterns, ["*patch_embed*", "*embed_tokens*"]);
-}
-
-#[test]
-fn rules_of_presets_may_match_nothing() {
-    let policy = Policy::preset("w4a16").unwrap();
-    assert!(policy.unmatched([("layers.0.mlp.up_proj.weight", Role::Weight)]).is_empty());
 }

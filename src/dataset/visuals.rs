@@ -1,0 +1,182 @@
+//! Pictures and videos of a row: their patches, and their tokens in its prompt.
+
+use super::encode::optional;
+use super::rows::{ImageRef, Row, VideoRef};
+use crate::checkpoint::{
+    Checkpoint, Error, ErrorKind, Picture, PictureSettings, Result, RgbPicture, Tokenizer,
+    VideoSettings,
+};
+use crate::tensor::Tensor;
+
+/// How a checkpoint shows things to its vision tower; without one, or without settings, not at all.
+pub(super) struct Visuals {
+    pictures: Option<Shows<PictureSettings>>,
+    videos: Option<Shows<VideoSettings>>,
+    /// The tokens around one frame.
+    around: [String; 2],
+}
+
+struct Shows<S> {
+    settings: S,
+    /// The token that the template writes for one of them.
+    placeholder: String,
+}
+
+/// What a row shows, in the order in which the tower reads it.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) patches: Vec<Tensor>,
+    pub(super) grids: Vec<[usize; 3]>,
+    pub(super) video_grids: Vec<[usize; 3]>,
+}
+
+impl Visuals {
+    pub(super) fn load(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Visuals> {
+        let config = checkpoint.config();
+        let seeing = |id: Option<u32>| id.filter(|_| config.vision.is_some());
+        let pictures = match seeing(config.image_token_id) {
+            None => None,
+            Some(id) => {
+                let placeholder = tokenizer.token(id).ok_or_else(|| {
+                    let expected = format!("token {id}, the image_token_id of config.json");
+                    Error::new(ErrorKind::Inconsistent, tokenizer.file(), expected, "none")
+                })?;
+                optional(checkpoint.picture_settings())?
+                    .map(|settings| Shows { settings, placeholder })
+            }
+        };
+        // checkpoints that only see pictures may lack the tokens of videos
+        let token = |id: Option<u32>| seeing(id).and_then(|id| tokenizer.token(id));
+        let tokens =
+            [config.video_token_id, config.vision_start_token_id, config.vision_end_token_id];
+        let (videos, around) = match tokens.map(token) {
+            [Some(placeholder), Some(start), Some(end)] => {
+                let settings = optional(checkpoint.video_settings())?;
+                (settings.map(|settings| Shows { settings, placeholder }), [start, end])
+            }
+            _ => (None, Default::default()),
+        };
+        Ok(Visuals { pictures, videos, around })
+    }
+
+    /// Prepares what the row shows and stretches each placeholder of its prompt to one token for
+    /// each merged patch.
+    pub(super) fn show(&self, row: &Row, prompt: String) -> Result<(String, Shown)> {
+        let mut shown = Shown::default();
+        let prompt = match &self.pictures {
+            Some(pictures) => self.show_pictures(pictures, row, &prompt, &mut shown)?,
+            None => none_shown(row, row.images.len(), "image", "picture").map(|()| prompt)?,
+        };
+        let prompt = match &self.videos {
+            Some(videos) => self.show_videos(videos, row, &prompt, &mut shown)?,
+            None => none_shown(row, row.videos.len(), "video", "video").map(|()| prompt)?,
+        };
+        Ok((prompt, shown))
+    }
+
+    fn show_pictures(
+        &self,
+        Shows { settings, placeholder }: &Shows<PictureSettings>,
+        row: &Row,
+        prompt: &str,
+        shown: &mut Shown,
+    ) -> Result<String> {
+        let mut texts = Vec::with_capacity(row.images.len());
+        let merge = settings.merge_size;
+        filled(row, "image", "pictures", placeholder, prompt, row.images.len())?;
+        for image in &row.images {
+            let path = image.path();
+            let prepared = image.read().and_then(|bytes| settings.prepare(&path, &bytes));
+            let Picture { pixel_values, grid_thw } =
+                prepared.map_err(|error| of_row(row, "image", &path, error))?;
+            texts.push(placeholder.repeat(grid_thw.iter().product::<usize>() / (merge * merge)));
+            shown.grids.push(grid_thw);
+            shown.patches.push(pixel_values);
+        }
+        Ok(replaced(prompt, placeholder, &texts))
+    }
+
+    fn show_videos(
+        &self,
+        Shows { settings, placeholder }: &Shows<VideoSettings>,
+        row: &Row,
+        prompt: &str,
+        shown: &mut Shown,
+    ) -> Result<String> {
+        let [start, end] = &self.around;
+        filled(row, "video", "videos", placeholder, prompt, row.videos.len())?;
+        let merge = settings.merge_size();
+        let mut texts = Vec::with_capacity(row.videos.len());
+        for video in &row.videos {
+            let Picture { pixel_values, grid_thw } = prepared(settings, row, video)?;
+            let [_, height, width] = grid_thw;
+            let tokens = placeholder.repeat(height * width / (merge * merge));
+            let frame = |seconds: f64| format!("<{seconds:.1} seconds>{start}{tokens}{end}");
+            texts.push(settings.timestamps(&video.timestamps).into_iter().map(frame).collect());
+            shown.video_grids.push(grid_thw);
+            shown.patches.push(pixel_values);
+        }
+        // the template opens and closes a video as it does a picture, but its frames do so themselves
+        let wrapped = format!("{start}{placeholder}{end}");
+        Ok(replaced(&prompt.replace(&wrapped, placeholder), placeholder, &texts))
+    }
+}
+
+fn prepared(settings: &VideoSettings, row: &Row, video: &VideoRef) -> Result<Picture> {
+    let decode = |frame: &ImageRef| {
+        let path = frame.path();
+        let picture = frame.read().and_then(|bytes| RgbPicture::decode(&path, &bytes));
+        picture.map_err(|error| of_row(row, "video", &path, error))
+    };
+    let frames: Vec<RgbPicture> = video.frames.iter().map(decode).collect::<Result<_>>()?;
+    let path = video.frames.first().map(ImageRef::path).unwrap_or_default();
+    let name = format!("the video from {path} on");
+    settings.preprocess(&name, &frames).map_err(|error| of_row(row, "video", &name, error))
+}
+
+/// An error inside the file `path`, as one of the row that names it.
+fn of_row(row: &Row, field: &str, path: &str, inner: Error) -> Error {
+    let expected = format!("{} in {path}", inner.expected());
+    let error = Error::new(inner.kind(), &row.place, expected, inner.found());
+    error.field(field).caused_by(inner)
+}
+
+/// Refuses to show what the checkpoint cannot see.
+fn none_shown(row: &Row, found: usize, field: &str, what: &str) -> Result<()> {
+    if found == 0 {
+        return Ok(());
+    }
+    let expected = format!(
+        "no {what}, as the checkpoint has no vision tower, no token for it or no \
+         preprocessor_config.json"
+    );
+    Err(Error::new(ErrorKind::Unsupported, &row.place, expected, found).field(field))
+}
+
+/// Refuses a prompt with more or fewer placeholders than the row has things to show.
+fn filled(
+    row: &Row,
+    field: &str,
+    what: &str,
+    placeholder: &str,
+    prompt: &str,
+    found: usize,
+) -> Result<()> {
+    let places = prompt.matches(placeholder).count();
+    if places == found {
+        return Ok(());
+    }
+    let expected = format!("{places} {what}, one for each {placeholder} of the prompt");
+    Err(Error::new(ErrorKind::Inconsistent, &row.place, expected, found).field(field))
+}
+
+/// `prompt` with each placeholder replaced by its text.
+fn replaced(prompt: &str, placeholder: &str, texts: &[String]) -> String {
+    let mut pieces = prompt.split(placeholder);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for (text, piece) in texts.iter().zip(pieces) {
+        out.push_str(text);
+        out.push_str(piece);
+    }
+    out
+}
