@@ -16,6 +16,7 @@ mod encode;
 mod error;
 mod extract;
 mod inspect;
+mod join;
 mod model;
 mod operator;
 mod option_field;
@@ -30,6 +31,7 @@ pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{extract, extract_between};
 pub use inspect::{list_operators, list_tensors, summarize, to_json};
+pub use join::{join, resized};
 pub use model::{
     Details, DimensionMetadata, Metadata, Model, Operator, OperatorCode, Quantization,
     SignatureDef, SparseIndex, Sparsity, SubGraph, Tensor, TensorMap, VariantSubType,

@@ -96,6 +96,10 @@ pub(super) struct QuantizeArgs {
     /// Make the mask and rotary tables constants of the prefill layers instead of inputs
     #[arg(long, requires = "stages")]
     pub(super) bake_tables: bool,
+    /// Hold the weights of a decoder layer once: prefill and decoding as two graphs of one file,
+    /// which LiteRT finds by signature; onert runs the first graph of a file only
+    #[arg(long, requires = "stages")]
+    pub(super) share_weights: bool,
     /// Fail if a real-valued tensor has no quantization parameters
     #[arg(long)]
     pub(super) strict: bool,

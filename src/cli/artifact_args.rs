@@ -102,7 +102,8 @@ fn parse_range(text: &str) -> Result<[usize; 2], String> {
 #[command(after_help = "Examples:
   encircle run model.circle --input input_ids=ids.npy --input pixel_values=pixels.npy -o out
   encircle run model.q.circle --input 0=ids.npy --input 1=pixels.npy -o out --integer --audit
-Outputs are written as out0.npy, out1.npy … in the order of the file.")]
+Outputs are written as out0.npy, out1.npy … in the order of the file. A dynamic dimension takes
+the extent that the inputs have there.")]
 pub(super) struct RunArgs {
     /// A .circle or .tflite file
     #[arg(value_name = "FILE")]
@@ -111,6 +112,9 @@ pub(super) struct RunArgs {
     /// type, or i32/i64 ids
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
     pub(super) input: Vec<(String, PathBuf)>,
+    /// The graph to run where the file holds several [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub(super) graph: Option<String>,
     /// Folder for the outputs
     #[arg(short, long, value_name = "DIR")]
     pub(super) out: PathBuf,
@@ -169,11 +173,15 @@ pub(super) struct ExportArgs {
 /// Answer a question with the files of `encircle quantize --stages`.
 ///
 /// Chains the exported files by manifest.json: tokenizer and pictures of the checkpoint, prefill,
-/// then one token at a time with kept keys and values, the most probable one each time.
+/// then one token at a time with kept keys and values: the most probable one each time, or one
+/// drawn by chance with --temperature.
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle quantize --stages -o out
-  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\"")]
+  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\"
+  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\" --integer
+  encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\" \\
+      --temperature 0.7 --top-p 0.9 --seed 1")]
 pub(super) struct GenerateArgs {
     /// Folder with manifest.json
     #[arg(value_name = "OUT")]
@@ -188,8 +196,23 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// Use the float files instead of the quantized ones
-    #[arg(long)]
+    #[arg(long, conflicts_with = "integer")]
     pub(super) float: bool,
+    /// Compute the quantized files on integers
+    #[arg(long)]
+    pub(super) integer: bool,
+    /// Divide logits by this and draw by chance; 0 takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(super) temperature: f32,
+    /// Draw from the N most probable tokens only; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) top_k: usize,
+    /// Draw from the most probable tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub(super) top_p: f32,
+    /// The same seed draws the same tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
     /// Tokens at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(super) max_tokens: usize,

@@ -4,7 +4,7 @@ use super::artifact_args::GenerateArgs;
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Row;
-use crate::pipeline::Chain;
+use crate::pipeline::{Chain, Reading, Sampling};
 use std::io::Write;
 
 pub(super) fn run(args: &GenerateArgs) -> Outcome {
@@ -14,10 +14,21 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
     };
     let images: Vec<String> = args.image.iter().map(|path| path.display().to_string()).collect();
     let row = Row::asking(&args.prompt, &images)?;
-    let chain = Chain::open(&args.out, !args.float)?;
+    let reading = match (args.float, args.integer) {
+        (true, _) => Reading::Float,
+        (false, true) => Reading::Integers,
+        (false, false) => Reading::Rounded,
+    };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
+    };
+    let chain = Chain::open(&args.out, reading)?;
     let mut stdout = std::io::stdout().lock();
     let mut failed = None;
-    chain.generate(&checkpoint, &row, args.max_tokens, &mut |_, text| {
+    chain.generate(&checkpoint, &row, sampling, args.max_tokens, &mut |_, text| {
         let shown = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         failed = failed.take().or(shown.err());
     })?;

@@ -6,7 +6,9 @@ use super::{Outcome, Verdict, demo};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
-use crate::pipeline::{self, Fixed, Numerics, Recipe, Written, write_model, write_stages};
+use crate::pipeline::{
+    self, Fixed, Numerics, Recipe, StageForm, Written, write_model, write_stages,
+};
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
 use serde_json::{Value, json};
@@ -47,7 +49,8 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let mut written = write_model(&outcome, &args.out)?;
     if args.stages {
         let folder = args.out.join("stages");
-        written.extend(write_stages(&checkpoint, &outcome, &folder, args.bake_tables)?);
+        let form = StageForm { bake_tables: args.bake_tables, share_weights: args.share_weights };
+        written.extend(write_stages(&checkpoint, &outcome, &folder, form)?);
     }
     pipeline::write_recipe(&effective, &args.out)?;
     outcome.seconds.insert(0, ("read", read));

@@ -3,6 +3,7 @@
 use super::artifact::open;
 use super::artifact_args::RunArgs;
 use super::{Outcome, Verdict};
+use crate::circle::{self, Model, SubGraph};
 use crate::runtime::npy::{self, Array};
 use crate::runtime::{EdgeError, Limits, Program};
 use std::error::Error;
@@ -15,13 +16,17 @@ const ARRAY_MAX: u64 = 4 << 30;
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
     let place = args.file.display();
-    let opened = open(&args.file)?;
-    let program =
-        Program::new(&opened.model, Limits::default()).map_err(|e| format!("{place}: {e}"))?;
+    let model = open(&args.file)?.model;
     let mut arrays = Vec::with_capacity(args.input.len());
     for (name, path) in &args.input {
         arrays.push((name.clone(), read(path)?));
     }
+    let model = match extent(&model, args.graph.as_deref(), &arrays) {
+        Some(extent) => circle::resized(model, extent),
+        None => model,
+    };
+    let program = Program::of(&model, args.graph.as_deref(), Limits::default())
+        .map_err(|e| format!("{place}: {e}"))?;
     let inputs = program.bind(arrays).map_err(|e| format!("{place}: {e}"))?;
     let outputs = match args.integer {
         true => program.run_integers(&inputs),
@@ -51,6 +56,19 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     }
     let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
     Ok(judge(&edges, &mut stdout)?)
+}
+
+/// What the arrays have where the file leaves the extent open; none where it does not.
+fn extent(model: &Model, graph: Option<&str>, arrays: &[(String, Array)]) -> Option<i32> {
+    let named = |file: &&SubGraph| graph.is_none_or(|name| file.name == name);
+    let file = model.subgraphs.iter().find(named)?;
+    file.inputs.iter().enumerate().find_map(|(i, &index)| {
+        let tensor = file.tensor(index)?;
+        let at = tensor.shape_signature.as_ref()?.iter().position(|&n| n < 0)?;
+        let number = i.to_string();
+        let (_, array) = arrays.iter().find(|(name, _)| *name == tensor.name || *name == number)?;
+        i32::try_from(*array.shape.get(at)?).ok().filter(|&n| n > 0)
+    })
 }
 
 /// One line for the whole, and one for every edge that is more than a step apart.

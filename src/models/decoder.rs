@@ -23,9 +23,9 @@ pub(super) struct Flavor {
 /// What every layer reads beside its hidden state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tables {
-    /// `[seq, head_dim]`
+    /// `[1, seq, head_dim]`
     pub(super) cos: ValueId,
-    /// `[seq, head_dim]`, first half negated
+    /// `[1, seq, head_dim]`, first half negated
     pub(super) sin: ValueId,
     /// `[1, 1, seq, past + seq]`, additive
     pub(super) mask: ValueId,
@@ -41,8 +41,8 @@ pub(super) fn step_tables(g: &mut Builder, text: &TextConfig, past: usize) -> Ta
         g.input(&name, shape, Kind::Real)
     };
     Tables {
-        cos: input("cos", vec![1, text.head_dim]),
-        sin: input("sin", vec![1, text.head_dim]),
+        cos: input("cos", vec![1, 1, text.head_dim]),
+        sin: input("sin", vec![1, 1, text.head_dim]),
         mask: input("causal_mask", vec![1, 1, 1, past + 1]),
         past,
     }
@@ -56,22 +56,32 @@ pub(super) fn step_values(
     [valid, past]: [usize; 2],
     fill: f32,
 ) -> [Tensor; 3] {
-    let (cos, sin) = text.rope.tables(&[vec![position], vec![position], vec![position]]);
+    let positions = [vec![position], vec![position], vec![position]];
+    let [cos, sin] = rotary_tables(text, &positions);
     let mask = (0..=past).map(|i| if i < valid || i == past { 0.0 } else { fill }).collect();
-    [cos, negate_first_half(sin), Tensor::new([1, 1, 1, past + 1], mask)]
+    [cos, sin, Tensor::new([1, 1, 1, past + 1], mask)]
 }
 
 /// The rotary tables of a layout and the causal mask, as constants of the current scope.
 pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: f32) -> Tables {
-    let (cos, sin) = text.rope.tables(&layout.position_ids());
+    let [cos, sin] = rotary_tables(text, &layout.position_ids());
     let seq = layout.seq_len();
     let mask = (0..seq * seq).map(|i| if i % seq > i / seq { fill } else { 0.0 }).collect();
     Tables {
         cos: g.constant("cos", cos),
-        sin: g.constant("sin", negate_first_half(sin)),
+        sin: g.constant("sin", sin),
         mask: g.constant("causal_mask", Tensor::new([1, 1, seq, seq], mask)),
         past: 0,
     }
+}
+
+/// Cosines, and sines for [`rotate`], `[1, seq, head_dim]` each.
+fn rotary_tables(text: &TextConfig, positions: &[Vec<i64>; 3]) -> [Tensor; 2] {
+    let (cos, sin) = text.rope.tables(positions);
+    [cos, negate_first_half(sin)].map(|table| {
+        let shape = [&[1], table.shape()].concat();
+        table.reshape(shape)
+    })
 }
 
 /// The sine table `[seq, head_dim]` for a rotation that swaps halves without negating.

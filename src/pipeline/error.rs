@@ -91,6 +91,9 @@ pub enum Error {
         /// Found and expected.
         message: String,
     },
+    /// Sampling that makes no sense: the field, found and expected.
+    #[error("{0}")]
+    Sampling(String),
     /// A file that cannot be executed, or not on what the chain gives it.
     #[error("{path}: {source}")]
     Run {

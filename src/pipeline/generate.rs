@@ -1,8 +1,10 @@
 //! Text from a staged set: the exported files are chained, not the graph in memory.
 
+use super::sampling::{Sampler, Sampling};
 use super::save::Fnv;
 use super::{Error, FileEntry, Manifest};
 use crate::checkpoint::{Checkpoint, Config};
+use crate::circle::{self, Model};
 use crate::dataset::{Processor, Row, Sample};
 use crate::layout::Layout;
 use crate::models;
@@ -14,14 +16,28 @@ use std::path::Path;
 /// The longest manifest believed, in bytes.
 const MANIFEST_MAX: u64 = 64 << 20;
 
+/// The token embedding at the length of a whole prompt.
+const PROMPT_EMBEDDING: &str = "token_embedding of a prompt";
+
 /// Values on their way through the chain, by role.
 type Values = BTreeMap<String, Tensor>;
+
+/// In which numbers a staged set is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The float files.
+    Float,
+    /// The quantized files in float, every result rounded to its grid.
+    Rounded,
+    /// The quantized files on integers alone.
+    Integers,
+}
 
 /// A staged set ready to run.
 pub struct Chain {
     manifest: Manifest,
     folder: String,
-    quantized: bool,
+    reading: Reading,
     /// By role and layer.
     programs: BTreeMap<(String, Option<usize>), (FileEntry, Program)>,
 }
@@ -33,12 +49,12 @@ struct Cache {
 }
 
 impl Chain {
-    /// Reads `manifest.json` of a folder and every file it lists for this precision.
+    /// Reads `manifest.json` of a folder and every file it lists for this reading.
     ///
     /// # Errors
     /// A manifest that is missing or of another form; files that are missing, differ from what the
     /// manifest says, or cannot be executed.
-    pub fn open(folder: &Path, quantized: bool) -> Result<Chain, Error> {
+    pub fn open(folder: &Path, reading: Reading) -> Result<Chain, Error> {
         let place = folder.join("manifest.json");
         let set =
             |path: &Path, message: String| Error::Set { path: path.display().to_string(), message };
@@ -57,26 +73,35 @@ impl Chain {
             let (len, cache) = (manifest.seq_len, manifest.cache);
             return Err(set(&place, format!("seq_len {len} and cache {cache} do not fit")));
         }
+        let quantized = reading != Reading::Float;
         let mut programs = BTreeMap::new();
         for entry in manifest.files.iter().filter(|entry| entry.quantized == quantized) {
-            let program = load(folder, entry)?;
+            let (model, program) = load(folder, entry)?;
             programs.insert((entry.role.clone(), entry.layer), (entry.clone(), program));
+            if manifest.spans.is_empty() && entry.role == "token_embedding" {
+                let program = at_length(folder, entry, model, manifest.seq_len)?;
+                programs.insert((PROMPT_EMBEDDING.into(), None), (entry.clone(), program));
+            }
         }
-        Ok(Chain { manifest, folder: folder.display().to_string(), quantized, programs })
+        Ok(Chain { manifest, folder: folder.display().to_string(), reading, programs })
     }
 
-    /// Asks a question about pictures and hands every token to `say` as it is found, the most
-    /// probable one each time; ends at `stop`, after `limit` tokens, or where the cache is full.
+    /// Asks a question about pictures and hands every token to `say` as it is drawn; ends at the
+    /// end of the turn, after `limit` tokens, or where the cache is full.
     ///
     /// # Errors
-    /// A prompt that does not fit the static layout; files that do not chain.
+    /// A prompt that does not fit the static layout; files that do not chain; a sampling that makes
+    /// no sense.
     pub fn generate(
         &self,
         checkpoint: &Checkpoint,
         row: &Row,
+        sampling: Sampling,
         limit: usize,
         say: &mut dyn FnMut(u32, &str),
     ) -> Result<Vec<u32>, Error> {
+        sampling.check()?;
+        let mut sampler = Sampler::new(sampling);
         let processor = Processor::new(checkpoint)?;
         let sample = processor.encode(row)?;
         let template = checkpoint.chat_template()?;
@@ -87,7 +112,7 @@ impl Chain {
         let mut spoken = String::new();
         let (mut logits, mut cache) = self.prefill(config, &layout, &sample)?;
         while said.len() < limit {
-            let token = greedy(&logits);
+            let token = sampler.draw(logits.data());
             if Some(token) == stop {
                 break;
             }
@@ -142,7 +167,7 @@ impl Chain {
             self.run("vision_prefill", None, &mut values)?;
             self.run("multimodal_embedding_prefill", None, &mut values)?;
         } else {
-            self.run("token_embedding_prefill", None, &mut values)?;
+            self.run(PROMPT_EMBEDDING, None, &mut values)?;
         }
         let valid = sample.input_ids.len();
         let mut layers = Vec::with_capacity(self.manifest.layers);
@@ -204,7 +229,7 @@ impl Chain {
     fn run(&self, role: &str, layer: Option<usize>, values: &mut Values) -> Result<(), Error> {
         let key = (role.to_string(), layer);
         let (entry, program) = self.programs.get(&key).ok_or_else(|| {
-            let kind = if self.quantized { "quantized" } else { "float" };
+            let kind = if self.reading != Reading::Float { "quantized" } else { "float" };
             let number = layer.map_or(String::new(), |i| format!(" {i}"));
             Error::Set {
                 path: self.folder.clone(),
@@ -219,7 +244,11 @@ impl Chain {
                 message: format!("input {}: nothing before it gives this", port.role),
             })?);
         }
-        let outputs = program.run(&inputs).map_err(|source| Error::Run { path: path(), source })?;
+        let outputs = match self.reading {
+            Reading::Float | Reading::Rounded => program.run(&inputs),
+            Reading::Integers => program.run_exactly(&inputs),
+        }
+        .map_err(|source| Error::Run { path: path(), source })?;
         for (port, tensor) in entry.outputs.iter().zip(outputs) {
             values.insert(port.role.clone(), tensor);
         }
@@ -228,7 +257,7 @@ impl Chain {
 }
 
 /// One file, which must be the one that the manifest speaks of.
-fn load(folder: &Path, entry: &FileEntry) -> Result<Program, Error> {
+fn load(folder: &Path, entry: &FileEntry) -> Result<(Model, Program), Error> {
     let path = folder.join(&entry.file);
     let place = path.display().to_string();
     let set = |message: String| Error::Set { path: place.clone(), message };
@@ -244,8 +273,8 @@ fn load(folder: &Path, entry: &FileEntry) -> Result<Program, Error> {
         let expected = &entry.fnv1a64;
         return Err(set(format!("hash: found {found}, manifest.json says {expected}")));
     }
-    let model = crate::circle::read(&bytes).map_err(|e| set(e.to_string()))?;
-    let program = Program::new(&model, Limits::default())
+    let model = circle::read(&bytes).map_err(|e| set(e.to_string()))?;
+    let program = Program::of(&model, entry.graph.as_deref(), Limits::default())
         .map_err(|source| Error::Run { path: place.clone(), source })?;
     for (ports, entries) in [(program.inputs(), &entry.inputs), (program.outputs(), &entry.outputs)]
     {
@@ -255,7 +284,22 @@ fn load(folder: &Path, entry: &FileEntry) -> Result<Program, Error> {
             return Err(set("its ports are not those of manifest.json".into()));
         }
     }
-    Ok(program)
+    Ok((model, program))
+}
+
+/// A file of dynamic length at a length of one's own.
+fn at_length(
+    folder: &Path,
+    entry: &FileEntry,
+    model: Model,
+    length: usize,
+) -> Result<Program, Error> {
+    let path = folder.join(&entry.file).display().to_string();
+    let extent = i32::try_from(length)
+        .map_err(|_| Error::Set { path: path.clone(), message: format!("{length} positions") })?;
+    let model = circle::resized(model, extent);
+    Program::of(&model, entry.graph.as_deref(), Limits::default())
+        .map_err(|source| Error::Run { path, source })
 }
 
 /// The tables of a prompt: the constants of its graph.
@@ -287,14 +331,4 @@ fn put_row(cache: &mut Tensor, new: &Tensor, at: usize) {
     for (rows, new) in heads.zip(new.data().chunks(width)) {
         rows[at * width..(at + 1) * width].copy_from_slice(new);
     }
-}
-
-/// The most probable token; of equals the first.
-fn greedy(logits: &Tensor) -> u32 {
-    let best = logits
-        .data()
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
-    u32::try_from(best.0).unwrap_or(0)
 }

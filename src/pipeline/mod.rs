@@ -11,17 +11,19 @@ mod generate;
 mod prompt;
 mod recipe;
 mod rounding;
+mod sampling;
 mod save;
 mod stages;
 mod walk;
 mod write;
 
 pub use error::Error;
-pub use generate::Chain;
+pub use generate::{Chain, Reading};
 pub use prompt::{Fixed, Prompt};
 pub use recipe::{Numerics, RECIPES};
+pub use sampling::Sampling;
 pub use save::save;
-pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, write_stages};
+pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
 use crate::algo::AlgoSpec;

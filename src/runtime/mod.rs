@@ -60,13 +60,21 @@ pub struct Program {
 }
 
 impl Program {
-    /// Makes the first graph of a model executable.
+    /// Makes the first graph of a model executable, at its declared shapes.
     ///
     /// # Errors
     /// A model that the verifier refuses, operators that are not executed here, more work than
     /// `limits` allow.
     pub fn new(model: &Model, limits: Limits) -> Result<Program, Error> {
-        let import::Imported { graph, codes, types } = import::import(model, limits)?;
+        Program::of(model, None, limits)
+    }
+
+    /// Makes the graph of this name executable, or the first; otherwise like [`Program::new`].
+    ///
+    /// # Errors
+    /// Those of [`Program::new`]; a name that is not there.
+    pub fn of(model: &Model, graph: Option<&str>, limits: Limits) -> Result<Program, Error> {
+        let import::Imported { graph, codes, types } = import::import(model, graph, limits)?;
         let port = |(&id, &dtype): (&crate::graph::ValueId, &TensorType)| {
             let value = graph.value(id);
             let (name, shape) = (value.name.clone(), value.shape.clone());

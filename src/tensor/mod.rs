@@ -5,6 +5,7 @@
 mod buffer;
 mod elementwise;
 mod gemm;
+mod random;
 pub(crate) mod simd;
 
 pub use elementwise::{
@@ -12,6 +13,8 @@ pub use elementwise::{
     softmax, sub,
 };
 pub use gemm::{Packed, Par, matmul};
+
+pub(crate) use random::Random;
 
 use buffer::Buffer;
 use rayon::prelude::*;

@@ -5,27 +5,36 @@ use crate::artifact::encircle;
 use crate::support::path;
 use encircle::checkpoint::{Checkpoint, Config};
 use encircle::circle;
-use encircle::dataset::{Processor, Row};
+use encircle::dataset::Row;
 use encircle::graph::{Graph, Source};
 use encircle::layout::Layout;
 use encircle::lower::{Precision, lower};
 use encircle::models::{self, Head, Request};
-use encircle::pipeline::{Chain, FileEntry, Manifest, PortEntry};
+use encircle::pipeline::{Chain, FileEntry, Manifest, PortEntry, Reading, Sampling};
 use encircle::runtime::{Limits, Program};
 use encircle::tensor::Tensor;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The demo with its staged set; made once.
-fn demo() -> &'static Path {
+/// The demo with its staged set and its report `report.json`; made once.
+pub(crate) fn demo() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let out = folder.to_str().unwrap();
-        let (code, _, stderr) = encircle(&["quantize", "--stages", "-o", out, "--json"]);
-        assert_eq!((code, stderr.as_str()), (0, ""));
-        folder
-    })
+    FOLDER.get_or_init(|| quantize(&["--stages"]))
+}
+
+/// The same with the weights of a layer held once.
+pub(crate) fn shared() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| quantize(&["--stages", "--share-weights"]))
+}
+
+fn quantize(args: &[&str]) -> PathBuf {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let out = folder.to_str().unwrap();
+    let (code, stdout, stderr) = encircle(&[&["quantize", "-o", out, "--json"], args].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    std::fs::write(folder.join("report.json"), stdout).unwrap();
+    folder
 }
 
 fn manifest() -> Manifest {
@@ -112,45 +121,111 @@ fn prefill_layers_take_hidden_mask_and_tables_and_give_hidden_keys_and_values() 
     assert_eq!(past.shape[2], s - 1);
 }
 
+/// The files of the peer's contract: names, and the shapes at their borders.
 #[test]
-fn greedy_answers_of_the_float_files_are_the_argmax_chain_of_the_whole_network() {
-    let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
-    let processor = Processor::new(&checkpoint).unwrap();
-    let stop = checkpoint.chat_template().unwrap().turn_end().map(String::from);
-    let stop = processor.tokenizer().token_id(&stop.unwrap()).unwrap();
-    let whole = program(&demo().join("model.circle"));
-    let chain = Chain::open(&demo().join("stages"), false).unwrap();
-    let seq = whole.inputs()[0].shape[1];
-    let text = std::fs::read_to_string(path("assets/vqa/test.jsonl")).unwrap();
-    let mut tokens = 0;
-    for line in text.lines().take(12) {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let picture = path("assets/vqa").join(line["image"].as_str().unwrap());
-        let picture = picture.to_str().unwrap().to_string();
-        let row = Row::asking(line["question"].as_str().unwrap(), &[picture]).unwrap();
-        let said = chain.generate(&checkpoint, &row, 32, &mut |_, _| {}).unwrap();
-
-        let sample = processor.encode(&row).unwrap();
-        let (mut ids, mut expected) = (sample.input_ids.clone(), Vec::new());
-        while ids.len() < seq {
-            let mut padded: Vec<f32> = ids.iter().map(|&id| id as f32).collect();
-            padded.resize(seq, 0.0);
-            let inputs = [Tensor::new([1, seq], padded), sample.pixel_values.clone().unwrap()];
-            let logits = whole.run(&inputs).unwrap().remove(0);
-            let vocab = logits.shape()[2];
-            let row = &logits.data()[(ids.len() - 1) * vocab..ids.len() * vocab];
-            let best = (0..vocab).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
-            let best = u32::try_from(best).unwrap();
-            if best == stop {
-                break;
-            }
-            ids.push(best);
-            expected.push(best);
-        }
-        assert_eq!(said, expected, "{line}");
-        tokens += said.len();
+fn names_and_shapes_are_those_of_the_contract() {
+    let manifest = manifest();
+    let names: Vec<&str> =
+        manifest.files.iter().filter(|f| f.quantized).map(|f| f.file.as_str()).collect();
+    let layers = |phase: &str| {
+        (0..4).map(|i| format!("decoder_layer_{phase}_{i}.q.circle")).collect::<Vec<_>>()
+    };
+    let mut expected: Vec<String> = layers("prefill");
+    for (at, i) in [(1, 0), (3, 1)] {
+        expected.insert(at, format!("deepstack_fusion_{i}_t1_h8_w8.q.circle"));
     }
-    assert!(tokens > 12);
+    expected.insert(0, "multimodal_embedding_prefill_t1_h8_w8.q.circle".into());
+    expected.insert(0, "vision_prefill_t1_h8_w8.q.circle".into());
+    expected.push("token_embedding.q.circle".into());
+    expected.extend(layers("decode"));
+    expected.push("lm_head.q.circle".into());
+    assert_eq!(names, expected);
+
+    let (s, v) = (manifest.seq_len, manifest.spans[0].len);
+    let file = |role: &str, layer| manifest.find(role, layer, true).unwrap();
+    let shape = |ports: &[PortEntry], role: &str| {
+        ports.iter().find(|p| p.role == role).unwrap_or_else(|| panic!("{role}")).shape.clone()
+    };
+    let vision = file("vision_prefill", None);
+    let d = shape(&vision.outputs, "image_embeds")[1];
+    for (ports, role) in [
+        (&vision.outputs, "image_embeds"),
+        (&vision.outputs, "deepstack_0"),
+        (&vision.outputs, "deepstack_1"),
+        (&file("multimodal_embedding_prefill", None).inputs, "image_embeds"),
+        (&file("deepstack_fusion", Some(0)).inputs, "deepstack_0"),
+    ] {
+        assert_eq!(shape(ports, role), [v, d], "{role}");
+    }
+    let (layer, step) =
+        (file("decoder_layer_prefill", Some(0)), file("decoder_layer_decode", Some(0)));
+    let k = shape(&layer.inputs, "cos")[2];
+    for (inputs, rows) in [(&layer.inputs, s), (&step.inputs, 1)] {
+        assert_eq!(shape(inputs, "hidden"), [1, rows, d]);
+        assert_eq!(shape(inputs, "causal_mask"), [1, 1, rows, s]);
+        assert_eq!(shape(inputs, "cos"), [1, rows, k]);
+        assert_eq!(shape(inputs, "sin"), [1, rows, k]);
+    }
+    assert_eq!(shape(&file("lm_head", None).inputs, "hidden"), [1, 1, d]);
+    let token = file("token_embedding", None);
+    assert_eq!(token.inputs[0].shape_signature, Some(vec![1, -1]));
+    assert_eq!(token.outputs[0].shape_signature, Some(vec![1, -1, d as i32]));
+}
+
+#[test]
+fn the_token_embedding_takes_any_number_of_tokens() {
+    let entry = demo().join("stages/token_embedding.q.circle");
+    let model = circle::read(&std::fs::read(&entry).unwrap()).unwrap();
+    let one = Program::new(&model, Limits::default()).unwrap();
+    let seven = Program::new(&circle::resized(model, 7), Limits::default()).unwrap();
+    let ids: Vec<f32> = (0..7).map(|i| (i * 11 + 3) as f32).collect();
+    let all = seven.run(&[Tensor::new([1, 7], ids.clone())]).unwrap().remove(0);
+    let width = all.shape()[2];
+    for (row, id) in all.data().chunks(width).zip(ids) {
+        assert_eq!(one.run(&[Tensor::new([1, 1], vec![id])]).unwrap()[0].data(), row);
+    }
+}
+
+#[test]
+fn a_shared_file_is_small_and_both_its_graphs_compute_what_the_files_of_their_own_do() {
+    let size = |folder: &Path, name: &str| {
+        std::fs::metadata(folder.join("stages").join(name)).unwrap().len()
+    };
+    for tag in ["f32", "q"] {
+        for i in 0..4 {
+            let whole = size(shared(), &format!("decoder_layer_{i}.{tag}.circle"));
+            let parts =
+                ["prefill", "decode"].map(|p| format!("decoder_layer_{p}_{i}.{tag}.circle"));
+            let sum: u64 = parts.iter().map(|name| size(demo(), name)).sum();
+            assert!(whole * 10 < sum * 6, "{tag} {i}: {whole} of {sum} bytes");
+            let file = shared().join(format!("stages/decoder_layer_{i}.{tag}.circle"));
+            let model = circle::read(&std::fs::read(file).unwrap()).unwrap();
+            assert!(circle::verify(&model).is_valid(), "{}", circle::verify(&model));
+            for (name, part) in ["prefill", "decode"].into_iter().zip(&parts) {
+                let graph = Program::of(&model, Some(name), Limits::default()).unwrap();
+                let own = program(&demo().join("stages").join(part));
+                assert_eq!(graph.inputs(), own.inputs());
+                let inputs: Vec<Tensor> =
+                    own.inputs().iter().map(|port| noise(&port.shape)).collect();
+                assert_eq!(graph.run(&inputs).unwrap(), own.run(&inputs).unwrap());
+                if tag == "q" {
+                    let both = [&graph, &own].map(|p| p.run_integers(&inputs).unwrap());
+                    assert_eq!(both[0], both[1]);
+                }
+            }
+        }
+    }
+    let model = shared().join("stages/decoder_layer_0.q.circle");
+    let model = circle::read(&std::fs::read(model).unwrap()).unwrap();
+    let error = Program::of(&model, Some("other"), Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("no graph \"other\", the file has prefill, decode"), "{error}");
+}
+
+/// Numbers between -1 and 1 that are the same every time.
+fn noise(shape: &[usize]) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    let number = |i: usize| ((i * 7919 + 13) % 2003) as f32 / 1001.0 - 1.0;
+    Tensor::new(shape, (0..count).map(number).collect())
 }
 
 #[test]
@@ -178,7 +253,7 @@ fn sets_with_missing_changed_or_mixed_files_are_refused_by_name() {
         let file = file.unwrap();
         std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
     }
-    let refuse = || match Chain::open(folder.path(), true) {
+    let refuse = || match Chain::open(folder.path(), Reading::Rounded) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("opened"),
     };
@@ -196,11 +271,14 @@ fn sets_with_missing_changed_or_mixed_files_are_refused_by_name() {
     let mut manifest = manifest();
     manifest.files.retain(|file| file.role != "lm_head");
     std::fs::write(&json, serde_json::to_vec(&manifest).unwrap()).unwrap();
-    let chain = Chain::open(folder.path(), true).unwrap();
+    let chain = Chain::open(folder.path(), Reading::Rounded).unwrap();
     let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
     let picture = path("assets/vqa/test_000.jpg").to_str().unwrap().to_string();
     let row = Row::asking("Where does the digit stand?", &[picture]).unwrap();
-    let error = chain.generate(&checkpoint, &row, 4, &mut |_, _| {}).unwrap_err().to_string();
+    let error = chain
+        .generate(&checkpoint, &row, Sampling::default(), 4, &mut |_, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("lists no quantized file for lm_head"), "{error}");
 
     std::fs::write(&json, b"{}").unwrap();

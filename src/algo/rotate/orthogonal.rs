@@ -1,6 +1,8 @@
 //! Orthogonal matrices: randomized Hadamard where the size allows, else a random rotation; on request
 //! one that leaves the vector of ones where it is.
 
+use crate::tensor::Random;
+
 /// Row-major `[n, n]` with R Rᵀ = I.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Orthogonal {
@@ -8,29 +10,12 @@ pub(super) struct Orthogonal {
     pub(super) data: Vec<f64>,
 }
 
-/// SplitMix64 (Steele et al., 2014): the same numbers everywhere.
-struct Random(u64);
+fn gaussian(random: &mut Random) -> f64 {
+    (-2.0 * random.uniform().ln()).sqrt() * (std::f64::consts::TAU * random.uniform()).cos()
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn uniform(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-
-    fn gaussian(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-
-    fn sign(&mut self) -> f64 {
-        if self.next() & 1 == 0 { 1.0 } else { -1.0 }
-    }
+fn sign(random: &mut Random) -> f64 {
+    if random.next() & 1 == 0 { 1.0 } else { -1.0 }
 }
 
 impl Orthogonal {
@@ -83,7 +68,7 @@ fn spread(n: usize, random: &mut Random) -> Vec<f64> {
     let core = gram_schmidt(odd, random);
     let mut data = vec![0.0; n * n];
     let twos = n / odd;
-    let signs: Vec<f64> = (0..n).map(|_| random.sign()).collect();
+    let signs: Vec<f64> = (0..n).map(|_| sign(random)).collect();
     let scale = (twos as f64).sqrt().recip();
     for i in 0..n {
         for j in 0..n {
@@ -98,7 +83,7 @@ fn spread(n: usize, random: &mut Random) -> Vec<f64> {
 
 /// A random rotation: rows of Gaussians made orthonormal, twice for accuracy.
 fn gram_schmidt(n: usize, random: &mut Random) -> Vec<f64> {
-    let mut q: Vec<f64> = (0..n * n).map(|_| random.gaussian()).collect();
+    let mut q: Vec<f64> = (0..n * n).map(|_| gaussian(random)).collect();
     for i in 0..n {
         for _ in 0..2 {
             for j in 0..i {

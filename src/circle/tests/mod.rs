@@ -5,4 +5,5 @@ mod hostile;
 mod printing;
 mod roundtrip;
 mod sample;
+mod traps;
 mod verifying;

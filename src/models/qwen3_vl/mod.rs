@@ -94,14 +94,14 @@ fn check(text: &TextConfig, vision: &VisionConfig, layout: &Layout) -> Result<()
 }
 
 /// Replaces the visual positions of the embeddings `[batch, seq, hidden]` by `features`
-/// `[batch, visual, hidden]`.
+/// `[batch · visual, hidden]`.
 fn fuse(g: &mut Builder, layout: &Layout, embeds: ValueId, features: ValueId) -> ValueId {
     interleave(g, layout, features, "fused", |g, start, len| {
         g.slice(&format!("text_{start}"), embeds, 1, start, len)
     })
 }
 
-/// Adds `features` `[batch, visual, hidden]` to the visual positions of x `[batch, seq, hidden]`:
+/// Adds `features` `[batch · visual, hidden]` to the visual positions of x `[batch, seq, hidden]`:
 /// the features are laid between zeros, which every grid represents exactly, and added once.
 fn inject(g: &mut Builder, layout: &Layout, x: ValueId, features: ValueId) -> ValueId {
     let (batch, hidden) = (g.shape(x)[0], g.shape(x)[2]);
@@ -119,6 +119,9 @@ fn interleave(
     name: &str,
     gap: impl Fn(&mut Builder, usize, usize) -> ValueId,
 ) -> ValueId {
+    let visual = layout.spans().iter().map(|span| span.len).sum::<usize>();
+    let [rows, hidden] = g.shape(features)[..] else { return features };
+    let features = g.reshape("features", features, [rows / visual.max(1), visual, hidden]);
     let (mut parts, mut at) = (Vec::new(), 0);
     for span in layout.spans() {
         if span.start > at {

@@ -4,14 +4,15 @@ use crate::checkpoint::VisionConfig;
 use crate::graph::{Builder, Edit, Kind, Param, ValueId};
 use crate::layout::{Layout, LayoutError, vision as geometry};
 use crate::models::decoder::{negate_first_half, rotate};
-use crate::ops::{Reshape, UnaryKind};
+use crate::ops::UnaryKind;
 
 /// LayerNorm ε of the tower; not a config field.
 const EPSILON: f32 = 1e-6;
 /// Rotary base of the tower; not a config field.
 const THETA: f64 = 10_000.0;
 
-/// What the tower gives the text model, each `[batch, visual, hidden]`.
+/// What the tower gives the text model, each `[batch · visual, hidden]`: two axes are what the
+/// contract of a deployed tower has, and all that onert 0.1.0 knows of a linear layer.
 pub(super) struct Features {
     pub(super) merged: ValueId,
     pub(super) deepstack: Vec<ValueId>,
@@ -168,7 +169,7 @@ fn attend(g: &mut Builder, suffix: &str, [q, k, v]: [ValueId; 3]) -> ValueId {
     g.matmul(&format!("attn_out{suffix}"), weights, v)
 }
 
-/// Merges blocks of merge² patches and projects them to the text width: `[batch, visual, hidden]`.
+/// Merges blocks of merge² patches and projects them to the text width: `[batch · visual, hidden]`.
 /// DeepStack mergers normalise after the merge, the last one before.
 fn merger(
     g: &mut Builder,
@@ -179,23 +180,18 @@ fn merger(
 ) -> ValueId {
     let block = vision.spatial_merge_size * vision.spatial_merge_size;
     let [batch, patches, width] = g.shape(x)[..] else { return x };
-    let merged = [batch, patches / block, width * block];
+    let (visual, wide) = (patches / block, width * block);
     g.stage(&format!("model.visual.{name}"), |g| {
-        let out = g.scope(name, |g| {
-            let h = if normalise_merged {
-                let h = g.reshape("merged", x, merged);
-                g.layer_norm("norm", h, EPSILON)
-            } else {
-                let h = g.layer_norm("norm", x, EPSILON);
-                g.reshape("merged", h, merged)
-            };
-            let h = g.linear("linear_fc1", h, merged[2], true);
-            let h = g.unary("act_fn", UnaryKind::GeluErf, h);
+        g.scope(name, |g| {
+            let mut h = x;
+            if normalise_merged {
+                h = g.reshape("merged", h, [batch, visual, wide]);
+            }
+            h = g.layer_norm("norm", h, EPSILON);
+            h = g.reshape("rows", h, [batch * visual, wide]);
+            h = g.linear("linear_fc1", h, wide, true);
+            h = g.unary("act_fn", UnaryKind::GeluErf, h);
             g.linear("linear_fc2", h, vision.out_hidden_size, true)
-        });
-        // Changes nothing here; onert 0.1.0 forgets the batch axis of a linear layer, and what
-        // follows joins ranks.
-        let shape = vec![batch, merged[1], vision.out_hidden_size];
-        g.push(&format!("{name}.rows"), Reshape { shape }, &[out])
+        })
     })
 }

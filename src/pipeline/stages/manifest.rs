@@ -6,7 +6,7 @@ use crate::quant::QuantParams;
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest's own form.
-pub(in super::super) const VERSION: u32 = 1;
+pub(in super::super) const VERSION: u32 = 2;
 
 /// How to read the ports of the files, for people.
 const CHAIN: &str = "Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
@@ -14,7 +14,9 @@ by layer hidden to hidden; deepstack_fusion i follows layer i with feature deeps
 file. Keep new_k and new_v of every layer. Decode: token_embedding, every layer with its kept keys and \
 values in past_k and past_v (the first cache positions, valid ones first), lm_head. The new token's key \
 is position `cache` inside the file: causal_mask is 0 on the valid positions and there, mask_fill \
-elsewhere. sin has its first half negated. Prompts shorter than seq_len are padded at their end.";
+elsewhere. sin has its first half negated. Prompts shorter than seq_len are padded at their end. \
+token_embedding takes one token, or as many as a runtime resizes its -1 to: a prompt without \
+pictures begins with it. Where graph is given, the file holds several, which share their constants.";
 
 /// A staged set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,10 @@ pub struct SpanEntry {
 pub struct FileEntry {
     /// Name in the folder of the manifest.
     pub file: String,
+    /// Which of the file's graphs, where it holds several: `prefill` or `decode`, also the key of
+    /// a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<String>,
     /// What it computes, such as `decoder_layer_prefill`.
     pub role: String,
     /// Its decoder layer, or level of fusion.
@@ -80,6 +86,9 @@ pub struct PortEntry {
     pub tensor: String,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Its shape with -1 where a runtime may choose the extent; none where it is static.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape_signature: Option<Vec<i32>>,
     /// Its type in the file.
     pub dtype: String,
     /// Its grid, if it is quantized.
@@ -121,9 +130,10 @@ pub(super) fn ports(
     let port = |(&index, qparams): (&i32, &Option<QuantParams>)| {
         let tensor = graph.tensor(index)?;
         let shape = tensor.shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
+        let shape_signature = tensor.shape_signature.clone();
         let (tensor, dtype) = (tensor.name.clone(), tensor.dtype.to_string());
         let qparams = qparams.clone();
-        Some(PortEntry { role: role(&tensor), tensor, shape, dtype, qparams })
+        Some(PortEntry { role: role(&tensor), tensor, shape, shape_signature, dtype, qparams })
     };
     indices.iter().zip(qparams).filter_map(port).collect()
 }

@@ -12,8 +12,10 @@ pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 use super::save::save_hashed;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
+use crate::circle::{self, Model};
 use crate::exec::Weights;
 use crate::graph::{Graph, Kind, Part, Source, ValueId};
+use crate::layout::Layout;
 use crate::lower::{Precision, lower};
 use crate::models;
 use crate::tensor::Tensor;
@@ -21,6 +23,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+
+/// How the set is cut into files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageForm {
+    /// Rotary tables and mask of the prefill layers are constants instead of inputs.
+    pub bake_tables: bool,
+    /// Prefill and decoding of a layer are two graphs of one file, which holds its weights once.
+    /// onert runs the first graph of a file only; LiteRT finds both by their signatures.
+    pub share_weights: bool,
+}
 
 /// What a file computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,26 +73,55 @@ impl Role {
         Some(match (self, decode) {
             (Role::Vision, false) => "vision_prefill",
             (Role::Embedding, false) if pictures => "multimodal_embedding_prefill",
-            (Role::Embedding, false) => "token_embedding_prefill",
             (Role::Embedding, true) => "token_embedding",
             (Role::Layer(_), false) => "decoder_layer_prefill",
             (Role::Layer(_), true) => "decoder_layer_decode",
             (Role::Fusion(_), false) => "deepstack_fusion",
             (Role::Head, true) => "lm_head",
-            (Role::Head, false) | (Role::Vision | Role::Fusion(_), true) => return None,
+            (Role::Head | Role::Embedding, false) | (Role::Vision | Role::Fusion(_), true) => {
+                return None;
+            }
         })
+    }
+
+    /// The name of its file without precision and ending: with the number of its layer, and the
+    /// grids of the pictures where it depends on them.
+    fn stem(self, name: &str, layout: &Layout) -> String {
+        let number = self.layer().map_or(String::new(), |i| format!("_{i}"));
+        let grids = match self {
+            Role::Vision | Role::Fusion(_) => layout.grids(),
+            Role::Embedding if name != "token_embedding" => layout.grids(),
+            Role::Embedding | Role::Layer(_) | Role::Head => Vec::new(),
+        };
+        let keys = grids.iter().map(|[t, h, w]| format!("_t{t}_h{h}_w{w}"));
+        format!("{name}{number}{}", keys.collect::<String>())
     }
 }
 
-/// A network of one phase, and where its parameters are in the outcome's graph.
+/// A network of one phase.
 struct Phase<'a> {
     graph: &'a Graph,
     decode: bool,
+}
+
+/// What becomes one graph of one file.
+struct Piece {
+    role: Role,
+    name: &'static str,
+    part: Part,
+}
+
+/// What is written where.
+struct Set<'a> {
+    layout: &'a Layout,
+    folder: &'a Path,
+    /// Where parameters are in the outcome's graph.
     origin: BTreeMap<&'a str, ValueId>,
+    manifest: Manifest,
+    written: Vec<Written>,
 }
 
 /// Writes the staged set of a job into `folder`, float and quantized, and `manifest.json`.
-/// `bake` makes the tables of the prefill layers constants instead of inputs.
 ///
 /// # Errors
 /// A layout of one position, which leaves nothing to keep; what the format cannot express; files
@@ -89,7 +130,7 @@ pub fn write_stages(
     checkpoint: &Checkpoint,
     outcome: &Outcome,
     folder: &Path,
-    bake: bool,
+    form: StageForm,
 ) -> Result<Vec<Written>, Error> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
@@ -103,77 +144,140 @@ pub fn write_stages(
         return Err(Error::Stage { name: decode.value(id).name.clone() });
     }
     let fill = models::Request::new(layout.clone()).mask_fill;
-    let mut manifest = Manifest::new(layout, fill, config.text.num_hidden_layers);
-    let origin: BTreeMap<&str, ValueId> =
-        outcome.graph.ids().map(|id| (outcome.graph.value(id).name.as_str(), id)).collect();
-    let mut written = Vec::new();
-    for phase in [
-        Phase { graph: &outcome.graph, decode: false, origin: origin.clone() },
-        Phase { graph: &decode, decode: true, origin },
-    ] {
-        let open = if bake || phase.decode { Vec::new() } else { tables(phase.graph) };
-        for (role, nodes) in groups(phase.graph) {
-            let Some(name) = role.name(phase.decode, !layout.spans().is_empty()) else { continue };
-            let part = phase.graph.cut(name, nodes, &caches(phase.graph), &open);
-            for (precision, weights) in
-                [(Precision::Float, &outcome.weights), (Precision::Quantized, &outcome.rounded)]
-            {
-                let entry = put(&phase, &part, role, name, (precision, weights), folder)?;
-                written.push(entry.1);
-                manifest.files.push(entry.0);
-            }
+    let named = |id: ValueId| (outcome.graph.value(id).name.as_str(), id);
+    let mut set = Set {
+        layout,
+        folder,
+        origin: outcome.graph.ids().map(named).collect(),
+        manifest: Manifest::new(layout, fill, config.text.num_hidden_layers),
+        written: Vec::new(),
+    };
+    let phases =
+        [Phase { graph: &outcome.graph, decode: false }, Phase { graph: &decode, decode: true }];
+    for pieces in files(&phases, layout, form) {
+        for (precision, weights) in
+            [(Precision::Float, &outcome.weights), (Precision::Quantized, &outcome.rounded)]
+        {
+            set.put(&pieces, precision, weights)?;
         }
     }
     let path = folder.join("manifest.json");
-    let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| failed(&path)(e.into()))?;
+    let mut json = serde_json::to_vec_pretty(&set.manifest).map_err(|e| failed(&path)(e.into()))?;
     json.push(b'\n');
     super::save::save_with(&path, |out| {
         std::io::Write::write_all(out, &json).map_err(failed(&path))
     })?;
-    Ok(written)
+    Ok(set.written)
 }
 
-/// Lowers one part and writes its file.
-fn put(
-    phase: &Phase<'_>,
-    part: &Part,
-    role: Role,
-    name: &str,
-    (precision, weights): (Precision, &Weights),
-    folder: &Path,
-) -> Result<(FileEntry, Written), Error> {
-    let graph = &part.graph;
-    let constant = |id: ValueId| match &graph.value(id).source {
-        Source::Const(tensor) => tensor.clone(),
-        _ => phase
-            .origin
-            .get(graph.value(id).name.as_str())
-            .and_then(|&id| weights.get(id).cloned())
-            .unwrap_or_else(|| Tensor::full([0], 0.0)),
-    };
-    let model = lower(graph, precision, &constant)?;
-    let quantized = precision == Precision::Quantized;
-    let number = role.layer().map_or(String::new(), |i| format!("_{i}"));
-    let tag = if quantized { "q" } else { "f32" };
-    let file = format!("{name}{number}.{tag}.circle");
-    let path = folder.join(&file);
-    let (size, hash) = save_hashed(&model, &path)?;
-    let subgraph = &model.subgraphs[0];
-    let grids = |ids: &[ValueId]| -> Vec<_> {
-        ids.iter().map(|&id| graph.value(id).qparams.clone().filter(|_| quantized)).collect()
-    };
-    let entry = FileEntry {
-        file,
-        role: name.into(),
-        layer: role.layer(),
-        quantized,
-        size,
-        fnv1a64: format!("{hash:016x}"),
-        inputs: manifest::ports(subgraph, &subgraph.inputs, &grids(&graph.inputs)),
-        outputs: manifest::ports(subgraph, &subgraph.outputs, &grids(&graph.outputs)),
-    };
-    let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
-    Ok((entry, Written { path, size, operators, tensors }))
+/// The pieces of every file, in the order of execution.
+fn files(phases: &[Phase<'_>], layout: &Layout, form: StageForm) -> Vec<Vec<Piece>> {
+    let mut files: Vec<Vec<Piece>> = Vec::new();
+    for Phase { graph, decode } in phases {
+        let open = if form.bake_tables || *decode { Vec::new() } else { tables(graph) };
+        for (role, nodes) in groups(graph) {
+            let Some(name) = role.name(*decode, !layout.spans().is_empty()) else { continue };
+            let piece = Piece { role, name, part: graph.cut(name, nodes, &caches(graph), &open) };
+            let layer = form.share_weights && matches!(role, Role::Layer(_));
+            match files.iter_mut().find(|pieces| layer && pieces[0].role == role) {
+                Some(pieces) => pieces.push(piece),
+                None => files.push(vec![piece]),
+            }
+        }
+    }
+    files
+}
+
+impl Set<'_> {
+    /// Writes one file of a precision.
+    fn put(
+        &mut self,
+        pieces: &[Piece],
+        precision: Precision,
+        weights: &Weights,
+    ) -> Result<(), Error> {
+        let quantized = precision == Precision::Quantized;
+        let mut models = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            models.push(self.lower(piece, precision, weights)?);
+        }
+        let graphs: Vec<Option<String>> = match &models[..] {
+            [_] => vec![None],
+            _ => ["prefill", "decode"].map(|name| Some(name.into())).into(),
+        };
+        let stem = match graphs[0] {
+            None => pieces[0].role.stem(pieces[0].name, self.layout),
+            Some(_) => pieces[0].role.stem("decoder_layer", self.layout),
+        };
+        let model = match graphs[0] {
+            None => models.swap_remove(0),
+            Some(_) => circle::join(["prefill", "decode"].into_iter().zip(models).collect()),
+        };
+        let file = format!("{stem}.{}.circle", if quantized { "q" } else { "f32" });
+        let path = self.folder.join(&file);
+        let (size, hash) = save_hashed(&model, &path)?;
+        for ((piece, subgraph), graph) in pieces.iter().zip(&model.subgraphs).zip(graphs) {
+            let own = &piece.part.graph;
+            let grids = |ids: &[ValueId]| -> Vec<_> {
+                ids.iter().map(|&id| own.value(id).qparams.clone().filter(|_| quantized)).collect()
+            };
+            self.manifest.files.push(FileEntry {
+                file: file.clone(),
+                graph,
+                role: piece.name.into(),
+                layer: piece.role.layer(),
+                quantized,
+                size,
+                fnv1a64: format!("{hash:016x}"),
+                inputs: manifest::ports(subgraph, &subgraph.inputs, &grids(&own.inputs)),
+                outputs: manifest::ports(subgraph, &subgraph.outputs, &grids(&own.outputs)),
+            });
+        }
+        let count = |of: fn(&circle::SubGraph) -> usize| model.subgraphs.iter().map(of).sum();
+        let (operators, tensors) = (count(|g| g.operators.len()), count(|g| g.tensors.len()));
+        self.written.push(Written { path, size, operators, tensors });
+        Ok(())
+    }
+
+    /// One piece as a model.
+    fn lower(
+        &self,
+        piece: &Piece,
+        precision: Precision,
+        weights: &Weights,
+    ) -> Result<Model, Error> {
+        let graph = &piece.part.graph;
+        let constant = |id: ValueId| match &graph.value(id).source {
+            Source::Const(tensor) => tensor.clone(),
+            _ => self
+                .origin
+                .get(graph.value(id).name.as_str())
+                .and_then(|&id| weights.get(id).cloned())
+                .unwrap_or_else(|| Tensor::full([0], 0.0)),
+        };
+        let mut model = lower(graph, precision, &constant)?;
+        if piece.name == "token_embedding" {
+            any_length(&mut model);
+        }
+        Ok(model)
+    }
+}
+
+/// Lets a runtime choose the length of every activation, `[1, 1, …]` as declared.
+fn any_length(model: &mut Model) {
+    for graph in &mut model.subgraphs {
+        let made = graph.operators.iter().flat_map(|operator| &operator.outputs);
+        let activations: Vec<i32> = graph.inputs.iter().chain(made).copied().collect();
+        for index in activations {
+            let tensor = usize::try_from(index).ok().and_then(|i| graph.tensors.get_mut(i));
+            let Some(tensor) = tensor else { continue };
+            let mut signature = tensor.shape.clone();
+            if let Some(length) = signature.get_mut(1) {
+                *length = -1;
+            }
+            tensor.shape_signature = Some(signature);
+        }
+    }
 }
 
 /// Consecutive stages of one file; nodes between stages belong to the one that follows.

@@ -41,13 +41,23 @@ struct Import<'a> {
     codes: BTreeMap<usize, Codes>,
 }
 
-/// The first graph of a model.
-pub(super) fn import(model: &Model, limits: Limits) -> Result<Imported, Error> {
+/// The graph of this name, or the first of a model.
+pub(super) fn import(
+    model: &Model,
+    graph: Option<&str>,
+    limits: Limits,
+) -> Result<Imported, Error> {
     let report = circle::verify(model);
     if let Some(finding) = report.errors.first() {
         return Err(Error::Invalid(finding.to_string()));
     }
-    let file = model.subgraphs.first().ok_or_else(|| Error::Invalid("no graph".into()))?;
+    let named = |file: &&SubGraph| graph.is_none_or(|name| file.name == name);
+    let file = model.subgraphs.iter().find(named).ok_or_else(|| {
+        let names: Vec<&str> = model.subgraphs.iter().map(|file| file.name.as_str()).collect();
+        let known = names.join(", ").escape_debug().to_string();
+        let wanted = graph.unwrap_or_default().escape_debug().to_string();
+        Error::Invalid(format!("no graph \"{wanted}\", the file has {known}"))
+    })?;
     let mut import = Import {
         model,
         file,
@@ -100,10 +110,6 @@ impl<'a> Import<'a> {
 
     /// The extents of a tensor, all of them positive, and its elements counted.
     fn shape(&mut self, tensor: &circle::Tensor) -> Result<Vec<usize>, Misfit> {
-        let dynamic = tensor.shape_signature.as_ref().is_some_and(|s| s.iter().any(|&n| n < 0));
-        if dynamic {
-            return Err("has a dynamic shape, only static ones are executed".into());
-        }
         let mut count = 1_u64;
         let mut shape = Vec::with_capacity(tensor.shape.len());
         for &n in &tensor.shape {

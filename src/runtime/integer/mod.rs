@@ -54,6 +54,20 @@ impl Program {
         Ok(self.outputs.iter().zip(&outputs).map(|(p, t)| ports::codes_of(p, t)).collect())
     }
 
+    /// Runs on integers; outputs are the reals that those integers stand for, as
+    /// [`Program::run`] gives them.
+    ///
+    /// # Errors
+    /// Those of [`Program::run_integers`].
+    pub fn run_exactly(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let outputs = self.execute(inputs, &mut |_, _, _| {})?;
+        let real = |(&id, codes): (&ValueId, Tensor)| match &self.graph.value(id).qparams {
+            Some(params) => dequantized(params, &codes),
+            None => codes,
+        };
+        Ok(self.graph.outputs.iter().zip(outputs).map(real).collect())
+    }
+
     /// Runs on integers and compares every edge with the float kernel on the same operands,
     /// rounded to the same grid.
     ///
