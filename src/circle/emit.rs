@@ -1,7 +1,8 @@
 //! A forward FlatBuffer emitter: parents before children, so that every offset points ahead and
-//! payloads can follow, streamed, when all tables stand.
+//! payloads can follow, streamed, when all tables stand. Vectors and strings follow all tables, so
+//! that equal ones are written once: two graphs that share weights share their scales too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::error::{Error, ErrorKind, Result};
 
@@ -66,6 +67,23 @@ pub(super) struct Emitted {
     pub(super) inline: Vec<Fixup>,
     pub(super) appended: Vec<Fixup>,
     vtables: BTreeMap<Vec<u16>, usize>,
+    leaves: Vec<Leaf>,
+    /// Places in `leaves`.
+    known: HashMap<Content, usize>,
+}
+
+/// A vector or string: where its data must lie, its length in elements, its bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Content {
+    align: usize,
+    count: usize,
+    bytes: Vec<u8>,
+}
+
+/// A vector or string, and the fields that refer to it.
+struct Leaf {
+    content: Content,
+    fields: Vec<usize>,
 }
 
 impl Emitted {
@@ -76,6 +94,16 @@ impl Emitted {
         emitted.bytes.extend_from_slice(&identifier);
         let at = emitted.table(root)?;
         emitted.refer(0, at)?;
+        emitted.known = HashMap::new();
+        for leaf in std::mem::take(&mut emitted.leaves) {
+            emitted.align(leaf.content.align.max(4), 4);
+            let at = emitted.bytes.len();
+            emitted.count(leaf.content.count)?;
+            emitted.bytes.extend_from_slice(&leaf.content.bytes);
+            for field in leaf.fields {
+                emitted.refer(field, at)?;
+            }
+        }
         Ok(emitted)
     }
 
@@ -145,33 +173,29 @@ impl Emitted {
 
     /// Emits what a field refers to and makes the field at `field` refer to it.
     fn child(&mut self, node: &Node<'_>, field: usize) -> Result<()> {
-        let at = match node {
+        match node {
             Node::Str(text) => {
-                let at = self.vector(text.as_bytes(), 1, |&b| [b])?;
-                self.bytes.push(0);
-                at
+                let bytes = text.bytes().chain([0]).collect();
+                self.leaf(Content { align: 1, count: text.len(), bytes }, field);
             }
-            Node::Bools(v) => self.vector(v, 1, |&b| [u8::from(b)])?,
-            Node::U8s(v) => self.vector(v, 1, |&b| [b])?,
-            Node::U8sAligned(v) => self.vector(v, 16, |&b| [b])?,
-            Node::U16s(v) => self.vector(v, 2, |x| x.to_le_bytes())?,
-            Node::I32s(v) => self.vector(v, 4, |x| x.to_le_bytes())?,
-            Node::U32s(v) => self.vector(v, 4, |x| x.to_le_bytes())?,
-            Node::F32s(v) => self.vector(v, 4, |x| x.to_le_bytes())?,
-            Node::I64s(v) => self.vector(v, 8, |x| x.to_le_bytes())?,
-            Node::Table(fields) => self.table(fields)?,
-            Node::Tables(tables) => return self.tables(tables, field),
-            Node::Payload(buffer) => {
-                self.inline.push(Fixup { field, buffer: *buffer });
-                return Ok(());
+            Node::Bools(v) => self.vector(v, 1, |&b| [u8::from(b)], field),
+            Node::U8s(v) => self.vector(v, 1, |&b| [b], field),
+            Node::U8sAligned(v) => self.vector(v, 16, |&b| [b], field),
+            Node::U16s(v) => self.vector(v, 2, |x| x.to_le_bytes(), field),
+            Node::I32s(v) => self.vector(v, 4, |x| x.to_le_bytes(), field),
+            Node::U32s(v) => self.vector(v, 4, |x| x.to_le_bytes(), field),
+            Node::F32s(v) => self.vector(v, 4, |x| x.to_le_bytes(), field),
+            Node::I64s(v) => self.vector(v, 8, |x| x.to_le_bytes(), field),
+            Node::Table(fields) => {
+                let at = self.table(fields)?;
+                self.refer(field, at)?;
             }
-            Node::Appended(buffer) => {
-                self.appended.push(Fixup { field, buffer: *buffer });
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        self.refer(field, at)
+            Node::Tables(tables) => self.tables(tables, field)?,
+            Node::Payload(buffer) => self.inline.push(Fixup { field, buffer: *buffer }),
+            Node::Appended(buffer) => self.appended.push(Fixup { field, buffer: *buffer }),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn vector<T, const N: usize>(
@@ -179,12 +203,22 @@ impl Emitted {
         items: &[T],
         align: usize,
         bytes: impl Fn(&T) -> [u8; N],
-    ) -> Result<usize> {
-        self.align(align.max(4), 4);
-        let at = self.bytes.len();
-        self.count(items.len())?;
-        items.iter().for_each(|item| self.bytes.extend_from_slice(&bytes(item)));
-        Ok(at)
+        field: usize,
+    ) {
+        let content =
+            Content { align, count: items.len(), bytes: items.iter().flat_map(bytes).collect() };
+        self.leaf(content, field);
+    }
+
+    /// Remembers that the field at `field` refers to this.
+    fn leaf(&mut self, content: Content, field: usize) {
+        match self.known.get(&content) {
+            Some(&at) => self.leaves[at].fields.push(field),
+            None => {
+                self.known.insert(content.clone(), self.leaves.len());
+                self.leaves.push(Leaf { content, fields: vec![field] });
+            }
+        }
     }
 
     fn tables(&mut self, tables: &[Fields<'_>], field: usize) -> Result<()> {

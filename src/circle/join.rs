@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub fn join(parts: Vec<(&str, Model)>) -> Model {
     let description = parts.first().map_or(String::new(), |(_, part)| part.description.clone());
     let mut whole = Model::new(description);
-    let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut known: HashMap<Content, u32> = HashMap::new();
     for (name, mut part) in parts {
         if part.subgraphs.is_empty() {
             continue;
@@ -48,11 +48,24 @@ pub fn join(parts: Vec<(&str, Model)>) -> Model {
     whole
 }
 
+/// What tells payloads apart.
+#[derive(PartialEq, Eq, Hash)]
+enum Content {
+    Bytes(Vec<u8>),
+    Digest(u128),
+}
+
 /// The place of a payload in `whole`, where it may be already.
-fn put(whole: &mut Model, known: &mut HashMap<Vec<u8>, u32>, buffer: &mut Buffer) -> u32 {
+fn put(whole: &mut Model, known: &mut HashMap<Content, u32>, buffer: &mut Buffer) -> u32 {
     let buffer = std::mem::take(buffer);
-    let Some(bytes) = buffer.bytes().map(<[u8]>::to_vec) else { return whole.add_buffer(buffer) };
-    *known.entry(bytes).or_insert_with(|| whole.add_buffer(buffer))
+    let content = match &buffer {
+        Buffer::Lazy(source) => source.digest().map(Content::Digest),
+        other => other.bytes().map(|bytes| Content::Bytes(bytes.to_vec())),
+    };
+    match content {
+        Some(content) => *known.entry(content).or_insert_with(|| whole.add_buffer(buffer)),
+        None => whole.add_buffer(buffer),
+    }
 }
 
 /// The model with `extent` in place of every dynamic dimension, and none left.

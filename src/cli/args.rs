@@ -1,7 +1,7 @@
 //! Every flag, defined and documented in one place.
 
 use super::artifact_args::{
-    ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
+    BuffersArg, ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
 };
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -100,6 +100,9 @@ pub(super) struct QuantizeArgs {
     /// which LiteRT finds by signature; onert runs the first graph of a file only
     #[arg(long, requires = "stages")]
     pub(super) share_weights: bool,
+    /// Where weights go; only external ones let a file pass 2 GiB
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = BuffersArg::Inline)]
+    pub(super) buffers: BuffersArg,
     /// Fail if a real-valued tensor has no quantization parameters
     #[arg(long)]
     pub(super) strict: bool,

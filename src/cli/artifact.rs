@@ -4,7 +4,7 @@ use super::artifact_args::{
     ExportArgs, ExtractArgs, FormatArg, InspectArgs, TargetArg, VerifyArgs,
 };
 use super::{Outcome, Verdict};
-use crate::circle::{self, Format, Model, Target};
+use crate::circle::{self, Format, Model, Target, WriteOptions};
 use crate::pipeline::save;
 use crate::runtime::{self, Export};
 use std::error::Error;
@@ -90,7 +90,7 @@ pub(super) fn extract(args: &ExtractArgs) -> Outcome {
         }
     }
     .map_err(|e| format!("{}: {e}", args.file.display()))?;
-    put(&part, format, &args.out)
+    put(&part, WriteOptions { format, ..WriteOptions::default() }, &args.out)
 }
 
 pub(super) fn export(args: &ExportArgs) -> Outcome {
@@ -102,11 +102,11 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
     };
     let model = runtime::export(&model, Export { qdq: args.qdq, format })
         .map_err(|e| format!("{}: {e}", args.file.display()))?;
-    put(&model, format, &args.out)
+    put(&model, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
 }
 
-fn put(model: &Model, format: Format, path: &Path) -> Outcome {
-    let size = save(model, format, path)?;
+fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {
+    let size = save(model, &how, path)?;
     let operators = model.subgraphs.first().map_or(0, |graph| graph.operators.len());
     let path = path.display();
     writeln!(std::io::stdout().lock(), "wrote {path}  {size} bytes, {operators} operators")?;

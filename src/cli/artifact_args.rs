@@ -1,5 +1,6 @@
 //! Flags of the commands that work on Circle files.
 
+use crate::circle::Payloads;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -145,6 +146,24 @@ pub(super) enum FormatArg {
     Tflite,
 }
 
+/// Where the payloads of a file go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BuffersArg {
+    /// Inside the FlatBuffer: every runtime reads them, 2 GiB at most
+    Inline,
+    /// Behind the FlatBuffer, by offset and size: LiteRT reads them, onert does not
+    External,
+}
+
+impl From<BuffersArg> for Payloads {
+    fn from(arg: BuffersArg) -> Payloads {
+        match arg {
+            BuffersArg::Inline => Payloads::Inline,
+            BuffersArg::External => Payloads::Appended,
+        }
+    }
+}
+
 /// Rewrite a Circle file for a foreign runtime.
 ///
 /// With --qdq an integer file becomes a float file in which every activation passes QUANTIZE and
@@ -165,6 +184,9 @@ pub(super) struct ExportArgs {
     /// Format of the result [default: that of FILE]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<FormatArg>,
+    /// Where payloads go
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = BuffersArg::Inline)]
+    pub(super) buffers: BuffersArg,
     /// File to write
     #[arg(short, long, value_name = "OUT")]
     pub(super) out: PathBuf,

@@ -4,6 +4,7 @@ use super::args::QuantizeArgs;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::{Checkpoint, Files};
+use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
@@ -46,10 +47,16 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     if let Some(folder) = &args.io {
         pipeline::write_io(&outcome, folder)?;
     }
-    let mut written = write_model(&outcome, &args.out)?;
+    let payloads = args.buffers.into();
+    let how = WriteOptions { payloads, ..WriteOptions::default() };
+    let mut written = write_model(&outcome, &args.out, &how)?;
     if args.stages {
         let folder = args.out.join("stages");
-        let form = StageForm { bake_tables: args.bake_tables, share_weights: args.share_weights };
+        let form = StageForm {
+            bake_tables: args.bake_tables,
+            share_weights: args.share_weights,
+            payloads,
+        };
         written.extend(write_stages(&checkpoint, &outcome, &folder, form)?);
     }
     pipeline::write_recipe(&effective, &args.out)?;

@@ -2,6 +2,7 @@
 //! quantization parameters. Nothing is decided here.
 
 mod meeting;
+mod payload;
 
 use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
@@ -11,6 +12,9 @@ use crate::ops::Operand;
 use crate::quant::{self, BiasError, DType, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
+
+/// A payload, and a key that equal payloads share.
+type Content = (Buffer, Vec<u8>);
 
 /// What the file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +163,8 @@ impl Lowering<'_> {
         let tensor = self.tensor(id, params)?;
         let index = match value.source {
             Source::Param(_) | Source::Const(_) => {
-                let bytes = self.payload(id, params)?;
-                self.constant(tensor, bytes)
+                let payload = self.payload(id, params)?;
+                self.constant(tensor, payload)
             }
             Source::Input | Source::Node(_) => self.subgraph.add_tensor(tensor),
         };
@@ -189,42 +193,38 @@ impl Lowering<'_> {
         Ok(tensor)
     }
 
-    /// A tensor of this content, made once.
-    fn constant(&mut self, mut tensor: circle::Tensor, bytes: Vec<u8>) -> i32 {
+    /// A tensor of this content, made once; with a key that equal payloads share.
+    fn constant(&mut self, mut tensor: circle::Tensor, (payload, content): Content) -> i32 {
         let mut key = format!("{:?} {:?} {:?} ", tensor.dtype, tensor.shape, tensor.quantization)
             .into_bytes();
-        key.extend_from_slice(&bytes);
+        key.extend_from_slice(&content);
         if let Some(&index) = self.shared.get(&key) {
             return index;
         }
-        tensor.buffer = self.model.add_buffer(Buffer::data(bytes));
+        tensor.buffer = self.model.add_buffer(payload);
         let index = self.subgraph.add_tensor(tensor);
         self.shared.insert(key, index);
         index
     }
 
-    fn payload(&self, id: ValueId, params: Option<&QuantParams>) -> Result<Vec<u8>, LowerError> {
+    /// The payload of a constant, and a key that equal payloads share.
+    fn payload(
+        &self,
+        id: ValueId,
+        params: Option<&QuantParams>,
+    ) -> Result<Content, LowerError> {
         let tensor = (self.constant)(id);
-        let Some(params) = params else {
-            return Ok(tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect());
-        };
         match params {
-            QuantParams::Affine { dtype, .. } if dtype.bits() > 16 => {
+            Some(QuantParams::Affine { dtype, .. }) if dtype.bits() > 16 => {
                 let scales = self.accumulator(id);
-                self.bias(id, &tensor, *dtype, scales).map(|(_, bytes)| bytes)
+                let (_, bytes) = self.bias(id, &tensor, *dtype, scales)?;
+                Ok((Buffer::data(bytes.clone()), bytes))
             }
-            QuantParams::Affine { dtype, .. } => {
-                let q = quant::quantize(params, tensor.shape(), tensor.data());
-                Ok(match dtype.bits() {
-                    0..=4 => quant::pack4(&q),
-                    5..=8 => q.iter().map(|&q| q as u8).collect(),
-                    _ => q.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
-                })
-            }
-            QuantParams::Mx { format, .. } => Err(LowerError::NoType {
+            Some(QuantParams::Mx { format, .. }) => Err(LowerError::NoType {
                 name: self.graph.value(id).name.clone(),
                 dtype: format!("constants of mx {format}"),
             }),
+            _ => Ok(payload::of(tensor, params)),
         }
     }
 
@@ -253,7 +253,7 @@ impl Lowering<'_> {
         let (_, weight) = self.accumulator(id);
         let (params, bytes) = self.bias(id, &(self.constant)(id), wide, (input, weight))?;
         let tensor = self.tensor(id, Some(&params))?;
-        Ok(self.constant(tensor, bytes))
+        Ok(self.constant(tensor, (Buffer::data(bytes.clone()), bytes)))
     }
 
     /// A bias on the grid of its accumulator: input scale times weight scale.

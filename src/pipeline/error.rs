@@ -64,8 +64,13 @@ pub enum Error {
     #[error(transparent)]
     Lower(#[from] LowerError),
     /// The file could not be made.
-    #[error(transparent)]
-    Circle(#[from] crate::circle::Error),
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the format cannot express, or what the system said.
+        source: crate::circle::Error,
+    },
     /// A calibration or evaluation row.
     #[error("{place}: {message}")]
     Row {

@@ -2,7 +2,7 @@
 //! half-written.
 
 use super::Error;
-use crate::circle::{self, Format, Model, WriteOptions};
+use crate::circle::{self, Model, WriteOptions};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,21 +11,35 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// What the format cannot express; a file that cannot be written.
-pub fn save(model: &Model, format: Format, path: &Path) -> Result<u64, Error> {
-    let how = WriteOptions { format, ..WriteOptions::default() };
-    save_with(path, |out| Ok(circle::write_with(model, &how, out)?))
+pub fn save(model: &Model, how: &WriteOptions, path: &Path) -> Result<u64, Error> {
+    save_with(path, |out| written(model, how, path, out))
 }
 
 /// Writes a Circle model to `path`; its size and the hash of its bytes.
 ///
 /// # Errors
 /// Those of [`save`].
-pub(super) fn save_hashed(model: &Model, path: &Path) -> Result<(u64, u64), Error> {
+pub(super) fn save_hashed(
+    model: &Model,
+    how: &WriteOptions,
+    path: &Path,
+) -> Result<(u64, u64), Error> {
     save_with(path, |out| {
         let mut hashing = Hashing { out, hash: Fnv::default() };
-        let size = circle::write(model, &mut hashing)?;
+        let size = written(model, how, path, &mut hashing)?;
         Ok((size, hashing.hash.0))
     })
+}
+
+/// Writes a model; errors name the file.
+pub(super) fn written(
+    model: &Model,
+    how: &WriteOptions,
+    path: &Path,
+    out: &mut dyn Write,
+) -> Result<u64, Error> {
+    let path = || path.display().to_string();
+    circle::write_with(model, how, out).map_err(|source| Error::File { path: path(), source })
 }
 
 /// FNV-1a, 64 bits: tells a file that was changed or mixed up, not one that was forged.

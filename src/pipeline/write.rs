@@ -1,8 +1,8 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::save::{Partial, save_with};
+use super::save::{Partial, save_with, written as written_to};
 use super::{Error, Outcome};
-use crate::circle::{self, WriteOptions};
+use crate::circle::WriteOptions;
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
@@ -49,8 +49,13 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
 /// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.
 ///
 /// # Errors
-/// What the format cannot express; a folder or file that cannot be written.
-pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Error> {
+/// What the format cannot express, such as more than 2 GiB with the payloads inside; a folder or
+/// file that cannot be written.
+pub fn write_model(
+    outcome: &Outcome,
+    folder: &Path,
+    how: &WriteOptions,
+) -> Result<Vec<Written>, Error> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| Error::Write { path, source }
@@ -69,9 +74,7 @@ pub fn write_model(outcome: &Outcome, folder: &Path) -> Result<Vec<Written>, Err
         let model = lower(&outcome.graph, precision, &constant)?;
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(name);
-        let (partial, size) = Partial::write(&path, |out| {
-            Ok(circle::write_with(&model, &WriteOptions::default(), out)?)
-        })?;
+        let (partial, size) = Partial::write(&path, |out| written_to(&model, how, &path, out))?;
         partials.push(partial);
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());

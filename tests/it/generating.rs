@@ -132,7 +132,7 @@ fn the_command_samples_and_runs_on_integers() {
     assert_eq!(ask(&["--integer"]), (0, "bottom left\n".into(), String::new()));
     let sampled = ask(&["--temperature", "0.01", "--top-k", "3", "--top-p", "0.9", "--seed", "5"]);
     assert_eq!(sampled, (0, "bottom left\n".into(), String::new()));
-    let (code, _, stderr) = ask(&["--temperature", "-1"]);
+    let (code, _, stderr) = ask(&["--top-p", "2"]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("temperature: found -1, expected 0 or more"), "{stderr}");
+    assert!(stderr.contains("top_p: found 2, expected more than 0, at most 1"), "{stderr}");
 }

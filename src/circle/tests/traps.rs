@@ -27,7 +27,7 @@ fn single(op: BuiltinOperator, input: Tensor, constants: Vec<Tensor>, output: Te
     let mut inputs = graph.inputs.clone();
     for (i, tensor) in constants.into_iter().enumerate() {
         let count: i32 = tensor.shape.iter().product();
-        let bits = u64::from(tensor.dtype.bits().unwrap_or(8)) * u64::try_from(count).unwrap();
+        let bits = tensor.dtype.bits().unwrap_or(8) * u64::try_from(count).unwrap();
         let bytes = vec![1; usize::try_from(bits.div_ceil(8)).unwrap()];
         let buffer = model.add_buffer(Buffer::data(bytes));
         inputs.push(graph.add_tensor(named(format!("c{i}"), tensor).with_buffer(buffer)));
@@ -131,7 +131,10 @@ fn onert_kernels() {
                 ),
                 "takes an input of rank 3 or 4, found 2",
             ),
-            (linear(Float32, weight(Float32, 0), vec![]), "takes the result for a matrix, not rank 3"),
+            (
+                linear(Float32, weight(Float32, 0), vec![]),
+                "takes the result for a matrix, not rank 3",
+            ),
         ],
     );
     let flat = || tensor(Float32, &[4, 4], 0);
@@ -210,10 +213,7 @@ fn defaults_of_the_schema() {
             vec![
                 (options(Softmax, Options::Softmax { beta: 0.0 }), "SOFTMAX: beta is 0"),
                 (options(RmsNorm, Options::RmsNorm { epsilon: 0.0 }), "RMS_NORM: epsilon is 0"),
-                (
-                    options(Conv2d, Options::with_defaults(1).unwrap()),
-                    "CONV_2D: a stride is 0",
-                ),
+                (options(Conv2d, Options::with_defaults(1).unwrap()), "CONV_2D: a stride is 0"),
             ],
         );
     }
@@ -248,7 +248,10 @@ fn litert_kernels() {
                 "no kernel for INT16 with a scale for each channel",
             ),
             (linear(Uint8, weight(Uint8, 4), vec![]), "for UINT8 with per-channel UINT8 weights"),
-            (linear(Float32, weight(Uint8, 1), vec![]), "for FLOAT32 with per-tensor UINT8 weights"),
+            (
+                linear(Float32, weight(Uint8, 1), vec![]),
+                "for FLOAT32 with per-tensor UINT8 weights",
+            ),
             (linear(Int8, weight(Uint8, 1), vec![]), "for INT8 with per-tensor UINT8 weights"),
             (linear(Float32, weight(Int8, 4), vec![]), "LiteRT rounds the input to 8 bits"),
             (

@@ -163,29 +163,9 @@ fn doubts() {
              another operator",
         ),
         (warning(&[Target::One], |m| m.version = 3), "version: is 3, Circle files have 0"),
-        (
-            warning(&[Target::Onert], |_| {}),
-            "subgraphs[0].operators[0] FULLY_CONNECTED: onert uses the first of the scales for every \
-             channel",
-        ),
     ];
     for (found, expected) in cases {
         assert_eq!(found, expected);
-    }
-}
-
-#[test]
-fn litert_has_its_own_traps() {
-    let mut model = small();
-    model.opcode(BuiltinOperator::RmsNorm);
-    let report = verify_for(&model, &[Target::Litert]);
-    let text = report.to_string();
-    for expected in [
-        "operator_codes[3] RMS_NORM: LiteRT has no such operator",
-        "SOFTMAX: LiteRT demands an output scale of 1/256 for UINT8",
-        "FULLY_CONNECTED: LiteRT has no kernel for UINT8 with per-channel UINT8 weights",
-    ] {
-        assert!(text.contains(expected), "{text}");
     }
 }
 
@@ -195,25 +175,4 @@ fn buffer_0_is_empty() {
     model.buffers[0] = Buffer::data(vec![1]);
     let report = verify(&model);
     assert_eq!(report.errors[0].to_string(), "buffers[0]: holds 1 bytes, must be empty");
-}
-
-#[test]
-fn onert_computes_no_split_v() {
-    let mut model = small();
-    let code = model.opcode(BuiltinOperator::SplitV);
-    let sizes = model.add_buffer(Buffer::data(4i32.to_le_bytes().to_vec()));
-    let axis = model.add_buffer(Buffer::data(2i32.to_le_bytes().to_vec()));
-    let g = graph(&mut model);
-    let int = TensorType::Int32;
-    let inputs = vec![
-        5,
-        g.add_tensor(Tensor::new("sizes", int, [1]).with_buffer(sizes)),
-        g.add_tensor(Tensor::new("axis", int, []).with_buffer(axis)),
-    ];
-    let output = g.add_tensor(Tensor::new("half", TensorType::Uint8, [1, 2, 4]));
-    g.add_operator(Operator::new(code, inputs, vec![output], Options::SplitV { num_splits: 1 }));
-    let report = verify(&model);
-    assert!(report.is_valid(), "{report}");
-    let report = verify_for(&model, &[Target::Onert]);
-    assert!(report.to_string().contains("SPLIT_V: onert computes nothing here"), "{report}");
 }

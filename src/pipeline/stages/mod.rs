@@ -12,7 +12,7 @@ pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 use super::save::save_hashed;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
-use crate::circle::{self, Model};
+use crate::circle::{self, Model, Payloads, WriteOptions};
 use crate::exec::Weights;
 use crate::graph::{Graph, Kind, Part, Source, ValueId};
 use crate::layout::Layout;
@@ -32,6 +32,8 @@ pub struct StageForm {
     /// Prefill and decoding of a layer are two graphs of one file, which holds its weights once.
     /// onert runs the first graph of a file only; LiteRT finds both by their signatures.
     pub share_weights: bool,
+    /// Where payloads go.
+    pub payloads: Payloads,
 }
 
 /// What a file computes.
@@ -117,6 +119,7 @@ struct Set<'a> {
     folder: &'a Path,
     /// Where parameters are in the outcome's graph.
     origin: BTreeMap<&'a str, ValueId>,
+    how: WriteOptions,
     manifest: Manifest,
     written: Vec<Written>,
 }
@@ -149,6 +152,7 @@ pub fn write_stages(
         layout,
         folder,
         origin: outcome.graph.ids().map(named).collect(),
+        how: WriteOptions { payloads: form.payloads, ..WriteOptions::default() },
         manifest: Manifest::new(layout, fill, config.text.num_hidden_layers),
         written: Vec::new(),
     };
@@ -215,7 +219,7 @@ impl Set<'_> {
         };
         let file = format!("{stem}.{}.circle", if quantized { "q" } else { "f32" });
         let path = self.folder.join(&file);
-        let (size, hash) = save_hashed(&model, &path)?;
+        let (size, hash) = save_hashed(&model, &self.how, &path)?;
         for ((piece, subgraph), graph) in pieces.iter().zip(&model.subgraphs).zip(graphs) {
             let own = &piece.part.graph;
             let grids = |ids: &[ValueId]| -> Vec<_> {

@@ -100,7 +100,6 @@ fn fully_connected(graph: &SubGraph, op: &Operator, dtype: TensorType) -> Option
     if (dtype, weight.dtype) == (Int16, Int16) && input(graph, op, 2).is_some() {
         return Some("LiteRT computes nonsense for a bias beside INT16 weights".into());
     }
-    (dtype == Float32 && weight.dtype != Float32).then(|| {
-        format!("LiteRT rounds the input to 8 bits beside {} weights", weight.dtype)
-    })
+    (dtype == Float32 && weight.dtype != Float32)
+        .then(|| format!("LiteRT rounds the input to 8 bits beside {} weights", weight.dtype))
 }

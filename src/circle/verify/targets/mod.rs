@@ -67,7 +67,9 @@ fn tensors(
 /// Options left to the schema's defaults, which no one means.
 fn defaults(options: &Options) -> Option<&'static str> {
     match options {
-        Options::Softmax { beta: 0.0 } => Some("beta is 0, the schema's default: all weights equal"),
+        Options::Softmax { beta: 0.0 } => {
+            Some("beta is 0, the schema's default: all weights equal")
+        }
         Options::RmsNorm { epsilon: 0.0 } => {
             Some("epsilon is 0, the schema's default, which onert takes for 1e-6")
         }

@@ -25,7 +25,10 @@ pub(super) fn model(model: &Model, report: &mut Report) {
     }
     for (g, graph) in model.subgraphs.iter().enumerate().skip(1) {
         let name = graph.name.escape_debug();
-        report.warn(format_args!("subgraphs[{g}]"), format!("onert runs the first only, not \"{name}\""));
+        report.warn(
+            format_args!("subgraphs[{g}]"),
+            format!("onert runs the first only, not \"{name}\""),
+        );
     }
 }
 
@@ -124,7 +127,8 @@ fn fully_connected(graph: &SubGraph, op: &Operator, dtype: TensorType) -> Option
     }
     let result = op.outputs.first()?;
     let moved = graph.operators.iter().any(|reader| {
-        reader.inputs.contains(result) && matches!(reader.options, Options::Transpose | Options::Concatenation { .. })
+        reader.inputs.contains(result)
+            && matches!(reader.options, Options::Transpose | Options::Concatenation { .. })
     });
     let given = graph.outputs.contains(result);
     let rank = output(graph, op)?.shape.len();
