@@ -1,12 +1,10 @@
 //! `encircle inspect`, `verify`, `extract` and `export`: Circle files as tables, whoever made them.
 
-use super::artifact_args::{
-    ExportArgs, ExtractArgs, FormatArg, InspectArgs, TargetArg, VerifyArgs,
-};
+use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, VerifyArgs};
 use super::{Outcome, Verdict};
 use crate::circle::{self, Format, Model, Target, WriteOptions};
 use crate::pipeline::save;
-use crate::runtime::{self, Export};
+use crate::runtime::{self, Export, Form};
 use std::error::Error;
 use std::fs::File;
 use std::io::Write;
@@ -62,15 +60,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Outcome {
 
 pub(super) fn verify(args: &VerifyArgs) -> Outcome {
     let Opened { model, .. } = open(&args.file)?;
-    let targets: Vec<Target> = args
-        .target
-        .iter()
-        .map(|target| match target {
-            TargetArg::One => Target::One,
-            TargetArg::Onert => Target::Onert,
-            TargetArg::Litert => Target::Litert,
-        })
-        .collect();
+    let targets: Vec<Target> = args.target.iter().map(|&target| target.into()).collect();
     let report = match &targets[..] {
         [] => circle::verify(&model),
         targets => circle::verify_for(&model, targets),
@@ -100,7 +90,13 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         Some(FormatArg::Circle) => Format::Circle,
         Some(FormatArg::Tflite) => Format::TfLite,
     };
-    let model = runtime::export(&model, Export { qdq: args.qdq, format })
+    let form = match (args.qdq, args.target) {
+        (true, _) => Form::Qdq,
+        (false, Some(target)) => Form::Native(target.into()),
+        (false, None) if format == Format::TfLite => Form::Native(Target::Litert),
+        (false, None) => Form::Own,
+    };
+    let model = runtime::export(&model, Export { form, format })
         .map_err(|e| format!("{}: {e}", args.file.display()))?;
     put(&model, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
 }

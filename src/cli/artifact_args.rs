@@ -1,6 +1,6 @@
 //! Flags of the commands that work on Circle files.
 
-use crate::circle::Payloads;
+use crate::circle::{Payloads, Target};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,6 +37,16 @@ pub(super) enum TargetArg {
     Onert,
     /// LiteRT (TensorFlow Lite)
     Litert,
+}
+
+impl From<TargetArg> for Target {
+    fn from(arg: TargetArg) -> Target {
+        match arg {
+            TargetArg::One => Target::One,
+            TargetArg::Onert => Target::Onert,
+            TargetArg::Litert => Target::Litert,
+        }
+    }
 }
 
 /// Check a Circle file; exit code 1 if it is invalid.
@@ -122,6 +132,11 @@ pub(super) struct RunArgs {
     /// Compute on integers
     #[arg(long)]
     pub(super) integer: bool,
+    /// Also write DIR/edges.circle and its inputs and outputs, for other runtimes: a float file in
+    /// which every operator stands for itself, its operands being inputs (reals on their grids) and
+    /// its result an output (integers, here those of --integer)
+    #[arg(long, value_name = "DIR")]
+    pub(super) edges: Option<PathBuf>,
     /// Also compare the two readings on every edge; exit code 1 if one is more than a step apart
     #[arg(long)]
     pub(super) audit: bool,
@@ -168,12 +183,15 @@ impl From<BuffersArg> for Payloads {
 ///
 /// With --qdq an integer file becomes a float file in which every activation passes QUANTIZE and
 /// DEQUANTIZE and constants are dequantized: any runtime with these two operators then computes
-/// what the integers mean. With --format tflite the file is written for LiteRT.
+/// what the integers mean. With --target, operators stay on integers where that runtime has kernels
+/// for them and become float where it has none; --format tflite means --target litert.
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle export model.circle --format tflite -o model.tflite
   encircle export model.q.circle --qdq -o model.qdq.circle
-  encircle export model.q.circle --qdq --format tflite -o model.qdq.tflite")]
+  encircle export model.q.circle --qdq --format tflite -o model.qdq.tflite
+  encircle export model.q.circle --format tflite -o model.q.tflite
+  encircle export model.q.circle --target onert -o model.onert.circle")]
 pub(super) struct ExportArgs {
     /// A .circle or .tflite file
     #[arg(value_name = "FILE")]
@@ -181,6 +199,9 @@ pub(super) struct ExportArgs {
     /// Write a float graph with QUANTIZE and DEQUANTIZE around every activation
     #[arg(long)]
     pub(super) qdq: bool,
+    /// Keep integers where this runtime executes them
+    #[arg(long, value_enum, value_name = "RUNTIME", conflicts_with = "qdq")]
+    pub(super) target: Option<TargetArg>,
     /// Format of the result [default: that of FILE]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<FormatArg>,

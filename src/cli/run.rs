@@ -3,9 +3,12 @@
 use super::artifact::open;
 use super::artifact_args::RunArgs;
 use super::{Outcome, Verdict};
-use crate::circle::{self, Model, SubGraph};
-use crate::runtime::npy::{self, Array};
-use crate::runtime::{EdgeError, Limits, Program};
+use crate::circle::{self, Format, Model, SubGraph, TensorType, WriteOptions};
+use crate::pipeline;
+use crate::runtime::npy::{self, Array, Elements};
+use crate::runtime::{self, EdgeError, Export, Form, Limits, Program};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
@@ -51,11 +54,54 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
             port.name.escape_debug()
         )?;
     }
+    if let Some(folder) = &args.edges {
+        write_edges(&model, &program, &inputs, folder).map_err(|e| format!("{place}: {e}"))?;
+    }
     if !args.audit {
         return Ok(Verdict::Fine);
     }
     let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
     Ok(judge(&edges, &mut stdout)?)
+}
+
+/// The file of all edges, what it takes and what our integers make of it.
+fn write_edges(
+    model: &Model,
+    program: &Program,
+    inputs: &[Tensor],
+    folder: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let how = Export { form: Form::Edges, format: Format::Circle };
+    let file = runtime::export(model, how)?;
+    let mut reals: BTreeMap<String, Tensor> = BTreeMap::new();
+    let mut codes: BTreeMap<String, Array> = BTreeMap::new();
+    for (port, tensor) in program.inputs().iter().zip(inputs) {
+        reals.insert(port.name.clone(), tensor.clone());
+    }
+    for (name, integers, tensor) in program.edges(inputs)? {
+        codes.insert(format!("{name}.codes"), integers);
+        reals.insert(name, tensor);
+    }
+    fs::create_dir_all(folder)?;
+    pipeline::save(&file, &WriteOptions::default(), &folder.join("edges.circle"))?;
+    let graph = file.subgraphs.first().ok_or("has no graph")?;
+    let missing = |name: &str| format!("no value \"{}\" was computed", name.escape_debug());
+    for (i, &index) in graph.inputs.iter().enumerate() {
+        let port = graph.tensor(index).ok_or("has an input that is none")?;
+        let tensor = reals.get(&port.name).ok_or_else(|| missing(&port.name))?.clone();
+        let shape = tensor.shape().to_vec();
+        let elements = match port.dtype {
+            TensorType::Float32 => Elements::F32(tensor.into_data()),
+            _ => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
+        };
+        fs::write(folder.join(format!("in{i}.npy")), npy::write(&Array { shape, elements }))?;
+    }
+    for (i, &index) in graph.outputs.iter().enumerate() {
+        let name = graph.tensor(index).map_or("", |tensor| tensor.name.as_str());
+        let array = codes.get(name).ok_or_else(|| missing(name))?;
+        fs::write(folder.join(format!("out{i}.npy")), npy::write(array))?;
+    }
+    Ok(())
 }
 
 /// What the arrays have where the file leaves the extent open; none where it does not.

@@ -3,7 +3,7 @@
 use crate::artifact::encircle;
 use crate::support::path;
 use encircle::circle::{self, BuiltinOperator, TensorType};
-use encircle::runtime::{Export, Limits, Program, export, npy};
+use encircle::runtime::{Export, Form, Limits, Program, export, npy};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -123,7 +123,7 @@ fn the_qdq_file_computes_what_the_quantized_file_means() {
     for preset in ["w8a8", "w4a16"] {
         let folder = demo(preset);
         let model = circle::read(&std::fs::read(folder.join("model.q.circle")).unwrap()).unwrap();
-        let how = Export { qdq: true, format: circle::Format::Circle };
+        let how = Export { form: Form::Qdq, format: circle::Format::Circle };
         let exported = export(&model, how).unwrap();
         assert!(circle::verify(&exported).is_valid(), "{}", circle::verify(&exported));
         let reread = circle::read(&circle::to_bytes(&exported).unwrap()).unwrap();
@@ -157,7 +157,7 @@ fn the_command_writes_outputs_and_judges_every_edge() {
 fn a_tflite_export_holds_no_circle_operator_and_computes_the_same() {
     let folder = demo("w8a8");
     let model = circle::read(&std::fs::read(folder.join("model.circle")).unwrap()).unwrap();
-    let how = Export { qdq: false, format: circle::Format::TfLite };
+    let how = Export { form: Form::Own, format: circle::Format::TfLite };
     let exported = export(&model, how).unwrap();
     assert!(exported.operator_codes.iter().all(|code| code.builtin.code() >= 0));
     let program = Program::new(&exported, Limits::default()).unwrap();
@@ -168,5 +168,83 @@ fn a_tflite_export_holds_no_circle_operator_and_computes_the_same() {
     let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     for (a, b) in outputs[0].data().iter().zip(&expected) {
         assert!((a - b).abs() <= 1e-5 * largest, "{a} {b}");
+    }
+}
+
+/// The float reading of every operator for itself, on operands of the integer reading, is within a
+/// step of the integer one: what other runtimes are held to.
+#[test]
+fn the_file_of_all_edges_is_within_one_step_of_the_integers() {
+    let folder = demo("w4a16");
+    let (file, out) = (folder.join("model.q.circle"), folder.join("edges"));
+    let input = |i: usize| format!("{i}={}", folder.join(format!("io/in{i}.npy")).display());
+    let (file, out_text) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let (first, second) = (input(0), input(1));
+    let args = ["run", file, "--input", &first, "--input", &second, "-o", out_text];
+    let (code, _, stderr) = encircle(&[&args[..], &["--edges", out_text]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let edges = program(&out.join("edges.circle"));
+    let given = |i: usize| (i.to_string(), array(&out.join(format!("in{i}.npy"))));
+    let inputs = edges.bind((0..edges.inputs().len()).map(given).collect()).unwrap();
+    let found = edges.run(&inputs).unwrap();
+    assert!(found.len() > 100, "{} edges", found.len());
+    for (i, (tensor, port)) in found.iter().zip(edges.outputs()).enumerate() {
+        let params = port.qparams.as_ref().unwrap();
+        let codes = encircle::quant::quantize(params, tensor.shape(), tensor.data());
+        let expected = array(&out.join(format!("out{i}.npy"))).elements.integers().unwrap();
+        let apart = codes.iter().zip(&expected).map(|(&a, &b)| (i64::from(a) - b).abs()).max();
+        assert!(apart.unwrap() <= 1, "{}: {apart:?} steps", port.name);
+    }
+}
+
+/// Integers in the forms LiteRT and onert execute: linear layers stay on integers where the weights
+/// allow it, and the answer stays.
+#[test]
+fn native_forms_keep_integers_and_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, io) = (folder.path().join("out"), folder.path().join("io"));
+    let (out_text, io) = (out.to_str().unwrap(), io.to_str().unwrap());
+    let symmetric = "*.weight=dtype:int8,symmetric:true";
+    let args = ["quantize", "--preset", "w8a8", "--set", symmetric, "-o", out_text, "--io", io];
+    let (code, _, stderr) = encircle(&args);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let inputs = |program: &Program| {
+        let named = |i: usize| (i.to_string(), array(&folder.path().join(format!("io/in{i}.npy"))));
+        program.bind((0..program.inputs().len()).map(named).collect()).unwrap()
+    };
+    let own = program(&out.join("model.q.circle"));
+    let expected = own.run_exactly(&inputs(&own)).unwrap().remove(0);
+    for (format, target) in [("tflite", "litert"), ("circle", "onert")] {
+        let file = folder.path().join(format!("native.{format}"));
+        let model = out.join("model.q.circle");
+        let args = ["export", model.to_str().unwrap(), "--target", target, "--format", format];
+        let (code, _, stderr) = encircle(&[&args[..], &["-o", file.to_str().unwrap()]].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let model = circle::read(&std::fs::read(&file).unwrap()).unwrap();
+        let integers = |builtin: circle::BuiltinOperator| {
+            let graph = &model.subgraphs[0];
+            let of = graph.operators.iter().filter(|op| model.builtin(op) == Some(builtin));
+            let of: Vec<_> = of.filter_map(|op| graph.tensor(op.outputs[0])).collect();
+            (of.iter().filter(|t| t.dtype != circle::TensorType::Float32).count(), of.len())
+        };
+        let (native, all) = integers(circle::BuiltinOperator::FullyConnected);
+        match target {
+            "litert" => assert_eq!(native, all, "linear layers on integers"),
+            // It has no kernel for a scale for each channel.
+            _ => assert_eq!(native, 0),
+        }
+        let (native, all) = integers(circle::BuiltinOperator::Mul);
+        assert!(native > 0 && native <= all);
+        let native = program(&file);
+        let found = native.run(&inputs(&native)).unwrap().remove(0);
+        let argmax = |logits: &encircle::tensor::Tensor| -> Vec<usize> {
+            let width = logits.shape()[2];
+            let best = |row: &[f32]| (0..width).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+            logits.data().chunks(width).filter_map(best).collect()
+        };
+        let rows = argmax(&expected);
+        let same = rows.iter().zip(argmax(&found)).filter(|(a, b)| *a == b).count();
+        assert!(same * 10 >= rows.len() * 9, "{target}: {same} of {} positions", rows.len());
+        assert_eq!(rows.last(), argmax(&found).last(), "{target}: the answer");
     }
 }

@@ -1,12 +1,13 @@
 """Runs one file on every runtime installed and compares with expected outputs.
 
 usage: compare.py FILE.circle IO [EXPECTED] [--venvs DIR] [--tolerance 1e-4] [--only NAME …]
-                  [--prefix out]
+                  [--prefix out] [--steps N]
 IO holds in0, in1, …; EXPECTED (default: IO) holds out0, out1, … (or another prefix); each is an
 .npz or a folder of .npy.
 
-Prints a table: runtime, largest |difference| over largest |reference|, message. Exit code 1 when
-a runtime fails or passes the tolerance, 2 when no runtime is installed.
+Prints a table: runtime, largest |difference| over largest |reference| (with --steps: of integers,
+as they are), message. Exit code 1 when a runtime fails or passes the tolerance, 2 when no runtime
+is installed.
 """
 
 import argparse
@@ -49,8 +50,8 @@ def execute(command, timeout):
     return lines[-1].split(": ", 1)[-1] if lines else f"exit code {done.returncode}"
 
 
-def difference(found, expected):
-    """The largest relative difference over all outputs, or a sentence why there is none."""
+def difference(found, expected, relative=True):
+    """The largest difference over all outputs, or a sentence why there is none."""
     if len(found) != len(expected):
         return f"expected {len(expected)} outputs, found {len(found)}"
     worst = 0.0
@@ -61,7 +62,7 @@ def difference(found, expected):
         if not np.isfinite(one).all():
             return f"output {index}: holds values that are not finite"
         other = other.astype(np.float64)
-        scale = np.abs(other).max(initial=0.0) or 1.0
+        scale = (relative and np.abs(other).max(initial=0.0)) or 1.0
         worst = max(worst, np.abs(one - other).max(initial=0.0) / scale)
     return worst
 
@@ -77,10 +78,11 @@ def judge(name, a, expected, scratch):
     problem = execute(command, a.timeout)
     if problem:
         return None, problem
-    found = difference(golden_io.read(out, "out"), expected)
+    found = difference(golden_io.read(out, "out"), expected, relative=a.steps is None)
     if isinstance(found, str):
         return None, found
-    return found, "" if found <= a.tolerance else f"beyond {a.tolerance:g}"
+    limit = a.tolerance if a.steps is None else a.steps
+    return found, "" if found <= limit else f"beyond {limit:g}"
 
 
 def main():
@@ -91,6 +93,7 @@ def main():
     default = os.path.join(HERE, "..", "..", "target", "judges")
     parser.add_argument("--venvs", default=os.environ.get("ENCIRCLE_JUDGES", default))
     parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--steps", type=float)
     parser.add_argument("--prefix", default="out")
     parser.add_argument("--timeout", type=float, default=300)
     parser.add_argument("--only", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))

@@ -67,10 +67,14 @@ def run(content, inputs, kernels):
         "reference": OpResolverType.BUILTIN_REF,
     }[kernels]
     interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver)
-    interpreter.allocate_tensors()
     details = interpreter.get_input_details()
     if len(details) != len(inputs):
         raise RuntimeError(f"the file takes {len(details)} inputs, found {len(inputs)}")
+    for detail, value in zip(details, inputs):
+        if -1 in detail["shape_signature"]:
+            interpreter.resize_tensor_input(detail["index"], value.shape)
+    interpreter.allocate_tensors()
+    details = interpreter.get_input_details()
     for detail, value in zip(details, inputs):
         array = np.ascontiguousarray(value, detail["dtype"]).reshape(detail["shape"])
         interpreter.set_tensor(detail["index"], array)

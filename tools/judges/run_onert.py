@@ -40,13 +40,14 @@ class TensorInfo(ctypes.Structure):
 class Session:
     """A loaded model. Every failed call raises with the name of the call."""
 
-    def __init__(self, path, backend):
+    def __init__(self, path, backend, inputs):
         package = os.path.dirname(importlib.util.find_spec("onert").origin)
         self.library = ctypes.CDLL(os.path.join(package, "native", "libonert.so"))
         self.handle = ctypes.c_void_p()
         self.call("create_session", ctypes.byref(self.handle), session=False)
         self.call("load_model_from_file", path.encode())
         self.call("set_available_backends", backend.encode())
+        self.resize(inputs)
         self.call("prepare")
 
     def call(self, name, *args, session=True):
@@ -64,6 +65,14 @@ class Session:
             self.call(f"{side}_tensorinfo", ctypes.c_uint32(index), ctypes.byref(info))
             found.append(info)
         return found
+
+    def resize(self, inputs):
+        """Gives dynamic inputs the shapes of their arrays."""
+        for index, (info, value) in enumerate(zip(self.infos("input"), inputs)):
+            if -1 in info.shape():
+                for axis, extent in enumerate(value.shape):
+                    info.dims[axis] = extent
+                self.call("set_input_tensorinfo", ctypes.c_uint32(index), ctypes.byref(info))
 
     def bind(self, side, index, info, array):
         pointer = array.ctypes.data_as(ctypes.c_void_p)
@@ -115,7 +124,8 @@ def main():
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
-        outputs = Session(a.file, a.backend).run(golden_io.read(a.io, "in"))
+        inputs = golden_io.read(a.io, "in")
+        outputs = Session(a.file, a.backend, inputs).run(inputs)
         golden_io.write_outputs(a.out, outputs)
         sys.stdout.flush()
         os._exit(0)  # a broken file may crash the runtime while it is torn down

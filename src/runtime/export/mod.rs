@@ -2,16 +2,33 @@
 
 mod compact;
 mod litert;
+mod native;
 mod qdq;
 
 use super::Error;
-use crate::circle::{self, Format, Model};
+use crate::circle::{self, Format, Model, Target};
+
+/// In which numbers the result computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Those of the file.
+    Own,
+    /// Integers where this runtime has kernels for them, float between DEQUANTIZE and QUANTIZE
+    /// where it has none.
+    Native(Target),
+    /// Float, with QUANTIZE and DEQUANTIZE around every activation.
+    Qdq,
+    /// Float, every operator for itself: what it reads is an input, in reals on its grid, and what
+    /// it computes an output, in integers. A runtime that computes this file is judged edge by
+    /// edge, without the steps that add up over a network.
+    Edges,
+}
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// Compute in float, with QUANTIZE and DEQUANTIZE around every activation.
-    pub qdq: bool,
+    /// In which numbers it computes.
+    pub form: Form,
     /// The format that the result is written in.
     pub format: Format,
 }
@@ -30,9 +47,11 @@ pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
         let graphs = model.subgraphs.len();
         return Err(Error::Invalid(format!("{graphs} graphs, files of one are exported")));
     }
-    let mut model = match how.qdq {
-        true => qdq::rewrite(model)?,
-        false => model.clone(),
+    let mut model = match how.form {
+        Form::Own => model.clone(),
+        Form::Native(target) => native::rewrite(model, target)?,
+        Form::Qdq => qdq::rewrite(model, false)?,
+        Form::Edges => qdq::rewrite(model, true)?,
     };
     if how.format == Format::TfLite {
         litert::rewrite(&mut model)?;

@@ -14,20 +14,29 @@ struct Rewrite {
     graph: SubGraph,
     /// The grid of each quantized activation, by tensor of the file.
     grids: Vec<Option<(TensorType, Quantization)>>,
+    /// Whether every operator stands for itself, and the integers of what they compute.
+    alone: bool,
+    codes: Vec<i32>,
 }
 
-/// The model in float. Names stay with the values after rounding.
-pub(super) fn rewrite(model: &Model) -> Result<Model, Error> {
+/// The model in float. Names stay with the values after rounding. With `alone` values after
+/// rounding are inputs, and what was rounded are outputs, `NAME.codes`.
+pub(super) fn rewrite(model: &Model, alone: bool) -> Result<Model, Error> {
     let mut graph = model.subgraphs[0].clone();
     let operators = std::mem::take(&mut graph.operators);
     let inputs = std::mem::take(&mut graph.inputs);
-    let mut rewrite =
-        Rewrite { model: model.clone(), grids: vec![None; graph.tensors.len()], graph };
+    let mut rewrite = Rewrite {
+        model: model.clone(),
+        grids: vec![None; graph.tensors.len()],
+        graph,
+        alone,
+        codes: Vec::new(),
+    };
     for i in 0..rewrite.grids.len() {
         rewrite.tensor(i)?;
     }
     for input in inputs {
-        let wrapped = rewrite.grid(input).is_some();
+        let wrapped = rewrite.grid(input).is_some() && !alone;
         let port = if wrapped { rewrite.before(input, "input") } else { input };
         rewrite.graph.inputs.push(port);
         if wrapped {
@@ -36,6 +45,9 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, Error> {
     }
     for operator in operators {
         rewrite.operator(operator);
+    }
+    if alone {
+        rewrite.graph.outputs = rewrite.codes;
     }
     rewrite.model.subgraphs = vec![rewrite.graph];
     Ok(rewrite.model)
@@ -90,7 +102,12 @@ impl Rewrite {
         let codes = Tensor::new(name, dtype, like.shape).with_quantization(quantization);
         let codes = self.graph.add_tensor(codes);
         self.push(BuiltinOperator::Quantize, from, codes);
-        self.push(BuiltinOperator::Dequantize, codes, to);
+        if self.alone {
+            self.codes.push(codes);
+            self.graph.inputs.push(to);
+        } else {
+            self.push(BuiltinOperator::Dequantize, codes, to);
+        }
     }
 
     fn push(&mut self, builtin: BuiltinOperator, from: i32, to: i32) {
@@ -126,6 +143,7 @@ impl Rewrite {
             // What moves within a grid is on it already; a constant among the operands may not be.
             let reals = operator.inputs.iter().filter(|&&i| self.is_real(i)).count();
             let still = moves
+                && !self.alone
                 && grids.clone().count() == reals
                 && grids.into_iter().all(|grid| Some(grid) == self.grid(output));
             if self.grid(output).is_some() && !still {

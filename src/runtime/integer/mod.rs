@@ -8,7 +8,7 @@ mod products;
 mod rescale;
 mod rows;
 
-use super::npy::Array;
+use super::npy::{Array, Elements};
 use super::{Error, Program, ports};
 use crate::graph::{Node, Source, ValueId};
 use crate::ops::{BinaryKind, Op};
@@ -91,6 +91,23 @@ impl Program {
                 differing: steps.iter().filter(|&&n| n > 0).count(),
                 elements: steps.len(),
             });
+        })?;
+        Ok(edges)
+    }
+
+    /// Runs on integers and keeps every quantized result: its name, its integers, and the reals
+    /// they stand for.
+    ///
+    /// # Errors
+    /// Those of [`Program::run_integers`].
+    pub fn edges(&self, inputs: &[Tensor]) -> Result<Vec<(String, Array, Tensor)>, Error> {
+        let mut edges = Vec::new();
+        self.execute(inputs, &mut |node, _, result| {
+            let value = self.graph.value(node.output);
+            let Some(params) = &value.qparams else { return };
+            let codes: Vec<i32> = result.data().iter().map(|&q| q as i32).collect();
+            let codes = Array { shape: value.shape.clone(), elements: Elements::I32(codes) };
+            edges.push((value.name.clone(), codes, dequantized(params, result)));
         })?;
         Ok(edges)
     }

@@ -1,0 +1,106 @@
+"""Native integer forms on their runtimes: the most probable tokens must be those of our integers.
+
+usage: native.py OUT --binary encircle [--venvs DIR]
+OUT/io holds the demo's inputs, made by `quantize --io`. Each form is quantized, exported for its
+runtime, executed there, and compared with `run --integer` on the quantized file: the most probable
+token of each position, of which at least nine in ten and the last must agree. Forms whose runtime
+computes other numbers by design (weights beside activations rounded on the fly) are not among them.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+import circle_file
+import compare
+import golden_io
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+AGREEING_LEAST = 0.9
+LITERT, ONERT = ["LiteRT xnnpack", "LiteRT reference"], ["onert 0.1.0", "onert 0.2 dev"]
+# what, preset, rule for weights, export, runtimes
+FORMS = [
+    ("int8 with int8 weights", "w8a8", "*.weight=dtype:int8,symmetric:true", "tflite", LITERT),
+    ("int8 with int4 weights", "w8a8", "*_proj.weight=dtype:int4,symmetric:true", "tflite", LITERT),
+    ("int16 with int8 weights", "w4a16", "*.weight=dtype:int8,symmetric:true", "tflite", LITERT),
+    ("int16 with int4 weights", "w4a16", "*_proj.weight=dtype:int4,symmetric:true", "tflite", LITERT),
+    ("uint8 per tensor", "w8a8", "*.weight=dtype:uint8,axis:tensor", "circle", ONERT),
+]
+
+
+def best(logits):
+    """The most probable token of each position."""
+    return logits.reshape(-1, logits.shape[-1]).argmax(-1)
+
+
+def given_as_integers(file, io, folder):
+    """Inputs on the grids of the file, which runtimes take as integers; the folder they are in."""
+    model = circle_file.load(file)
+    graph, out = model.subgraphs[0], os.path.join(folder, "given")
+    os.makedirs(out, exist_ok=True)
+    for index, (port, value) in enumerate(zip(graph.inputs, golden_io.read(io, "in"))):
+        tensor = graph.tensors[port]
+        table = tensor.quantization
+        if table is not None and table.scale is not None and len(table.scale) > 0:
+            dtype = circle_file.NUMPY[tensor.type]
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            codes = np.rint(value / np.float32(table.scale[0])) + table.zeroPoint[0]
+            value = np.clip(codes, low, high).astype(dtype)
+        np.save(os.path.join(out, f"in{index}.npy"), value)
+    return out
+
+
+def run(name, file, io, out, venvs):
+    """The runtime's first output, or a sentence why there is none."""
+    venv, package, script, extra = compare.RUNTIMES[name]
+    python = os.path.join(venvs, venv, "bin", "python")
+    if not compare.installed(python, package):
+        return "not installed"
+    problem = compare.execute([python, os.path.join(HERE, script), file, io, out, *extra], 300)
+    return problem or golden_io.read(out, "out")[0]
+
+
+def judge(form, a):
+    """Prints a line for each runtime; whether all agree."""
+    what, preset, rule, kind, runtimes = form
+    folder = os.path.join(a.out, what.replace(" ", "_"))
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quantize = [a.binary, "quantize", "--preset", preset, "--set", rule, "-o", folder, "--json"]
+    subprocess.run(quantize, **quiet)
+    model, native = (os.path.join(folder, name) for name in ("model.q.circle", f"native.{kind}"))
+    target = "litert" if kind == "tflite" else "onert"
+    export = [a.binary, "export", model, "--target", target, "--format", kind, "-o", native]
+    subprocess.run(export, **quiet)
+    io = os.path.join(folder, "io")
+    given = [f"--input={i}={a.out}/io/in{i}.npy" for i in range(2)]
+    subprocess.run([a.binary, "run", model, *given, "--integer", "-o", io], **quiet)
+    expected = best(golden_io.read(io, "out")[0])
+    good = True
+    for name in runtimes:
+        found = run(name, native, given_as_integers(native, a.out + "/io", folder), os.path.join(folder, "out.npz"), a.venvs)
+        if isinstance(found, str):
+            good = good and found == "not installed"
+            print(f"{what:<24} {name:<17} {found}", flush=True)
+            continue
+        agreeing = (best(found) == expected).mean()
+        sound = agreeing >= AGREEING_LEAST and best(found)[-1] == expected[-1]
+        good = good and sound
+        print(f"{what:<24} {name:<17} {agreeing:.1%} of positions agree", flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out")
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--venvs", default=os.path.join(HERE, "..", "..", "target", "judges"))
+    a = parser.parse_args()
+    verdicts = [judge(form, a) for form in FORMS]
+    sys.exit(0 if all(verdicts) else 1)
+
+
+if __name__ == "__main__":
+    main()
