@@ -96,8 +96,9 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         (false, None) if format == Format::TfLite => Form::Native(Target::Litert),
         (false, None) => Form::Own,
     };
-    let model = runtime::export(&model, Export { form, format })
-        .map_err(|e| format!("{}: {e}", args.file.display()))?;
+    let model =
+        runtime::export(&model, Export { form, format, blocks: args.weights.map(Into::into) })
+            .map_err(|e| format!("{}: {e}", args.file.display()))?;
     put(&model, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
 }
 

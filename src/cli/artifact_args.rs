@@ -1,6 +1,7 @@
 //! Flags of the commands that work on Circle files.
 
 use crate::circle::{Payloads, Target};
+use crate::runtime::Blocks;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -179,6 +180,26 @@ impl From<BuffersArg> for Payloads {
     }
 }
 
+/// Blocks of 32 weights with a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BlocksArg {
+    /// GGML's Q8_0, 8 bits
+    #[value(name = "q8_0")]
+    Q8,
+    /// GGML's Q4_0, 4 bits
+    #[value(name = "q4_0")]
+    Q4,
+}
+
+impl From<BlocksArg> for Blocks {
+    fn from(arg: BlocksArg) -> Blocks {
+        match arg {
+            BlocksArg::Q8 => Blocks::Q8,
+            BlocksArg::Q4 => Blocks::Q4,
+        }
+    }
+}
+
 /// Rewrite a Circle file for a foreign runtime.
 ///
 /// With --qdq an integer file becomes a float file in which every activation passes QUANTIZE and
@@ -191,7 +212,8 @@ impl From<BuffersArg> for Payloads {
   encircle export model.q.circle --qdq -o model.qdq.circle
   encircle export model.q.circle --qdq --format tflite -o model.qdq.tflite
   encircle export model.q.circle --format tflite -o model.q.tflite
-  encircle export model.q.circle --target onert -o model.onert.circle")]
+  encircle export model.q.circle --target onert -o model.onert.circle
+  encircle export model.circle --weights q8_0 -o model.q8_0.circle")]
 pub(super) struct ExportArgs {
     /// A .circle or .tflite file
     #[arg(value_name = "FILE")]
@@ -202,6 +224,9 @@ pub(super) struct ExportArgs {
     /// Keep integers where this runtime executes them
     #[arg(long, value_enum, value_name = "RUNTIME", conflicts_with = "qdq")]
     pub(super) target: Option<TargetArg>,
+    /// Pack the weights of float linear layers for onert, which rounds their inputs to 8 bits
+    #[arg(long, value_enum, value_name = "BLOCKS", conflicts_with_all = ["qdq", "format"])]
+    pub(super) weights: Option<BlocksArg>,
     /// Format of the result [default: that of FILE]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<FormatArg>,

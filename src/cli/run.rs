@@ -71,7 +71,7 @@ fn write_edges(
     inputs: &[Tensor],
     folder: &Path,
 ) -> Result<(), Box<dyn Error>> {
-    let how = Export { form: Form::Edges, format: Format::Circle };
+    let how = Export { form: Form::Edges, format: Format::Circle, blocks: None };
     let file = runtime::export(model, how)?;
     let mut reals: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut codes: BTreeMap<String, Array> = BTreeMap::new();

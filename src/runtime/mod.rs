@@ -23,7 +23,7 @@ pub mod npy;
 mod ports;
 
 pub use error::Error;
-pub use export::{Export, Form, export};
+pub use export::{Blocks, Export, Form, export};
 pub use integer::EdgeError;
 pub use ports::Port;
 

@@ -123,7 +123,7 @@ fn the_qdq_file_computes_what_the_quantized_file_means() {
     for preset in ["w8a8", "w4a16"] {
         let folder = demo(preset);
         let model = circle::read(&std::fs::read(folder.join("model.q.circle")).unwrap()).unwrap();
-        let how = Export { form: Form::Qdq, format: circle::Format::Circle };
+        let how = Export { form: Form::Qdq, format: circle::Format::Circle, blocks: None };
         let exported = export(&model, how).unwrap();
         assert!(circle::verify(&exported).is_valid(), "{}", circle::verify(&exported));
         let reread = circle::read(&circle::to_bytes(&exported).unwrap()).unwrap();
@@ -157,7 +157,7 @@ fn the_command_writes_outputs_and_judges_every_edge() {
 fn a_tflite_export_holds_no_circle_operator_and_computes_the_same() {
     let folder = demo("w8a8");
     let model = circle::read(&std::fs::read(folder.join("model.circle")).unwrap()).unwrap();
-    let how = Export { form: Form::Own, format: circle::Format::TfLite };
+    let how = Export { form: Form::Own, format: circle::Format::TfLite, blocks: None };
     let exported = export(&model, how).unwrap();
     assert!(exported.operator_codes.iter().all(|code| code.builtin.code() >= 0));
     let program = Program::new(&exported, Limits::default()).unwrap();

@@ -17,7 +17,7 @@ done
 
 "$here/setup.sh" "$venvs"
 python="$venvs/main/bin/python"
-"$python" "$here/selftest.py" --venvs "$venvs"
+"$python" "$here/selftest.py" --binary "$binary" --venvs "$venvs"
 
 out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
@@ -46,12 +46,20 @@ edges() {
     expect "$title" compare "$edges/edges.circle" "$edges" --steps 1 --only "$@"
 }
 
+expect "the table of operators" "$python" "$here/ops.py" "$root/docs/runtimes.md" --venvs "$venvs" --check
 expect "schema" "$python" "$here/schema_check.py" "$out/model.circle" "$out/model.q.circle"
 expect "float file against our executor" compare "$out/model.circle" "$out/io" --tolerance 1e-5
 expect "float stages against our executor" \
     "$python" "$here/stages.py" "$out/stages" --binary "$binary" --venvs "$venvs"
 
 demo="$(inputs "$out/io" 2)"
+"$binary" export "$out/model.q.circle" --qdq -o "$out/qdq.circle" >/dev/null
+# shellcheck disable=SC2046  # a list of arguments
+"$binary" run "$out/qdq.circle" $(inputs "$out/io" 2) -o "$out/qdq" >/dev/null
+cp "$out"/io/in*.npy "$out/qdq"
+# Roundings that fall on a tie may differ by a step, and steps travel through the network.
+expect "quantized file in float against our executor" compare "$out/qdq.circle" "$out/qdq" \
+    --tolerance 0.05 --only "onert 0.2 dev" "LiteRT reference"
 edges "int16 edges against our integers" "$out/model.q.circle" "$demo" \
     "onert 0.2 dev" "LiteRT reference"
 "$binary" quantize --preset w8a8 -o "$out/w8a8" --json >/dev/null

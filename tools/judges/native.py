@@ -21,12 +21,13 @@ import golden_io
 HERE = os.path.dirname(os.path.abspath(__file__))
 AGREEING_LEAST = 0.9
 LITERT, ONERT = ["LiteRT xnnpack", "LiteRT reference"], ["onert 0.1.0", "onert 0.2 dev"]
+INT8, INT4 = "*.weight=dtype:int8,symmetric:true", "*_proj.weight=dtype:int4,symmetric:true"
 # what, preset, rule for weights, export, runtimes
 FORMS = [
-    ("int8 with int8 weights", "w8a8", "*.weight=dtype:int8,symmetric:true", "tflite", LITERT),
-    ("int8 with int4 weights", "w8a8", "*_proj.weight=dtype:int4,symmetric:true", "tflite", LITERT),
-    ("int16 with int8 weights", "w4a16", "*.weight=dtype:int8,symmetric:true", "tflite", LITERT),
-    ("int16 with int4 weights", "w4a16", "*_proj.weight=dtype:int4,symmetric:true", "tflite", LITERT),
+    ("int8 with int8 weights", "w8a8", INT8, "tflite", LITERT),
+    ("int8 with int4 weights", "w8a8", INT4, "tflite", LITERT),
+    ("int16 with int8 weights", "w4a16", INT8, "tflite", LITERT),
+    ("int16 with int4 weights", "w4a16", INT4, "tflite", LITERT),
     ("uint8 per tensor", "w8a8", "*.weight=dtype:uint8,axis:tensor", "circle", ONERT),
 ]
 
@@ -64,7 +65,7 @@ def run(name, file, io, out, venvs):
 
 
 def judge(form, a):
-    """Prints a line for each runtime; whether all agree."""
+    """Quantizes, exports and runs one form; whether all its runtimes agree."""
     what, preset, rule, kind, runtimes = form
     folder = os.path.join(a.out, what.replace(" ", "_"))
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -78,9 +79,15 @@ def judge(form, a):
     given = [f"--input={i}={a.out}/io/in{i}.npy" for i in range(2)]
     subprocess.run([a.binary, "run", model, *given, "--integer", "-o", io], **quiet)
     expected = best(golden_io.read(io, "out")[0])
+    given = given_as_integers(native, a.out + "/io", folder)
+    return verdicts(what, runtimes, native, given, expected, a)
+
+
+def verdicts(what, runtimes, file, io, expected, a):
+    """Prints a line for each runtime; whether all agree."""
     good = True
     for name in runtimes:
-        found = run(name, native, given_as_integers(native, a.out + "/io", folder), os.path.join(folder, "out.npz"), a.venvs)
+        found = run(name, file, io, os.path.join(a.out, "out.npz"), a.venvs)
         if isinstance(found, str):
             good = good and found == "not installed"
             print(f"{what:<24} {name:<17} {found}", flush=True)
@@ -92,14 +99,23 @@ def judge(form, a):
     return good
 
 
+def blocks(kind, a):
+    """Weights in GGML blocks beside float activations, against the float file."""
+    file = os.path.join(a.out, f"{kind}.circle")
+    export = [a.binary, "export", os.path.join(a.out, "model.circle"), "--weights", kind]
+    subprocess.run([*export, "-o", file], check=True, stdout=subprocess.DEVNULL)
+    expected = best(golden_io.read(a.out + "/io", "out")[0])
+    return verdicts(f"{kind} weights", ONERT, file, a.out + "/io", expected, a)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
     parser.add_argument("--binary", required=True)
     parser.add_argument("--venvs", default=os.path.join(HERE, "..", "..", "target", "judges"))
     a = parser.parse_args()
-    verdicts = [judge(form, a) for form in FORMS]
-    sys.exit(0 if all(verdicts) else 1)
+    sound = [judge(form, a) for form in FORMS] + [blocks(kind, a) for kind in ("q8_0", "q4_0")]
+    sys.exit(0 if all(sound) else 1)
 
 
 if __name__ == "__main__":

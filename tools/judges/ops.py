@@ -53,6 +53,7 @@ def operators():
     matrix = rng.uniform(-1, 1, (1, 8, 4)).astype(np.float32)
     weight = rng.uniform(-1, 1, (4, 8)).astype(np.float32)
     ids = ("integers", np.array([[1, 0, 3]], np.int32))
+    linear = ([weight], ("FullyConnectedOptions", {"keepNumDims": True}), lambda x, w: x @ w.T)
     return {
         "ADD": ([other], ("AddOptions", {"potScaleInt16": False}), np.add),
         "SUB": ([other], ("SubOptions", {"potScaleInt16": False}), np.subtract),
@@ -63,25 +64,45 @@ def operators():
         "TANH": ([], None, np.tanh),
         "GELU": ([], ("GeluOptions", {"approximate": True}), gelu),
         "SOFTMAX": ([], ("SoftmaxOptions", {"beta": 1.0}), softmax),
-        "MEAN": ([integers(2)], ("ReducerOptions", {"keepDims": True}), lambda x, _: x.mean(-1, keepdims=True)),
+        "MEAN": (
+            [integers(2)],
+            ("ReducerOptions", {"keepDims": True}),
+            lambda x, _: x.mean(-1, keepdims=True),
+        ),
         "RMS_NORM": ([gain], ("RmsNormOptions", {"epsilon": 1e-6}), norm),
-        "RESHAPE": ([integers(1, 8, 4)], ("ReshapeOptions", {"newShape": [1, 8, 4]}), lambda x, _: x.reshape(1, 8, 4)),
-        "TRANSPOSE": ([integers(0, 2, 1)], ("TransposeOptions", {}), lambda x, _: x.transpose(0, 2, 1)),
+        "RESHAPE": (
+            [integers(1, 8, 4)],
+            ("ReshapeOptions", {"newShape": [1, 8, 4]}),
+            lambda x, _: x.reshape(1, 8, 4),
+        ),
+        "TRANSPOSE": (
+            [integers(0, 2, 1)],
+            ("TransposeOptions", {}),
+            lambda x, _: x.transpose(0, 2, 1),
+        ),
         "STRIDED_SLICE": (
             [integers(0, 1, 0), integers(1, 3, 8), integers(1, 1, 1)],
             ("StridedSliceOptions", {}),
             lambda x, *_: x[:, 1:3],
         ),
-        "CONCATENATION": ([other], ("ConcatenationOptions", {"axis": 1}), lambda x, y: np.concatenate([x, y], 1)),
+        "CONCATENATION": (
+            [other],
+            ("ConcatenationOptions", {"axis": 1}),
+            lambda x, y: np.concatenate([x, y], 1),
+        ),
         "SPLIT_V": (
             [integers(4), ("integers", np.array(1, np.int32))],
             ("SplitVOptions", {"numSplits": 1}),
             lambda x, *_: x,
         ),
-        "GATHER": ([ids], ("GatherOptions", {"axis": 1}), lambda x, i: x[:, i[1][0]].reshape(1, 1, 3, 8)),
+        "GATHER": (
+            [ids],
+            ("GatherOptions", {"axis": 1}),
+            lambda x, i: x[:, i[1][0]].reshape(1, 1, 3, 8),
+        ),
         "BATCH_MATMUL": ([matrix], ("BatchMatMulOptions", {}), np.matmul),
-        "FULLY_CONNECTED": ([weight], ("FullyConnectedOptions", {"keepNumDims": True}), lambda x, w: x @ w.T),
-        "FULLY_CONNECTED, scales by channel": ([weight], ("FullyConnectedOptions", {"keepNumDims": True}), lambda x, w: x @ w.T),
+        "FULLY_CONNECTED": linear,
+        "FULLY_CONNECTED, scales by channel": linear,
         "QUANTIZE": ([], ("QuantizeOptions", {}), lambda x: x),
         "DEQUANTIZE": ([], ("DequantizeOptions", {}), lambda x: x),
     }
@@ -95,7 +116,8 @@ def parameters(scale, zero):
 
 def codes(values, scale, zero, dtype):
     limits = np.iinfo(circle_file.NUMPY[dtype])
-    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(circle_file.NUMPY[dtype])
+    whole = np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
+    return whole.astype(circle_file.NUMPY[dtype])
 
 
 def stored(editor, values, dtype, channels=False):
@@ -114,7 +136,7 @@ def stored(editor, values, dtype, channels=False):
 
 def result_grid(name, dtype, expected):
     if name in ("LOGISTIC", "SOFTMAX"):  # the only grid LiteRT knows here
-        return (1 / 32768, 0) if dtype == TYPE.INT16 else (1 / 256, 0 if dtype == TYPE.UINT8 else -128)
+        return {TYPE.INT16: (1 / 32768, 0), TYPE.UINT8: (1 / 256, 0), TYPE.INT8: (1 / 256, -128)}[dtype]
     if name == "TANH" and dtype == TYPE.INT16:
         return 1 / 32768, 0
     return float(np.abs(expected).max() / STEPS[dtype]), MIDDLE[dtype]
@@ -218,7 +240,8 @@ def survey(runtime):
                 data, given, expected = case(name, row, dtype)
                 found, message = attempt(runtime, data, given, scratch)
                 if message is None:
-                    apart = np.abs(found.reshape(expected.shape).astype(np.float64) - expected).max()
+                    found = found.reshape(expected.shape).astype(np.float64)
+                    apart = np.abs(found - expected).max()
                     limit = 1 if expected.dtype.kind in "iu" else 1e-5 * np.abs(expected).max()
                     message = "ok" if apart <= limit else "wrong"
                 cells[name, label] = message
@@ -261,7 +284,8 @@ def main():
     surveys = {}
     with tempfile.TemporaryDirectory() as scratch:
         for runtime, venv in RUNTIMES.items():
-            python, out = os.path.join(a.venvs, venv, "bin", "python"), os.path.join(scratch, "cells")
+            python = os.path.join(a.venvs, venv, "bin", "python")
+            out = os.path.join(scratch, "cells")
             subprocess.run([python, __file__, out, "--survey", runtime], check=True)
             with open(out, "rb") as file:
                 surveys[runtime] = pickle.load(file)

@@ -1,6 +1,7 @@
 """Judges on trial: sound files must pass, every planted defect must be found.
 
-usage: selftest.py [--venvs DIR]     Builds tiny files with the published binding; seconds.
+usage: selftest.py --binary encircle [--venvs DIR]
+Builds tiny files with the published binding; seconds.
 """
 
 import argparse
@@ -141,8 +142,8 @@ def runtime_trials(venvs):
     print("compare: wrong numbers, a truncated file and a crashing file were refused")
 
 
-def quantized_trial(venvs):
-    """Integers through qdq.py against the same arithmetic in NumPy."""
+def quantized_trial(venvs, binary):
+    """Integers through `encircle export --qdq` against the same arithmetic in NumPy."""
     editor, arrays = norm_and_linear()
     x, inner, y = editor.graph.tensors[:3]
     x.type, x.quantization = TYPE.UINT8, parameters([0.03], [128])
@@ -176,7 +177,8 @@ def quantized_trial(venvs):
         with open(paths[0], "wb") as file:
             file.write(circle_file.pack(editor.model))
         np.savez(paths[2], **arrays)
-        subprocess.run([sys.executable, os.path.join(HERE, "qdq.py"), *paths[:2]], check=True)
+        export = [binary, "export", paths[0], "--qdq", "-o", paths[1]]
+        subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
         command = [sys.executable, os.path.join(HERE, "compare.py"), *paths[1:], "--venvs", venvs]
         command += ["--tolerance", "1e-3", "--only", "onert 0.2 dev", "LiteRT reference"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -188,10 +190,11 @@ def quantized_trial(venvs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venvs", default=os.path.join(HERE, "..", "..", "target", "judges"))
+    parser.add_argument("--binary", required=True)
+    a = parser.parse_args()
     schema_trials()
-    venvs = parser.parse_args().venvs
-    runtime_trials(venvs)
-    quantized_trial(venvs)
+    runtime_trials(a.venvs)
+    quantized_trial(a.venvs, a.binary)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 //! Rewrites a file into forms that foreign runtimes execute, so that they can judge it.
 
 mod compact;
+mod ggml;
 mod litert;
 mod native;
 mod qdq;
+
+pub use ggml::Blocks;
 
 use super::Error;
 use crate::circle::{self, Format, Model, Target};
@@ -31,6 +34,8 @@ pub struct Export {
     pub form: Form,
     /// The format that the result is written in.
     pub format: Format,
+    /// Blocks for the weights of float linear layers; none leaves them as they are.
+    pub blocks: Option<Blocks>,
 }
 
 /// Rewrites a model.
@@ -53,6 +58,9 @@ pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
         Form::Qdq => qdq::rewrite(model, false)?,
         Form::Edges => qdq::rewrite(model, true)?,
     };
+    if let Some(blocks) = how.blocks {
+        ggml::pack(&mut model, blocks);
+    }
     if how.format == Format::TfLite {
         litert::rewrite(&mut model)?;
     }
