@@ -85,9 +85,10 @@ fn verify_accepts_the_peers_files_and_warns_of_traps_on_demand() {
         &["verify", LINEAR, "--target", "onert", "--target", "litert"],
         0,
         &expect![[r#"
+        warning: subgraphs[0].inputs[0]: the Python API of onert cannot set UINT8
         warning: subgraphs[0].operators[0] FULLY_CONNECTED: onert uses the first of the scales for every channel
         warning: subgraphs[0].operators[0] FULLY_CONNECTED: LiteRT has no kernel for UINT8 with per-channel UINT8 weights
-        0 errors, 2 warnings
+        0 errors, 3 warnings
     "#]],
     );
 }
