@@ -5,6 +5,7 @@ use super::artifact_args::RunArgs;
 use super::{Outcome, Verdict};
 use crate::circle::{self, Format, Model, SubGraph, TensorType, WriteOptions};
 use crate::pipeline;
+use crate::quant::{self, QuantParams};
 use crate::runtime::npy::{self, Array, Elements};
 use crate::runtime::{self, EdgeError, Export, Form, Limits, Program};
 use crate::tensor::Tensor;
@@ -76,7 +77,14 @@ fn write_edges(
     let mut reals: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut codes: BTreeMap<String, Array> = BTreeMap::new();
     for (port, tensor) in program.inputs().iter().zip(inputs) {
-        reals.insert(port.name.clone(), tensor.clone());
+        let real = match &port.qparams {
+            Some(params @ QuantParams::Affine { .. }) => {
+                let codes = quant::quantize(params, tensor.shape(), tensor.data());
+                Tensor::new(tensor.shape(), quant::dequantize(params, tensor.shape(), &codes))
+            }
+            _ => tensor.clone(),
+        };
+        reals.insert(port.name.clone(), real);
     }
     for (name, integers, tensor) in program.edges(inputs)? {
         codes.insert(format!("{name}.codes"), integers);

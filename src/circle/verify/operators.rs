@@ -134,10 +134,11 @@ fn bias(
     }
     let [x, w, b] = [0, 1, 2].map(|k| op.inputs.get(k).and_then(|&t| scales(graph.tensor(t))));
     let (Some([x]), Some(w), Some(b)) = (x, w, b) else { return };
-    if b.len() != w.len() {
+    // The one scale of a weight may be repeated for every channel of the bias.
+    if b.len() != w.len() && w.len() != 1 {
         return report.error(place, format!("{} bias scales, {} weight scales", b.len(), w.len()));
     }
-    for (i, (&w, &b)) in w.iter().zip(b).enumerate() {
+    for (i, (&w, &b)) in w.iter().cycle().zip(b).enumerate() {
         let expected = x * w;
         if (b - expected).abs() > BIAS_SCALE_TOLERANCE * expected.abs() {
             let what = format!("bias scale[{i}] is {b:e}, input scale × weight scale {expected:e}");
