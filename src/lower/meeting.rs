@@ -58,8 +58,8 @@ impl Lowering<'_> {
         tensor.name = format!("{}.{dtype}", self.graph.value(id).name);
         let index = match self.graph.value(id).source {
             Source::Param(_) | Source::Const(_) => {
-                let bytes = self.payload(id, Some(&params))?;
-                self.constant(tensor, bytes)
+                let payload = self.payload(id, Some(&params))?;
+                self.constant(tensor, payload)
             }
             Source::Input | Source::Node(_) => {
                 let narrow = self.value(id)?;

@@ -208,11 +208,7 @@ impl Lowering<'_> {
     }
 
     /// The payload of a constant, and a key that equal payloads share.
-    fn payload(
-        &self,
-        id: ValueId,
-        params: Option<&QuantParams>,
-    ) -> Result<Content, LowerError> {
+    fn payload(&self, id: ValueId, params: Option<&QuantParams>) -> Result<Content, LowerError> {
         let tensor = (self.constant)(id);
         match params {
             Some(QuantParams::Affine { dtype, .. }) if dtype.bits() > 16 => {

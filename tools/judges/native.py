@@ -120,7 +120,8 @@ def blocks(kind, a):
     export = [a.binary, "export", os.path.join(a.out, "model.circle"), "--weights", kind]
     subprocess.run([*export, "-o", file], check=True, stdout=subprocess.DEVNULL)
     expected = best(golden_io.read(a.out + "/io", "out")[0])
-    return verdicts(f"{kind} weights", ONERT, file, a.out + "/io", expected, a)
+    # onert 0.1.0 has instructions here that not every processor knows.
+    return verdicts(f"{kind} weights", ONERT[1:], file, a.out + "/io", expected, a)
 
 
 def main():
