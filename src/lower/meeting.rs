@@ -6,11 +6,11 @@
 //! step is that of the narrower over a power of two. The other way round, narrowing an operand,
 //! would throw away what the policy paid for.
 
-use super::{LowerError, Lowering};
+use super::{LowerError, Lowering, payload};
 use crate::circle::{self, BuiltinOperator, Options};
 use crate::graph::{Kind, Node, Source, ValueId};
 use crate::ops::Operand;
-use crate::quant::{DType, QuantParams};
+use crate::quant::{self, DType, QuantParams};
 
 /// Activations have at most so many bits; what is wider accumulates.
 const ACTIVATION_BITS: u8 = 16;
@@ -58,8 +58,13 @@ impl Lowering<'_> {
         tensor.name = format!("{}.{dtype}", self.graph.value(id).name);
         let index = match self.graph.value(id).source {
             Source::Param(_) | Source::Const(_) => {
-                let payload = self.payload(id, Some(&params))?;
-                self.constant(tensor, payload)
+                // What was measured stood on the narrow grid.
+                let mut content = (self.constant)(id);
+                if let Some(own) = &self.graph.value(id).qparams {
+                    let shape = content.shape().to_vec();
+                    quant::fake_quant(own, &shape, content.data_mut());
+                }
+                self.constant(tensor, payload::of(content, Some(&params)))
             }
             Source::Input | Source::Node(_) => {
                 let narrow = self.value(id)?;
