@@ -7,6 +7,7 @@ mod cli_quantize;
 mod cli_rope;
 mod golden_float;
 mod golden_quant;
+mod golden_text;
 mod running;
 mod staged;
 mod support;
