@@ -52,11 +52,24 @@ struct Accuracy {
 const LADDER: &[(&str, &str, &[&str])] = &[
     ("rtn", "w4a16-best", &["algo.rounding=rtn"]),
     ("mse", "w4a16-best", &["algo.rounding=mse"]),
-    ("gptq", "w4a16-best", &["algo.rounding=gptq", "algo.options.search=none", "algo.options.sweeps=0", "algo.options.refits=0"]),
+    (
+        "gptq",
+        "w4a16-best",
+        &[
+            "algo.rounding=gptq",
+            "algo.options.search=none",
+            "algo.options.sweeps=0",
+            "algo.options.refits=0",
+        ],
+    ),
     ("gptq, searched", "w4a16-best", &["algo.rounding=gptq"]),
     ("two-stream", "w4a16-best", &["algo.rounding=qronos", "algo.options.alpha=0.5"]),
     ("rotation, gptq", "w4a16-best", &["algo.rounding=gptq", "algo.rotate.seed=0"]),
-    ("rotation, two-stream", "w4a16-best", &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.rotate.seed=0"]),
+    (
+        "rotation, two-stream",
+        "w4a16-best",
+        &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.rotate.seed=0"],
+    ),
     ("recipe w4a16-fast", "w4a16-fast", &[]),
     ("recipe w4a16-best", "w4a16-best", &[]),
     ("recipe w8a8", "w8a8", &[]),
@@ -90,13 +103,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let mut command = Command::new(root.join("target/release/encircle"));
             command.arg("eval").args(&subject.arguments).args(["--json", "--recipe", recipe]);
-            overrides.iter().for_each(|text| drop(command.args(["--set", text])));
+            command.args(overrides.iter().flat_map(|text| ["--set", text]));
             let (facts, peak) = measure(command)?;
             if !float_shown {
                 println!("{}", row(&subject.name, "float", &facts["float"], &Value::Null, None));
                 float_shown = true;
             }
-            println!("{}", row(&subject.name, method, &facts["quantized"], &facts["seconds"], Some(peak)));
+            println!(
+                "{}",
+                row(&subject.name, method, &facts["quantized"], &facts["seconds"], Some(peak))
+            );
         }
     }
     task.peer(root)
@@ -109,7 +125,8 @@ impl Accuracy {
         if let (Some(model), Some(texts)) = (&self.model, &self.texts) {
             let mut arguments = vec![text(model)];
             let files = [("--calib", "calib.txt"), ("--text", &self.judged[..])];
-            arguments.extend(files.map(|(flag, file)| [flag.into(), text(&texts.join(file))]).concat());
+            arguments
+                .extend(files.map(|(flag, file)| [flag.into(), text(&texts.join(file))]).concat());
             let numbers = [
                 ("--context", self.context),
                 ("--windows", self.windows),
@@ -135,7 +152,8 @@ impl Accuracy {
 
     /// The peer on the same weights, texts and windows.
     fn peer(&self, root: &Path) -> Result<(), Box<dyn Error>> {
-        let (Some(python), Some(model), Some(texts)) = (&self.peer, &self.model, &self.texts) else {
+        let (Some(python), Some(model), Some(texts)) = (&self.peer, &self.model, &self.texts)
+        else {
             return Ok(());
         };
         let mut command = Command::new(python);
@@ -155,7 +173,10 @@ impl Accuracy {
         for line in String::from_utf8(output.stdout)?.lines().filter(|line| line.starts_with('{')) {
             let facts: Value = serde_json::from_str(line)?;
             let method = facts["method"].as_str().unwrap_or("?");
-            println!("{}", row("peer", method, &facts, &facts["seconds"], facts["peak_rss_mib"].as_u64()));
+            println!(
+                "{}",
+                row("peer", method, &facts, &facts["seconds"], facts["peak_rss_mib"].as_u64())
+            );
         }
         Ok(())
     }
