@@ -70,7 +70,7 @@ fn rotary_laws_of_the_golden_cases_differ_from_each_other() {
         .filter(|case| case.name.starts_with("llama"))
         .map(|case| {
             let positions = Layout::text(40).unwrap().position_ids();
-            models::rotary(&case.checkpoint.config().text).tables(&positions).0
+            case.checkpoint.config().text.rope.tables(&positions).0
         })
         .collect();
     let differing = |i: usize| tables[..i].iter().all(|other| *other != tables[i]);
