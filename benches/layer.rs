@@ -9,14 +9,14 @@ use encircle::exec::{Float, Lifetimes, Stream, Tap, Weights};
 use encircle::graph::Graph;
 use encircle::layout::Layout;
 use encircle::models::{self, Feed, Head, Request};
-use encircle::quant::Policy;
+use encircle::pipeline::Numerics;
 use encircle::tensor::{Par, Tensor};
 use serde_json::{Value, json};
 use std::time::Instant;
 
 fn main() {
     let (tokens, repeat) = (argument("--tokens", 1024), argument("--repeat", 5));
-    let policy = Policy::preset("w8a8-minmax").expect("a known preset");
+    let policy = Numerics::find("w8a8-minmax").expect("a known recipe").policy;
     let graph = layer(tokens);
     let plan = Plan::new(&graph, &policy).expect("the policy fits");
     let mut weights = Weights::none(&graph);

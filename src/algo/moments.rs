@@ -7,20 +7,26 @@
 //! | H | [`Moments::hessian`] | X̂ᵀX̂, half the Hessian of ‖(W − Ŵ)X̂ᵀ‖² |
 //! | G | [`Moments::cross`] | XᵀX̂ |
 
+use super::AlgoError;
+use super::factor::Factor;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 /// Columns of H that one task makes: fixed, so that sums do not depend on the number of threads.
 const TILE: usize = 64;
 
 /// Sums over tokens in f64; samples are added in their order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Moments {
     width: usize,
     tokens: u64,
     hessian: Vec<f64>,
     cross: Option<Vec<f64>>,
+    /// Of the first order and damping asked for: layers that share inputs share it.
+    factor: OnceLock<((bool, f64), Result<Factor, AlgoError>)>,
 }
 
 impl Moments {
@@ -28,7 +34,7 @@ impl Moments {
     pub fn new(width: usize, two_streams: bool) -> Moments {
         let square = width * width;
         let cross = two_streams.then(|| vec![0.0; square]);
-        Moments { width, tokens: 0, hessian: vec![0.0; square], cross }
+        Moments { width, tokens: 0, hessian: vec![0.0; square], cross, factor: OnceLock::new() }
     }
 
     /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
@@ -36,15 +42,28 @@ impl Moments {
     /// # Panics
     /// If the two streams have different numbers of tokens: a mistake of ours.
     pub fn add(&mut self, seen: &[f32], wanted: &[f32]) {
-        assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
-        let (k, m) = (self.width, seen.len() / self.width.max(1));
+        self.add_all(&[(seen, wanted)]);
+    }
+
+    /// Adds samples, each what the layer sees and what was wanted, in their order.
+    ///
+    /// # Panics
+    /// As [`Moments::add`].
+    pub fn add_all(&mut self, samples: &[(&[f32], &[f32])]) {
+        let k = self.width;
         let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-        let seen = wide(seen);
-        accumulate(&mut self.hessian, &seen, &seen, m, k);
-        if let Some(cross) = &mut self.cross {
-            accumulate(cross, &wide(wanted), &seen, m, k);
+        for (seen, wanted) in samples {
+            assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
+            let m = seen.len() / k.max(1);
+            let seen = wide(seen);
+            accumulate(&mut self.hessian, &seen, &seen, m, k, true);
+            if let Some(cross) = &mut self.cross {
+                accumulate(cross, &wide(wanted), &seen, m, k, false);
+            }
+            self.tokens += m as u64;
         }
-        self.tokens += m as u64;
+        mirror(&mut self.hessian, k);
+        self.factor = OnceLock::new();
     }
 
     /// Joins the sums of other samples; (a + b) + c and a + (b + c) differ by rounding only.
@@ -55,6 +74,25 @@ impl Moments {
             join(a, b);
         }
         self.tokens += other.tokens;
+        self.factor = OnceLock::new();
+    }
+
+    /// H + λI factored, λ being `damp` of the mean diagonal; inputs of great energy first if asked.
+    pub(super) fn factor(&self, by_energy: bool, damp: f64) -> Result<Cow<'_, Factor>, AlgoError> {
+        let key = (by_energy, damp);
+        let make = || {
+            let (k, hessian) = (self.width, &self.hessian);
+            let mut order: Vec<usize> = (0..k).collect();
+            if by_energy {
+                let energy = |j: usize| hessian[j * k + j];
+                order.sort_by(|&a, &b| energy(b).total_cmp(&energy(a)).then(a.cmp(&b)));
+            }
+            Factor::of(hessian, order, damp)
+        };
+        match self.factor.get_or_init(|| (key, make())) {
+            (of, factor) if *of == key => factor.as_ref().map(Cow::Borrowed).map_err(Clone::clone),
+            _ => make().map(Cow::Owned),
+        }
     }
 
     /// Number of inputs.
@@ -78,16 +116,30 @@ impl Moments {
     }
 }
 
-/// out += aᵀ b with a, b `[m, k]`.
-fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize) {
+/// out += aᵀ b with a, b `[m, k]`; only the tiles on and right of the diagonal if `upper`.
+fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize, upper: bool) {
     if m == 0 || k == 0 {
         return;
     }
     out.par_chunks_mut(TILE * k).enumerate().for_each(|(i, out)| {
         let rows = out.len() / k;
+        let from = if upper { i * TILE } else { 0 };
         let a = MatRef::from_row_major_slice(a, m, k).subcols(i * TILE, rows).transpose();
-        let b = MatRef::from_row_major_slice(b, m, k);
-        let out = MatMut::from_row_major_slice_mut(out, rows, k);
+        let b = MatRef::from_row_major_slice(b, m, k).subcols(from, k - from);
+        let out = MatMut::from_row_major_slice_mut(out, rows, k).subcols_mut(from, k - from);
         matmul(out, Accum::Add, a, b, 1.0, Par::Seq);
     });
+}
+
+/// Copies what is right of the diagonal to its left, tile by tile: both sides stay in cache.
+fn mirror(square: &mut [f64], k: usize) {
+    for top in (0..k).step_by(TILE) {
+        for left in (0..=top).step_by(TILE) {
+            for i in top..(top + TILE).min(k) {
+                for j in left..(left + TILE).min(i) {
+                    square[i * k + j] = square[j * k + i];
+                }
+            }
+        }
+    }
 }

@@ -70,8 +70,13 @@ pub(super) fn candidates(
     Ok(grids)
 }
 
-/// The grid of least Σ hⱼ (wⱼ − ŵⱼ)², the first of equals.
-pub(super) fn weighted(row: &[f64], importance: &[f64], grids: &[RowGrid]) -> RowGrid {
+/// The `count` grids of least Σ hⱼ (wⱼ − ŵⱼ)², best first, the first of equals.
+pub(super) fn weighted(
+    row: &[f64],
+    importance: &[f64],
+    grids: &[RowGrid],
+    count: usize,
+) -> Vec<RowGrid> {
     let error = |grid: &RowGrid| {
         row.iter()
             .zip(importance)
@@ -81,12 +86,7 @@ pub(super) fn weighted(row: &[f64], importance: &[f64], grids: &[RowGrid]) -> Ro
             })
             .sum::<f64>()
     };
-    let mut best = (f64::INFINITY, grids[0]);
-    for grid in grids {
-        let found = error(grid);
-        if found < best.0 {
-            best = (found, *grid);
-        }
-    }
-    best.1
+    let mut ranked: Vec<(f64, RowGrid)> = grids.iter().map(|grid| (error(grid), *grid)).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ranked.into_iter().take(count).map(|(_, grid)| grid).collect()
 }

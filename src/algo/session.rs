@@ -237,12 +237,17 @@ type Chosen = (Option<QuantParams>, Tensor);
 fn gather(pairs: &[Pair<'_>], input: ValueId) -> Moments {
     let two = pairs.iter().all(|pair| pair.wanted.is_some());
     let live = "invariant: the input of a layer about to run is live";
-    let mut moments: Option<Moments> = None;
-    for pair in pairs {
-        let seen = pair.seen.get(input).expect(live);
-        let wanted = pair.wanted.as_ref().map_or(seen, |stream| stream.get(input).expect(live));
-        let width = seen.shape().last().copied().unwrap_or(0);
-        moments.get_or_insert_with(|| Moments::new(width, two)).add(seen.data(), wanted.data());
-    }
-    moments.expect("invariant: there are samples")
+    let samples: Vec<(&[f32], &[f32])> = pairs
+        .iter()
+        .map(|pair| {
+            let seen = pair.seen.get(input).expect(live);
+            let wanted = pair.wanted.as_ref().map_or(seen, |stream| stream.get(input).expect(live));
+            (seen.data(), wanted.data())
+        })
+        .collect();
+    let first =
+        pairs.first().and_then(|pair| pair.seen.get(input)).expect("invariant: there are samples");
+    let mut moments = Moments::new(first.shape().last().copied().unwrap_or(0), two);
+    moments.add_all(&samples);
+    moments
 }

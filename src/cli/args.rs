@@ -137,6 +137,9 @@ pub(super) struct EvalArgs {
     /// Recipes, each a file or a name; repeat for several
     #[arg(long = "recipe", value_name = "FILE.toml|NAME", required = true)]
     pub(super) recipes: Vec<String>,
+    /// One key of every recipe's algorithms, such as algo.rounding=rtn; repeat for several
+    #[arg(long = "set", value_name = "algo.KEY=VALUE")]
+    pub(super) overrides: Vec<String>,
     /// Tokens of a window of text
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(super) context: usize,

@@ -33,7 +33,11 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     }
     for (i, name) in args.recipes.iter().enumerate() {
         let start = Instant::now();
-        let numerics = Numerics::find(name)?;
+        let mut numerics = Numerics::find(name)?;
+        for text in &args.overrides {
+            let expected = || format!("--set {text}: expected algo.KEY=VALUE");
+            numerics.set_algo(text).ok_or_else(expected)??;
+        }
         let recipe = Recipe {
             policy: numerics.policy,
             algo: numerics.algo,

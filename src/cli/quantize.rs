@@ -80,21 +80,28 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
-/// The recipe, with `--algo` in place of its algorithms and `--set` after its rules.
+/// The recipe, with `--algo` in place of its algorithms and `--set` after both.
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
         numerics.algo =
             toml::from_str(text).map_err(|e| format!("--algo: {}", e.to_string().trim_end()))?;
     }
-    numerics.policy = numerics.policy.with_rules(rules(args)?)?;
+    let mut rest = Vec::new();
+    for text in &args.overrides {
+        match numerics.set_algo(text) {
+            Some(done) => done?,
+            None => rest.push(&text[..]),
+        }
+    }
+    numerics.policy = numerics.policy.with_rules(rules(&rest)?)?;
     Ok(numerics)
 }
 
 /// `--set GLOB=field:value,...`
-fn rules(args: &QuantizeArgs) -> Result<Vec<Rule>, Box<dyn Error>> {
+fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
     let mut rules = Vec::new();
-    for text in &args.overrides {
+    for &text in overrides {
         let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, observer";
         let (pattern, fields) =
             text.split_once('=').ok_or_else(|| format!("--set {text}: {expected}"))?;

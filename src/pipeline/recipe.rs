@@ -66,10 +66,55 @@ impl Numerics {
         Ok(numerics)
     }
 
+    /// Sets one key of the algorithms, as in `algo.rounding=rtn`, `algo.options.damp=0.05` or
+    /// `algo.rotate.seed=3`. Another rounding starts with its own options. None if `text` speaks of
+    /// something else.
+    ///
+    /// # Errors
+    /// A key or value that the algorithms do not take.
+    pub fn set_algo(&mut self, text: &str) -> Option<Result<(), Error>> {
+        let rest = text.strip_prefix("algo.")?;
+        let failed = |message: String| Error::Recipe { place: format!("--set {text}"), message };
+        Some((|| {
+            let expected = "expected algo.KEY=VALUE";
+            let (path, value) = rest.split_once('=').ok_or_else(|| failed(expected.into()))?;
+            let mut algo = toml::Table::try_from(&self.algo).map_err(|e| failed(e.to_string()))?;
+            if path == "rounding" {
+                algo.remove("options");
+            }
+            insert(&mut algo, path, literal(value))
+                .ok_or_else(|| failed(format!("{path} lies inside a plain value")))?;
+            let algo: AlgoSpec =
+                algo.try_into().map_err(|e: toml::de::Error| failed(e.message().into()))?;
+            algo.rounding()?;
+            self.algo = algo;
+            Ok(())
+        })())
+    }
+
     /// The text of the recipe.
     pub fn text(&self) -> String {
         toml::to_string(self).expect("invariant: a recipe that was read can be written")
     }
+}
+
+/// What TOML makes of a value; text that is none is a string.
+fn literal(text: &str) -> toml::Value {
+    let table: Result<toml::Table, _> = toml::from_str(&format!("value = {text}"));
+    let value = table.ok().and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| toml::Value::String(text.into()))
+}
+
+/// Puts `value` under a dotted path, making the tables on the way.
+fn insert(table: &mut toml::Table, path: &str, value: toml::Value) -> Option<()> {
+    match path.split_once('.') {
+        None => drop(table.insert(path.into(), value)),
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| toml::Table::new().into());
+            insert(inner.as_table_mut()?, rest, value)?;
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -136,5 +181,31 @@ mod tests {
         let error = Numerics::parse("r.toml", "[policy]\nactivatoin = {}").unwrap_err().to_string();
         assert!(error.contains("r.toml") && error.contains("activatoin"), "{error}");
         assert!(Numerics::find("nowhere.toml").unwrap_err().to_string().contains("nowhere.toml"));
+    }
+
+    #[test]
+    fn single_keys_of_the_algorithms_can_be_set_and_wrong_ones_are_named() {
+        let mut numerics = Numerics::find("w4a16-fast").unwrap();
+        let mut set =
+            |text: &str| numerics.set_algo(text).map(|done| done.map_err(|e| e.to_string()));
+        assert_eq!(set("*.weight=dtype:uint8"), None);
+        for text in ["algo.options.damp=0.05", "algo.rotate.seed=3"] {
+            assert_eq!(set(text), Some(Ok(())), "{text}");
+        }
+        let wrong = [
+            ("algo.rounding=rtm", "did you mean `rtn`"),
+            ("algo.options.dampp=1", "dampp"),
+            ("algo.rotat.seed=1", "rotat"),
+            ("algo.options.damp.x=1", "plain value"),
+            ("algo.rounding", "algo.KEY=VALUE"),
+        ];
+        for (text, expected) in wrong {
+            let error = set(text).unwrap().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        // Options of the old rounding would mean nothing to the new one.
+        assert_eq!(set("algo.rounding=rtn"), Some(Ok(())));
+        assert!(numerics.algo.options.is_empty());
+        assert_eq!(numerics.algo.rotate.map(|options| options.seed), Some(3));
     }
 }

@@ -8,6 +8,7 @@ mod cli_rope;
 mod generating;
 mod golden_float;
 mod golden_quant;
+mod golden_text;
 mod running;
 mod staged;
 mod support;

@@ -15,11 +15,13 @@
 //! scale (`refits`) follow, both of which can only lower the objective. H = I gives RTN.
 
 use super::factor::Factor;
-use super::rows::{Form, Row};
+use super::rows::{Form, ROWS};
 use super::search::{RowGrid, candidates, weighted};
 use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
 use crate::quant::{DType, Decision, ParamsError, QuantParams};
 use crate::tensor::Tensor;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +40,7 @@ pub enum Search {
     None,
     /// Least error of plain rounding, weighted by the energy of the inputs.
     Weighted,
-    /// Least error after compensation.
+    /// Least error after compensation, among the best by the weighted error.
     Compensated,
 }
 
@@ -54,6 +56,8 @@ pub struct Gptq {
     pub search: Search,
     /// Shares of the full range to try.
     pub candidates: usize,
+    /// Grids per row that are tried with compensation.
+    pub finalists: usize,
     /// Rounds of coordinate descent after rounding.
     pub sweeps: usize,
     /// Least squares fits of the scale, each followed by descent.
@@ -67,6 +71,7 @@ impl Default for Gptq {
             act_order: true,
             search: Search::Compensated,
             candidates: 24,
+            finalists: 12,
             sweeps: 16,
             refits: 4,
         }
@@ -94,49 +99,44 @@ impl Gptq {
     ) -> Result<Rounded, AlgoError> {
         let moments = layer.moments.ok_or(AlgoError::NoInputs)?;
         let (hessian, k) = (moments.hessian(), moments.width());
-        let mut order: Vec<usize> = (0..k).collect();
-        if self.act_order {
-            order.sort_by(|&a, &b| {
-                hessian[b * k + b].total_cmp(&hessian[a * k + a]).then(a.cmp(&b))
-            });
-        }
-        let factor = Factor::of(hessian, order, self.damp.max(1e-12))?;
+        let factor = moments.factor(self.act_order, self.damp.max(1e-12))?;
         let targets = moments
             .cross()
             .filter(|_| alpha != 0.0)
             .map(|cross| targets(layer.weight, cross, &factor, alpha));
-        let form =
-            Form { order: &factor.order, upper: &factor.upper, hessian, damping: factor.damping };
+        let form = Form { factor: &factor, hessian };
         let energy: Vec<f64> = (0..k).map(|j| hessian[j * k + j]).collect();
-        by_rows(name, layer, targets.as_deref(), &|row, dtype, symmetric, fixed| {
-            let mut found = self.start(&form, row, &energy, dtype, symmetric, fixed)?;
-            match fixed {
-                // A grid shared by all rows keeps its scale.
-                Some(_) => form.descend(row, &mut found, self.sweeps),
-                None => form.refine(row, &mut found, self.sweeps, self.refits),
-            }
-            Ok((found.grid, found.codes))
+        by_rows(name, layer, targets.as_deref(), &|rows, dtype, symmetric, fixed| {
+            let grids: Vec<Vec<RowGrid>> = rows
+                .chunks_exact(k)
+                .map(|row| self.grids(row, &energy, dtype, symmetric, fixed))
+                .collect::<Result<_, _>>()?;
+            let found = form.nearest_plane(rows, &grids);
+            // A grid shared by all rows keeps its scale.
+            let refits = if fixed.is_some() { 0 } else { self.refits };
+            let found = form.refine(rows, found, self.sweeps, refits);
+            Ok(found.into_iter().map(|row| (row.grid, row.codes)).collect())
         })
     }
 
-    fn start(
+    /// The candidates of a row.
+    fn grids(
         &self,
-        form: &Form<'_>,
         row: &[f64],
         energy: &[f64],
         dtype: DType,
         symmetric: bool,
         fixed: Option<RowGrid>,
-    ) -> Result<Row, ParamsError> {
-        let grids = match (fixed, self.search) {
+    ) -> Result<Vec<RowGrid>, ParamsError> {
+        let of = |count| candidates(row, dtype, symmetric, count);
+        Ok(match (fixed, self.search) {
             (Some(grid), _) => vec![grid],
-            (None, Search::None) => candidates(row, dtype, symmetric, 1)?[..1].to_vec(),
-            (None, Search::Weighted) => {
-                vec![weighted(row, energy, &candidates(row, dtype, symmetric, self.candidates)?)]
+            (None, Search::None) => of(1)?[..1].to_vec(),
+            (None, Search::Weighted) => weighted(row, energy, &of(self.candidates.max(1))?, 1),
+            (None, Search::Compensated) => {
+                weighted(row, energy, &of(self.candidates.max(1))?, self.finalists.max(1))
             }
-            (None, Search::Compensated) => candidates(row, dtype, symmetric, self.candidates)?,
-        };
-        Ok(form.nearest_plane(row, &grids))
+        })
     }
 }
 
@@ -144,33 +144,38 @@ impl Gptq {
 fn targets(weight: &Tensor, cross: &[f64], factor: &Factor, alpha: f64) -> Vec<f64> {
     let (n, k) = (weight.shape()[0], weight.shape()[1]);
     let mut rows = vec![0.0; n * k];
-    rows.par_chunks_mut(k).zip(weight.data().par_chunks(k)).for_each(|(out, w)| {
-        for (j, &w) in w.iter().enumerate() {
-            let w = f64::from(w);
-            out.iter_mut().zip(&cross[j * k..(j + 1) * k]).for_each(|(out, g)| *out += w * g);
-            out[j] += factor.damping * w;
-        }
+    let parts = rows.par_chunks_mut(ROWS * k).zip(weight.data().par_chunks(ROWS * k));
+    parts.for_each(|(out, w)| {
+        let w: Vec<f64> = w.iter().map(|&w| w.into()).collect();
+        out.iter_mut().zip(&w).for_each(|(out, w)| *out = factor.damping * w);
+        let n = w.len() / k;
+        let product = MatMut::from_row_major_slice_mut(out, n, k);
+        let (lhs, rhs) =
+            (MatRef::from_row_major_slice(&w, n, k), MatRef::from_row_major_slice(cross, k, k));
+        matmul(product, Accum::Add, lhs, rhs, 1.0, Par::Seq);
+        factor.solve(out);
+        out.iter_mut().zip(&w).for_each(|(target, w)| *target = w + alpha * (*target - w));
     });
-    // A fixed number of rows at a time, whatever the number of threads.
-    rows.par_chunks_mut(32 * k).for_each(|rows| factor.solve(rows));
-    for (target, &w) in rows.iter_mut().zip(weight.data()) {
-        *target = f64::from(w) + alpha * (*target - f64::from(w));
-    }
     rows
 }
 
-type RoundRow<'a> = &'a (
-        dyn Fn(&[f64], DType, bool, Option<RowGrid>) -> Result<(RowGrid, Vec<f64>), ParamsError>
+type RoundRows<'a> = &'a (
+        dyn Fn(
+    &[f64],
+    DType,
+    bool,
+    Option<RowGrid>,
+) -> Result<Vec<(RowGrid, Vec<f64>)>, ParamsError>
             + Sync
     );
 
-/// Rounds row by row towards `targets`, by default the weight; what has no affine grid is rounded
-/// to nearest. `round` is told the row, its dtype, its symmetry and a grid that it must keep.
+/// Rounds towards `targets`, by default the weight; what has no affine grid is rounded to nearest.
+/// `round` is told a few rows, their dtype, their symmetry and a grid that they must keep.
 pub(super) fn by_rows(
     algorithm: &'static str,
     layer: &Layer<'_>,
     targets: Option<&[f64]>,
-    round: RoundRow<'_>,
+    round: RoundRows<'_>,
 ) -> Result<Rounded, AlgoError> {
     let (Decision::Affine { dtype, scheme, .. }, QuantParams::Affine { scale, zero_point, .. }) =
         (layer.decision, layer.grid)
@@ -184,16 +189,21 @@ pub(super) fn by_rows(
     };
     let k = layer.weight.shape()[1];
     let data = layer.weight.data();
-    let rows: Vec<(RowGrid, Vec<f64>)> = (0..layer.weight.shape()[0])
-        .into_par_iter()
-        .map(|r| match targets {
-            Some(targets) => round(&targets[r * k..(r + 1) * k], *dtype, scheme.symmetric, fixed),
+    let parts: Vec<Vec<(RowGrid, Vec<f64>)>> = data
+        .par_chunks(ROWS * k)
+        .enumerate()
+        .map(|(part, rows)| match targets {
+            Some(targets) => {
+                let rows = &targets[part * ROWS * k..][..rows.len()];
+                round(rows, *dtype, scheme.symmetric, fixed)
+            }
             None => {
-                let row: Vec<f64> = data[r * k..(r + 1) * k].iter().map(|&w| w.into()).collect();
-                round(&row, *dtype, scheme.symmetric, fixed)
+                let rows: Vec<f64> = rows.iter().map(|&w| w.into()).collect();
+                round(&rows, *dtype, scheme.symmetric, fixed)
             }
         })
         .collect::<Result<_, ParamsError>>()?;
+    let rows: Vec<(RowGrid, Vec<f64>)> = parts.into_iter().flatten().collect();
     let mut weight = Vec::with_capacity(data.len());
     for (grid, codes) in &rows {
         weight.extend(codes.iter().map(|&code| code as f32 * grid.scale as f32));

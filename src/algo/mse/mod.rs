@@ -45,16 +45,19 @@ impl Rounding for Mse {
         if importance.iter().any(|h| !h.is_finite()) {
             return Err(AlgoError::NonFinite);
         }
-        gptq::by_rows("mse", layer, None, &|row, dtype, symmetric, fixed: Option<RowGrid>| {
-            let grid = match fixed {
-                Some(grid) => grid,
-                None => weighted(
-                    row,
-                    &importance,
-                    &candidates(row, dtype, symmetric, self.candidates.max(1))?,
-                ),
-            };
-            Ok((grid, row.iter().map(|&w| grid.code(w)).collect()))
+        gptq::by_rows("mse", layer, None, &|rows, dtype, symmetric, fixed: Option<RowGrid>| {
+            rows.chunks_exact(k)
+                .map(|row| {
+                    let grid = match fixed {
+                        Some(grid) => grid,
+                        None => {
+                            let grids = candidates(row, dtype, symmetric, self.candidates.max(1))?;
+                            weighted(row, &importance, &grids, 1)[0]
+                        }
+                    };
+                    Ok((grid, row.iter().map(|&w| grid.code(w)).collect()))
+                })
+                .collect()
         })
     }
 }

@@ -20,9 +20,13 @@ mod spaces;
 
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
+use crate::tensor::Tensor;
 use orthogonal::Orthogonal;
 use serde::{Deserialize, Serialize};
 use spaces::{Side, Space};
+
+/// Between the seeds of one space's attempts, so that spaces do not share them.
+const SEEDS_APART: u64 = 1 << 20;
 
 /// Options.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,11 +38,13 @@ pub struct Options {
     pub residual: bool,
     /// Rotates the other spaces, such as values per head (R2).
     pub values: bool,
+    /// Rotations drawn for each space; the one that leaves its weights the narrowest rows is taken.
+    pub tries: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 0, residual: true, values: true }
+        Options { seed: 0, residual: true, values: true, tries: 1 }
     }
 }
 
@@ -64,15 +70,51 @@ pub fn rotate(graph: &Graph, weights: &mut Weights, options: &Options) -> Vec<Ro
         if !wanted {
             continue;
         }
-        turn(weights, space, &Orthogonal::new(space.n, space.fix_ones, options.seed + i as u64));
+        for (id, tensor) in best(weights, space, options, i as u64) {
+            weights.set(id, tensor);
+        }
         let (name, tensors) = (space.name.clone(), space.tensors.len());
         rotated.push(Rotated { name, size: space.n, tensors });
     }
     rotated
 }
 
-fn turn(weights: &mut Weights, space: &Space, r: &Orthogonal) {
-    for &(id, side) in &space.tensors {
+/// The tensors of a space under the best of the rotations drawn, the first of equals.
+fn best(weights: &Weights, space: &Space, options: &Options, i: u64) -> Vec<(ValueId, Tensor)> {
+    let draw = |attempt: u64| {
+        let seed = options.seed + i + attempt * SEEDS_APART;
+        turned(weights, space, &Orthogonal::new(space.n, space.fix_ones, seed))
+    };
+    let mut best = draw(0);
+    let mut least = if options.tries > 1 { width(&best) } else { 0.0 };
+    for attempt in 1..options.tries {
+        let next = draw(attempt);
+        let found = width(&next);
+        if found < least {
+            (best, least) = (next, found);
+        }
+    }
+    best
+}
+
+/// Squared ranges of rows over their energy, summed over tensors: what rounding each row to a grid
+/// over its range costs, relative to the tensor, but for a factor that only depends on the bits.
+fn width(tensors: &[(ValueId, Tensor)]) -> f64 {
+    let share = |tensor: &Tensor| {
+        let columns = tensor.shape().last().copied().unwrap_or(1).max(1);
+        let rows = tensor.data().chunks_exact(columns);
+        let squared = |row: &[f32]| {
+            let range = row.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
+            f64::from(range.1 - range.0).powi(2) * columns as f64
+        };
+        let energy: f64 = tensor.data().iter().map(|&x| f64::from(x).powi(2)).sum();
+        rows.map(squared).sum::<f64>() / energy.max(f64::MIN_POSITIVE)
+    };
+    tensors.iter().map(|(_, tensor)| share(tensor)).sum()
+}
+
+fn turned(weights: &Weights, space: &Space, r: &Orthogonal) -> Vec<(ValueId, Tensor)> {
+    let turn = |&(id, side): &(ValueId, Side)| {
         let mut tensor = read(weights, id);
         match side {
             Side::Rows => r.apply(tensor.data_mut()),
@@ -84,11 +126,12 @@ fn turn(weights: &mut Weights, space: &Space, r: &Orthogonal) {
                 tensor.data_mut().copy_from_slice(&transposed(&turned, columns, rows));
             }
         }
-        weights.set(id, tensor);
-    }
+        (id, tensor)
+    };
+    space.tensors.iter().map(turn).collect()
 }
 
-fn read(weights: &Weights, id: ValueId) -> crate::tensor::Tensor {
+fn read(weights: &Weights, id: ValueId) -> Tensor {
     weights.get(id).cloned().expect("invariant: every weight of the graph was loaded")
 }
 

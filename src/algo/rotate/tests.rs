@@ -6,7 +6,7 @@ use crate::exec::{Float, run};
 use crate::graph::{Kind, Source};
 use crate::layout::{Layout, Segment};
 use crate::models::{self, Request};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::Par;
 
 fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|i| (((i as u64 + 1) * (seed * 2 + 7919)) as f32 * 0.37).sin()).collect()
@@ -89,4 +89,24 @@ fn folding_leaves_gains_of_one_behind_and_float_outputs_unchanged() {
         Source::Param(_) => weights.get(id).is_some(),
         _ => true,
     }));
+}
+
+#[test]
+fn more_tries_never_leave_wider_rows_and_change_nothing_but_the_rotation() {
+    let (graph, plain) = demo();
+    let mut folded = plain.clone();
+    fold::fold_norms(&graph, &mut folded);
+    let spaces = spaces::rotatable(&graph, &folded);
+    let of = |tries: u64| -> Vec<f64> {
+        let options = Options { tries, ..Options::default() };
+        let best = |(i, space)| width(&best(&folded, space, &options, i));
+        (0..).zip(&spaces).map(best).collect()
+    };
+    let (one, four) = (of(1), of(4));
+    assert!(one.iter().zip(&four).all(|(one, four)| four <= one), "{one:?} {four:?}");
+    assert!(one.iter().zip(&four).any(|(one, four)| four < one), "{one:?} {four:?}");
+    let mut weights = plain.clone();
+    rotate(&graph, &mut weights, &Options { tries: 4, ..Options::default() });
+    let miss = relative(&outputs(&graph, &plain, 1), &outputs(&graph, &weights, 1));
+    assert!(miss < 1e-4, "{miss}");
 }
