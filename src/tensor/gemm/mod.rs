@@ -58,7 +58,7 @@ impl Packed {
     fn fill(k: usize, n: usize, panel: impl Fn(&mut [f32], usize, usize, usize)) -> Packed {
         let width = Isa::detect().panel_width();
         let mut data = Buffer::arbitrary(n.div_ceil(width) * width * k);
-        if n % width > 0 {
+        if !n.is_multiple_of(width) {
             let last = data.len() - width * k;
             data[last..].fill(0.0);
         }
