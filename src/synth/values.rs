@@ -1,6 +1,7 @@
 //! Random numbers that look like trained weights: bell-shaped, with a few input channels an order
 //! of magnitude above the rest, as trained transformers have them (Dettmers et al., 2022).
 
+use crate::tensor::Random;
 use half::bf16;
 use rayon::prelude::*;
 
@@ -45,12 +46,9 @@ fn normal(bits: u64) -> f32 {
     (sum as f32 - 131_070.0) / 37_837.2
 }
 
-/// SplitMix64's finalizer (Steele et al., 2014).
+/// Bits that have nothing to do with those of x's neighbours.
 fn hash(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    Random(x).next()
 }
 
 #[cfg(test)]

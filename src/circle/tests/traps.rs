@@ -233,6 +233,10 @@ fn litert_kernels() {
             (unary(Neg, Uint8), "LiteRT has no kernel for UINT8"),
             (unary(Rsqrt, Uint8), "LiteRT has no kernel for UINT8"),
             (unary(Sin, Int16), "LiteRT has no kernel for INT16"),
+            (graded(Neg, Int8, 0.25, 0), "LiteRT negates INT8 as they are"),
+            (graded(Neg, Int16, 0.25, 0), "LiteRT negates INT16 as they are"),
+            (unary(Rsqrt, Int16), "LiteRT computes other numbers for INT16"),
+            (unary(Gelu, Int16), "LiteRT computes other numbers for INT16"),
             (
                 with(unary(Add, Int16), |model| {
                     model.subgraphs[0].operators[0].options = Options::with_defaults(11).unwrap();
@@ -268,6 +272,8 @@ fn litert_kernels() {
         Target::Litert,
         vec![
             unary(Neg, Float32),
+            unary(Neg, Int8),
+            unary(Rsqrt, Int8),
             graded(Softmax, Int8, 1.0 / 256.0, -128),
             graded(Tanh, Int16, 1.0 / 32768.0, 0),
             linear(Int8, weight(Int8, 4), vec![]),

@@ -38,6 +38,10 @@ pub(super) fn operator(
         (Neg | Rsqrt | Sqrt | Exp | BatchMatmul, Uint8) | (Sin | Cos, Uint8 | Int8 | Int16) => {
             Some(format!("LiteRT has no kernel for {dtype}"))
         }
+        (Neg, Int8 | Int16) if grid(output(graph, op)?) != grid(input(graph, op, 0)?) => {
+            Some(format!("LiteRT negates {dtype} as they are, though the grids differ"))
+        }
+        (Rsqrt | Gelu, Int16) => Some("LiteRT computes other numbers for INT16".into()),
         (Add | Sub, Int16) => match op.options {
             Options::Add { pot_scale_int16: true, .. }
             | Options::Sub { pot_scale_int16: true, .. } => {
@@ -47,7 +51,7 @@ pub(super) fn operator(
         },
         (Logistic | Softmax, _) => probabilities(graph, op, dtype),
         (Tanh, Int16) => {
-            let scale = grid(graph, op)?.0;
+            let scale = grid(output(graph, op)?)?.0;
             let power = scale.log2().fract() == 0.0;
             (!power).then(|| "LiteRT demands a power of two for the output scale of INT16".into())
         }
@@ -59,15 +63,15 @@ pub(super) fn operator(
     }
 }
 
-/// Scale and zero point of the result.
-fn grid(graph: &SubGraph, op: &Operator) -> Option<(f32, i64)> {
-    let q = output(graph, op)?.quantization.as_ref()?;
+/// Scale and zero point.
+fn grid(tensor: &Tensor) -> Option<(f32, i64)> {
+    let q = tensor.quantization.as_ref()?;
     Some((*q.scale.first()?, *q.zero_point.first()?))
 }
 
 /// Results between 0 and 1 have one grid only.
 fn probabilities(graph: &SubGraph, op: &Operator, dtype: TensorType) -> Option<String> {
-    let (scale, zero) = grid(graph, op)?;
+    let (scale, zero) = grid(output(graph, op)?)?;
     let (parts, expected) = match dtype {
         Uint8 => (256, 0),
         Int8 => (256, -128),
