@@ -92,7 +92,7 @@ fn work(graph: &Graph) -> f64 {
 
 fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap) {
     let lifetimes = Lifetimes::of(graph);
-    let mut stream = Stream::start(graph, inputs, tap);
+    let mut stream = Stream::start(graph, inputs.to_vec(), tap);
     stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, Par::All);
 }
 

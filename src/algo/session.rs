@@ -66,8 +66,8 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn start(lane: &'a Lane<'a>, both: bool) -> Pair<'a> {
         let tap = Quantizing::of(lane.quantized);
-        let seen = Stream::start(lane.quantized, &lane.inputs, &mut &tap);
-        let wanted = both.then(|| Stream::start(lane.float, &lane.inputs, &mut Float));
+        let seen = Stream::start(lane.quantized, lane.inputs.clone(), &mut &tap);
+        let wanted = both.then(|| Stream::start(lane.float, lane.inputs.clone(), &mut Float));
         Pair { lane, lifetimes: Lifetimes::of(lane.float), wanted, seen, tap }
     }
 

@@ -74,12 +74,11 @@ pub struct Stream {
 
 impl Stream {
     /// Starts a sample: `inputs` in the order of `graph.inputs`, each shown to the tap.
-    pub fn start(graph: &Graph, inputs: &[Tensor], tap: &mut dyn Tap) -> Stream {
+    pub fn start(graph: &Graph, inputs: Vec<Tensor>, tap: &mut dyn Tap) -> Stream {
         assert_eq!(inputs.len(), graph.inputs.len(), "one tensor an input");
         let mut live = vec![None; graph.values.len()];
-        for (&id, tensor) in graph.inputs.iter().zip(inputs) {
+        for (&id, mut tensor) in graph.inputs.iter().zip(inputs) {
             assert_eq!(tensor.shape(), graph.value(id).shape, "input {}", graph.value(id).name);
-            let mut tensor = tensor.clone();
             tap.visit(id, &mut tensor);
             live[id.index()] = Some(tensor);
         }
@@ -134,7 +133,7 @@ pub fn run(
     par: Par,
 ) -> Vec<Tensor> {
     let lifetimes = Lifetimes::of(graph);
-    let mut stream = Stream::start(graph, inputs, tap);
+    let mut stream = Stream::start(graph, inputs.to_vec(), tap);
     stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
     let output = |id: &ValueId| stream.get(*id).cloned().expect("invariant: outputs live on");
     graph.outputs.iter().map(output).collect()

@@ -180,7 +180,7 @@ pub fn quantize(
     if answers.is_some() {
         clock.lap("evaluate");
     }
-    let example_inputs = prompt::inputs(&graph, &[&calib[0]], seq)?;
+    let example_inputs = prompt::inputs(&graph, &[&calib[0]])?;
     Ok(Outcome {
         sites: plan.site_count(),
         graph,

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::checkpoint::Config;
 use crate::dataset::Sample;
-use crate::graph::{Graph, Kind, ValueId};
+use crate::graph::{Graph, Kind, Value, ValueId};
 use crate::layout::{Layout, SpecialTokens};
 use crate::tensor::Tensor;
 
@@ -113,38 +113,50 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
     Ok(())
 }
 
-/// The graph's inputs for a batch of samples, padded at the end to `seq`; causal attention keeps
-/// the padding from the rows before it.
+/// The graph's inputs for a batch of samples, padded at the end to the graph's length; causal
+/// attention keeps the padding from the rows before it.
 ///
 /// # Errors
 /// A sample whose tensors do not have the graph's shapes.
-pub(super) fn inputs(graph: &Graph, samples: &[&Sample], seq: usize) -> Result<Vec<Tensor>, Error> {
+pub(super) fn inputs(graph: &Graph, samples: &[&Sample]) -> Result<Vec<Tensor>, Error> {
     let input = |id: &ValueId| {
         let value = graph.value(*id);
-        let mut data = Vec::with_capacity(value.shape.iter().product());
-        for sample in samples {
-            match value.kind {
-                Kind::Index => {
-                    let end = data.len() + seq;
-                    data.extend(sample.input_ids.iter().map(|&id| id as f32));
-                    data.resize(end, 0.0);
-                }
-                Kind::Real => {
-                    let pixels = sample.pixel_values.as_ref().ok_or_else(|| {
-                        Error::row(sample, "has no picture, but the layout holds one".into())
-                    })?;
-                    let expected = [value.shape[0] / samples.len(), value.shape[1]];
-                    if pixels.shape() != expected {
-                        let found = pixels.shape();
-                        let message =
-                            format!("{}: found {found:?}, expected {expected:?}", value.name);
-                        return Err(Error::row(sample, message));
-                    }
-                    data.extend_from_slice(pixels.data());
+        let part = value.shape.iter().product::<usize>() / samples.len();
+        let ids = |out: &mut [f32], sample: &Sample| {
+            let (known, padding) = out.split_at_mut(sample.input_ids.len());
+            known.iter_mut().zip(&sample.input_ids).for_each(|(out, &id)| *out = id as f32);
+            padding.fill(0.0);
+        };
+        let pictures = match value.kind {
+            Kind::Index => Vec::new(),
+            Kind::Real => pictures(value, samples)?,
+        };
+        Ok(Tensor::written(value.shape.clone(), |out| {
+            for (i, out) in out.chunks_exact_mut(part).enumerate() {
+                match value.kind {
+                    Kind::Index => ids(out, samples[i]),
+                    Kind::Real => out.copy_from_slice(pictures[i].data()),
                 }
             }
-        }
-        Ok(Tensor::new(value.shape.clone(), data))
+        }))
     };
     graph.inputs.iter().map(input).collect()
+}
+
+/// The patches of every sample, of the shape that `value` has for one of them.
+fn pictures<'a>(value: &Value, samples: &[&'a Sample]) -> Result<Vec<&'a Tensor>, Error> {
+    let picture = |sample: &&'a Sample| {
+        let pixels = sample
+            .pixel_values
+            .as_ref()
+            .ok_or_else(|| Error::row(sample, "has no picture, but the layout holds one".into()))?;
+        let expected = [value.shape[0] / samples.len(), value.shape[1]];
+        if pixels.shape() != expected {
+            let found = pixels.shape();
+            let message = format!("{}: found {found:?}, expected {expected:?}", value.name);
+            return Err(Error::row(sample, message));
+        }
+        Ok(pixels)
+    };
+    samples.iter().map(picture).collect()
 }

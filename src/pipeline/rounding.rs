@@ -57,7 +57,7 @@ impl Round<'_> {
         let lane = |lane: walk::Lane| {
             let (float, quantized) = (&float[&lane.shape()], &quantized[&lane.shape()]);
             let members: Vec<&Sample> = lane.samples.iter().map(|&i| &self.samples[i]).collect();
-            let inputs = prompt::inputs(float, &members, lane.len)?;
+            let inputs = prompt::inputs(float, &members)?;
             Ok(algo::Lane { float, quantized, inputs })
         };
         walk::one_by_one(self.samples).into_iter().map(lane).collect()

@@ -10,7 +10,6 @@ use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::OnceLock;
 
 /// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
 /// own cache, large enough that an operator's fixed cost does not count.
@@ -23,8 +22,6 @@ pub(super) struct Lane {
     pub(super) len: usize,
     /// Positions in the list of samples.
     pub(super) samples: Vec<usize>,
-    /// The graph's inputs, once made: a lane is walked several times.
-    inputs: OnceLock<Vec<Tensor>>,
 }
 
 /// Groups samples into lanes; `len` gives the length each runs at, `width` the hidden size.
@@ -40,7 +37,7 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
         // Equal parts: a rest of one would cost a graph of its own.
         let parts = members.len().div_ceil(batch);
         let batch = members.len().div_ceil(parts);
-        lanes.extend(members.chunks(batch).map(|part| Lane::new(len, part.to_vec())));
+        lanes.extend(members.chunks(batch).map(|part| Lane { len, samples: part.to_vec() }));
     }
     lanes
 }
@@ -83,23 +80,9 @@ pub(super) fn variants(
 }
 
 impl Lane {
-    fn new(len: usize, samples: Vec<usize>) -> Lane {
-        Lane { len, samples, inputs: OnceLock::new() }
-    }
-
     /// Which variant it runs on.
     pub(super) fn shape(&self) -> (usize, usize) {
         (self.len, self.samples.len())
-    }
-
-    /// The graph's inputs for its samples.
-    pub(super) fn inputs(&self, graph: &Graph, samples: &[Sample]) -> Result<&[Tensor], Error> {
-        if let Some(inputs) = self.inputs.get() {
-            return Ok(inputs);
-        }
-        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
-        let inputs = prompt::inputs(graph, &members, self.len)?;
-        Ok(self.inputs.get_or_init(|| inputs))
     }
 
     /// Runs all stages; the first output of each sample, `[seq, width]` each.
@@ -111,14 +94,15 @@ impl Lane {
         tap: &mut dyn Tap,
         par: Par,
     ) -> Result<Vec<Tensor>, Error> {
-        let inputs = self.inputs(graph, samples)?;
+        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
+        let inputs = prompt::inputs(graph, &members)?;
         let lifetimes = Lifetimes::of(graph);
         let mut stream = Stream::start(graph, inputs, tap);
         stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
         let output = stream.get(graph.outputs[0]).expect("invariant: outputs live on");
         let shape = &output.shape()[1..];
         let rows = output.data().chunks_exact(shape.iter().product());
-        Ok(rows.map(|row| Tensor::new(shape, row.to_vec())).collect())
+        Ok(rows.map(|row| Tensor::written(shape, |out| out.copy_from_slice(row))).collect())
     }
 }
 
@@ -144,6 +128,7 @@ pub(super) fn each_lane<T: Send>(
 
 /// One lane a sample, in order: for observers that count batches.
 pub(super) fn one_by_one(samples: &[Sample]) -> Vec<Lane> {
-    let lane = |(i, sample): (usize, &Sample)| Lane::new(sample.input_ids.len(), vec![i]);
+    let lane =
+        |(i, sample): (usize, &Sample)| Lane { len: sample.input_ids.len(), samples: vec![i] };
     samples.iter().enumerate().map(lane).collect()
 }

@@ -110,7 +110,7 @@ impl Program {
         self.check(inputs)?;
         let quantizing = Quantizing::of(&self.graph);
         let lifetimes = exec::Lifetimes::of(&self.graph);
-        let mut stream = exec::Stream::start(&self.graph, inputs, &mut &quantizing);
+        let mut stream = exec::Stream::start(&self.graph, inputs.to_vec(), &mut &quantizing);
         let nodes = 0..self.graph.nodes.len();
         let weights = Weights::none(&self.graph);
         stream.run(&self.graph, nodes, &weights, &lifetimes, &mut &quantizing, Par::All);
