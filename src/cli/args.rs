@@ -87,9 +87,12 @@ pub(super) struct QuantizeArgs {
     /// Folder for the Circle files
     #[arg(short, long, value_name = "OUT", default_value = "encircle-out")]
     pub(super) out: PathBuf,
-    /// Also write one sample's inputs and float outputs as .npy files, for other runtimes
+    /// Also write inputs and float outputs of samples as .npy files, for other runtimes
     #[arg(long, value_name = "DIR")]
     pub(super) io: Option<PathBuf>,
+    /// Calibration samples to write with --io: the first into DIR, others into DIR/1, DIR/2, …
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "io")]
+    pub(super) io_samples: usize,
     /// Also write the staged set into OUT/stages: prefill and decode files with manifest.json
     #[arg(long)]
     pub(super) stages: bool,

@@ -49,7 +49,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     }
     let writing = Instant::now();
     if let Some(folder) = &args.io {
-        pipeline::write_io(&outcome, folder)?;
+        pipeline::write_io(&outcome, &calib[..args.io_samples.min(calib.len())], folder)?;
     }
     let payloads = args.buffers.into();
     let how = WriteOptions { payloads, ..WriteOptions::default() };

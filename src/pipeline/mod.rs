@@ -94,8 +94,6 @@ pub struct Outcome {
     pub error: ErrorFigures,
     /// Float and quantized outputs of the first calibration sample.
     pub example: [Tensor; 2],
-    /// The caller's inputs for the first calibration sample, at the full sequence length.
-    pub example_inputs: Vec<Tensor>,
     /// Answers of the evaluation set by the float and by the quantized model.
     pub answers: Option<[AnswerScore; 2]>,
     /// QuantCheck: real tensors without a grid.
@@ -180,7 +178,6 @@ pub fn quantize(
     if answers.is_some() {
         clock.lap("evaluate");
     }
-    let example_inputs = prompt::inputs(&graph, &[&calib[0]])?;
     Ok(Outcome {
         sites: plan.site_count(),
         graph,
@@ -189,7 +186,6 @@ pub fn quantize(
         prompt,
         error,
         example,
-        example_inputs,
         answers,
         unquantized,
         seconds: clock.laps,

@@ -1,8 +1,9 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
 use super::save::{Partial, save_with, written as written_to};
-use super::{Error, Outcome};
+use super::{Error, Outcome, prompt};
 use crate::circle::WriteOptions;
+use crate::dataset::Sample;
 use crate::exec::Float;
 use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
@@ -96,32 +97,38 @@ pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
     save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed))
 }
 
-/// Writes one sample as `.npy` files for other runtimes: `in0.npy`… in the order of the graph's
-/// inputs, and `out0.npy` with the float output of our executor at the full sequence length.
+/// Writes samples as `.npy` files for other runtimes, the first into `folder` and the i-th into its
+/// subfolder `i`: `in0.npy`… in the order of the graph's inputs, and `out0.npy` with the float
+/// output of our executor, both at the full sequence length.
 ///
 /// # Errors
-/// A folder or file that cannot be written.
-pub fn write_io(outcome: &Outcome, folder: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Write { path: folder.display().to_string(), source };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let graph = &outcome.graph;
-    let output =
-        crate::exec::run(graph, &outcome.example_inputs, &outcome.weights, &mut Float, Par::All);
-    let mut arrays = Vec::new();
-    for (i, (tensor, id)) in outcome.example_inputs.iter().zip(&graph.inputs).enumerate() {
-        let index = graph.value(*id).kind == Kind::Index;
-        arrays.push((format!("in{i}.npy"), array(tensor, index)));
-    }
-    for (i, tensor) in output.iter().enumerate() {
-        arrays.push((format!("out{i}.npy"), array(tensor, false)));
-    }
+/// A sample that the graph does not take; a folder or file that cannot be written.
+pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<(), Error> {
     let mut partials = Vec::new();
-    for (name, bytes) in arrays {
-        let path = folder.join(name);
-        let written = Partial::write(&path, |out| out.write_all(&bytes).map_err(failed))?;
-        partials.push(written.0);
+    for (i, sample) in samples.iter().enumerate() {
+        let folder = if i == 0 { folder.to_owned() } else { folder.join(i.to_string()) };
+        let failed = |source| Error::Write { path: folder.display().to_string(), source };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        for (name, bytes) in arrays(outcome, sample)? {
+            let path = folder.join(name);
+            let (partial, ()) = Partial::write(&path, |out| out.write_all(&bytes).map_err(failed))?;
+            partials.push(partial);
+        }
     }
     Partial::commit_all(partials)
+}
+
+/// Inputs and float outputs of a sample, as names and contents of files.
+fn arrays(outcome: &Outcome, sample: &Sample) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let graph = &outcome.graph;
+    let inputs = prompt::inputs(graph, &[sample])?;
+    let outputs = crate::exec::run(graph, &inputs, &outcome.weights, &mut Float, Par::All);
+    let input = |(i, (tensor, id)): (usize, (&Tensor, &ValueId))| {
+        (format!("in{i}.npy"), array(tensor, graph.value(*id).kind == Kind::Index))
+    };
+    let output = |(i, tensor): (usize, &Tensor)| (format!("out{i}.npy"), array(tensor, false));
+    let inputs = inputs.iter().zip(&graph.inputs).enumerate().map(input);
+    Ok(inputs.chain(outputs.iter().enumerate().map(output)).collect())
 }
 
 /// A tensor as a .npy file: f32, or i64 for indices.

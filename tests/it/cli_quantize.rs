@@ -407,6 +407,9 @@ fn a_bad_io_folder_fails_before_models_are_written() {
     fs::remove_dir(desk.at("io/out0.npy")).unwrap();
     desk.succeeds(&["--io", "io"]);
     assert_eq!(names(&desk.at("io")), ["in0.npy", "in1.npy", "out0.npy"]);
+    desk.succeeds(&["--io", "io", "--io-samples", "2"]);
+    assert_eq!(names(&desk.at("io")), ["1", "in0.npy", "in1.npy", "out0.npy"]);
+    assert_eq!(names(&desk.at("io/1")), ["in0.npy", "in1.npy", "out0.npy"]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ python="$venvs/main/bin/python"
 out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
 mkdir "$out/io"
-"$binary" quantize -o "$out" --io "$out/io" --stages --json "$@" >"$out/report.json"
+"$binary" quantize -o "$out" --io "$out/io" --io-samples 6 --stages --json "$@" >"$out/report.json"
 
 failed=0
 # expect TITLE COMMAND…: runs it, remembers a failure, goes on
@@ -49,6 +49,11 @@ edges() {
 expect "the table of operators" "$python" "$here/ops.py" "$root/docs/runtimes.md" --venvs "$venvs" --check
 expect "schema" "$python" "$here/schema_check.py" "$out/model.circle" "$out/model.q.circle"
 expect "float file against our executor" compare "$out/model.circle" "$out/io" --tolerance 1e-5
+"$binary" quantize "$root/assets/pixie" --calib "$root/assets/vqa/train.jsonl" --seq-len 40 \
+    --preset npu -o "$out/theirs" --json >/dev/null
+"$python" "$here/golden_case.py" "$root/tests/data/golden" "$out/theirs/io"
+expect "float file against Hugging Face" compare "$out/theirs/model.circle" "$out/theirs/io" \
+    --tolerance 1e-5
 expect "float stages against our executor" \
     "$python" "$here/stages.py" "$out/stages" --binary "$binary" --venvs "$venvs"
 

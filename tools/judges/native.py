@@ -1,9 +1,10 @@
 """Native integer forms on their runtimes: the most probable tokens must be those of our integers.
 
 usage: native.py OUT --binary encircle [--venvs DIR]
-OUT/io holds the demo's inputs, made by `quantize --io`. Each form is quantized, exported for its
-runtime, executed there, and compared with `run --integer` on the quantized file: the most probable
-token of each position that says the answer. Other positions are not trained: near ties decide there.
+OUT/io and its subfolders hold questions of the demo, made by `quantize --io --io-samples`. Each form
+is quantized, exported for its runtime, executed there, and compared with `run --integer` on the
+quantized file: the most probable token of each position that says the answer. Other positions are
+not trained: near ties decide there.
 GGML's blocks, beside which the runtime rounds activations on the fly, are compared with the float
 file.
 """
@@ -77,6 +78,11 @@ def run(name, file, io, out, venvs):
     return problem or golden_io.read(out, "out")[0]
 
 
+def questions(io):
+    """The folders of all questions."""
+    return [io] + sorted(entry.path for entry in os.scandir(io) if entry.is_dir())
+
+
 def judge(form, a):
     """Quantizes, exports and runs one form; whether all its runtimes agree."""
     what, preset, rule, kind, runtimes = form
@@ -88,29 +94,36 @@ def judge(form, a):
     target = "litert" if kind == "tflite" else "onert"
     export = [a.binary, "export", model, "--target", target, "--format", kind, "-o", native]
     subprocess.run(export, **quiet)
-    io = os.path.join(folder, "io")
-    given = [f"--input={i}={a.out}/io/in{i}.npy" for i in range(2)]
-    subprocess.run([a.binary, "run", model, *given, "--integer", "-o", io], **quiet)
-    expected = best(golden_io.read(io, "out")[0])
-    given = given_as_integers(native, a.out + "/io", folder)
-    return verdicts(what, runtimes, native, given, expected, a)
+    cases = []
+    for number, io in enumerate(questions(a.out + "/io")):
+        own = os.path.join(folder, f"own{number}")
+        inputs = [f"--input={i}={io}/in{i}.npy" for i in range(2)]
+        subprocess.run([a.binary, "run", model, *inputs, "--integer", "-o", own], **quiet)
+        expected = best(golden_io.read(own, "out")[0])
+        given = given_as_integers(native, io, os.path.join(folder, str(number)))
+        cases.append((given, expected, answer(io)))
+    return verdicts(what, runtimes, native, cases, a)
 
 
-def verdicts(what, runtimes, file, io, expected, a):
-    """Prints a line for each runtime; whether all agree."""
+def verdicts(what, runtimes, file, cases, a):
+    """Prints a line for each runtime; whether all agree on the answers of all cases."""
     good = True
     for name in runtimes:
-        found = run(name, file, io, os.path.join(a.out, "out.npz"), a.venvs)
+        agreeing, tokens, everywhere = 0, 0, []
+        for given, expected, rows in cases:
+            found = run(name, file, given, os.path.join(a.out, "out.npz"), a.venvs)
+            if isinstance(found, str):
+                break
+            agreeing += (best(found)[rows] == expected[rows]).sum()
+            tokens += len(rows)
+            everywhere.append((best(found) == expected).mean())
         if isinstance(found, str):
             good = good and found == "not installed"
             print(f"{what:<24} {name:<17} {found}", flush=True)
             continue
-        rows = answer(a.out + "/io")
-        agreeing = best(found)[rows] == expected[rows]
-        everywhere = (best(found) == expected).mean()
-        good = good and len(rows) > 1 and agreeing.all()
-        said = f"{agreeing.sum()} of {len(rows)} tokens of the answer agree"
-        print(f"{what:<24} {name:<17} {said}, {everywhere:.0%} of all positions", flush=True)
+        good = good and tokens > len(cases) and agreeing == tokens
+        said = f"{agreeing} of {tokens} tokens of {len(cases)} answers agree"
+        print(f"{what:<24} {name:<17} {said}, {np.mean(everywhere):.0%} of all positions", flush=True)
     return good
 
 
@@ -119,9 +132,10 @@ def blocks(kind, a):
     file = os.path.join(a.out, f"{kind}.circle")
     export = [a.binary, "export", os.path.join(a.out, "model.circle"), "--weights", kind]
     subprocess.run([*export, "-o", file], check=True, stdout=subprocess.DEVNULL)
-    expected = best(golden_io.read(a.out + "/io", "out")[0])
+    expected = [best(golden_io.read(io, "out")[0]) for io in questions(a.out + "/io")]
+    cases = [(io, own, answer(io)) for io, own in zip(questions(a.out + "/io"), expected)]
     # onert 0.1.0 has instructions here that not every processor knows.
-    return verdicts(f"{kind} weights", ONERT[1:], file, a.out + "/io", expected, a)
+    return verdicts(f"{kind} weights", ONERT[1:], file, cases, a)
 
 
 def main():
