@@ -10,19 +10,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
+
+from bench_toy import last_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-
-
-def last_json(command):
-    """Runs `command`; the JSON object in its last line."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main():
@@ -35,7 +28,8 @@ def main():
     if not os.path.exists(python):
         sys.exit(f"{python}: not there; run tools/peers/setup.sh")
     size = ["--tokens", str(a.tokens), "--repeat", "3"]
-    ours = ["cargo", "bench", "-q", "--bench", "layer", "--", *size]
+    manifest = os.path.join(ROOT, "Cargo.toml")
+    ours = ["cargo", "bench", "-q", "--manifest-path", manifest, "--bench", "layer", "--", *size]
     theirs = [python, os.path.join(HERE, "peers", "tico_layer.py"), *size]
     seen = {}
     for _ in range(a.runs):

@@ -59,8 +59,8 @@ expect "float stages against our executor" \
 
 demo="$(inputs "$out/io" 2)"
 "$binary" export "$out/model.q.circle" --qdq -o "$out/qdq.circle" >/dev/null
-# shellcheck disable=SC2046  # a list of arguments
-"$binary" run "$out/qdq.circle" $(inputs "$out/io" 2) -o "$out/qdq" >/dev/null
+# shellcheck disable=SC2086  # a list of arguments
+"$binary" run "$out/qdq.circle" $demo -o "$out/qdq" >/dev/null
 cp "$out"/io/in*.npy "$out/qdq"
 # Roundings that fall on a tie may differ by a step, and steps travel through the network.
 expect "quantized file in float against our executor" compare "$out/qdq.circle" "$out/qdq" \
