@@ -71,6 +71,21 @@ impl<'a> Pair<'a> {
         Pair { lane, lifetimes: Lifetimes::of(lane.float), wanted, seen, tap }
     }
 
+    /// The rows of a layer's input that count in both networks: what the quantized one sees, and
+    /// what was wanted.
+    fn rows(&self, input: ValueId, route: ValueId) -> Option<[Vec<f32>; 2]> {
+        let here = self.seen.get(route)?;
+        let Some(wanted) = &self.wanted else {
+            let seen = self.seen.rows(&self.lifetimes, input, [here; 2])?;
+            return Some([seen.clone(), seen]);
+        };
+        let there = wanted.get(route)?;
+        Some([
+            self.seen.rows(&self.lifetimes, input, [here, there])?,
+            wanted.rows(&self.lifetimes, input, [there, here])?,
+        ])
+    }
+
     fn run(&mut self, nodes: std::ops::Range<usize>, float: &Weights, rounded: &Weights) {
         let (lane, lifetimes) = (self.lane, &self.lifetimes);
         let tap = &mut &self.tap;
@@ -111,16 +126,19 @@ impl Session<'_> {
         let start = |lane| Pair::start(lane, streams == Streams::Both);
         let mut pairs: Vec<Pair<'_>> = self.lanes.iter().map(start).collect();
         let mut at = 0;
-        let mut moments: Option<(ValueId, Moments)> = None;
+        let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
         for layer in &targets {
             let known = if self.worthwhile(layer.weight) {
                 let nodes = at..layer.node;
                 pairs.par_iter_mut().for_each(|pair| pair.run(nodes.clone(), self.float, rounded));
                 at = layer.node;
-                if moments.as_ref().is_none_or(|(of, _)| *of != layer.input) {
-                    moments = Some((layer.input, gather(&pairs, layer.input)));
+                let key = (layer.input, layer.routed);
+                if moments.as_ref().is_none_or(|(of, _)| *of != key) {
+                    moments = Some((key, gather(&pairs, layer.input, layer.routed)));
                 }
-                moments.as_ref().map(|(_, moments)| moments)
+                // What no token of the quantized network is sent to is rounded to nearest.
+                let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
+                moments.as_ref().map(|(_, moments)| moments).filter(seen)
             } else {
                 None
             };
@@ -167,7 +185,7 @@ impl Session<'_> {
                 && !read[weight.index()]
             {
                 let (input, weight, bias) = (*input, *weight, bias.first().copied());
-                targets.push(Target { node: n, input, weight, bias });
+                targets.push(Target { node: n, input, weight, bias, routed: node.routed });
             }
             node.inputs.iter().for_each(|id| read[id.index()] = true);
         }
@@ -228,15 +246,24 @@ struct Target {
     input: ValueId,
     weight: ValueId,
     bias: Option<ValueId>,
+    /// Where this is zero, a row of the input does not count.
+    routed: Option<ValueId>,
 }
 
 /// A weight's grid, if it is not to stay float, and its values on it.
 type Chosen = (Option<QuantParams>, Tensor);
 
 /// Moments of a value over all samples, in their order.
-fn gather(pairs: &[Pair<'_>], input: ValueId) -> Moments {
+fn gather(pairs: &[Pair<'_>], input: ValueId, routed: Option<ValueId>) -> Moments {
     let two = pairs.iter().all(|pair| pair.wanted.is_some());
     let live = "invariant: the input of a layer about to run is live";
+    if let Some(route) = routed {
+        let rows = pairs.iter().map(|pair| pair.rows(input, route).expect(live));
+        let width = pairs.first().map_or(0, |pair| pair.lane.float.value(input).shape[2]);
+        let mut moments = Moments::new(width, two);
+        rows.for_each(|[seen, wanted]| moments.add(&seen, &wanted));
+        return moments;
+    }
     let samples: Vec<(&[f32], &[f32])> = pairs
         .iter()
         .map(|pair| {

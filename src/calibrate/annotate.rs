@@ -1,5 +1,6 @@
 //! From statistics to `QuantParams` on the graph.
 
+use super::experts::Experts;
 use super::{CalibrateError, Plan, Site, Statistics};
 use crate::graph::{Graph, Source, ValueId};
 use crate::quant::{
@@ -13,13 +14,16 @@ impl Plan {
     /// Annotates every activation class from `statistics` and the constants among its members.
     ///
     /// # Errors
-    /// A class that no sample reached, values that are not finite.
+    /// A class that no sample reached, values that are not finite; experts that no token reached,
+    /// unless the policy says what to do.
     pub fn annotate_activations(
         &self,
         graph: &mut Graph,
         statistics: &Statistics,
         param: &dyn Fn(ValueId) -> Tensor,
     ) -> Result<(), CalibrateError> {
+        self.unseen_experts(graph, statistics)?;
+        let experts = Experts::of(self, graph, statistics);
         let mut grids = Vec::with_capacity(self.classes.len());
         for (i, decision) in self.classes.iter().enumerate() {
             let mut observer = statistics.classes[i].clone();
@@ -33,7 +37,7 @@ impl Plan {
                     observer.observe(constant.data(), constant.shape());
                 }
             }
-            let grid = self.class_grid(i, decision, observer.as_ref());
+            let grid = self.class_grid(i, decision, observer.as_ref(), &experts);
             grids.push(grid.map_err(|source| {
                 let name = graph.value(self.sites.classes[i].members[0]).name.clone();
                 CalibrateError::Params { name, source }
@@ -52,6 +56,7 @@ impl Plan {
         class: usize,
         decision: &Decision,
         observer: Option<&AnyObserver>,
+        experts: &Experts,
     ) -> Result<Option<QuantParams>, ParamsError> {
         if !matches!(decision, Decision::Affine { .. }) {
             return decision.params(&[]);
@@ -59,6 +64,7 @@ impl Plan {
         let range = match (self.sites.classes[class].pinned, observer.map(Observer::range)) {
             (Some(pinned), Some(Ok(seen))) => pinned.union(seen),
             (Some(pinned), _) => pinned,
+            (None, Some(Err(NoRange::Unseen))) => experts.range(class).ok_or(NoRange::Unseen)?,
             (None, Some(seen)) => seen?,
             (None, None) => return Err(NoRange::Unseen.into()),
         };

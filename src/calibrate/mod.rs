@@ -6,6 +6,7 @@
 
 mod annotate;
 mod check;
+mod experts;
 mod plan;
 mod sites;
 mod statistics;
@@ -38,6 +39,15 @@ pub enum CalibrateError {
         name: String,
         /// Unseen, not finite, or a scheme that its dtype cannot carry.
         source: ParamsError,
+    },
+    /// Experts without statistics, and no word in the policy about them.
+    #[error(
+        "no calibration token reached {names}: calibrate on more tokens, or set \
+         `unseen_experts = \"weight_only\"` in [policy]"
+    )]
+    UnseenExperts {
+        /// Their names.
+        names: String,
     },
     /// A bias that its accumulator cannot hold.
     #[error("{name}: {source}")]

@@ -2,7 +2,7 @@
 
 use super::{CalibrateError, Site, Sites};
 use crate::graph::{Graph, ValueId};
-use crate::quant::{Decision, ObserverSpec, Policy, Role};
+use crate::quant::{Decision, ObserverSpec, Policy, Role, UnseenExperts};
 
 /// A policy resolved against one graph.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Plan {
     pub(super) classes: Vec<Decision>,
     /// By value; only weights and gains have one.
     pub(super) weights: Vec<Option<Decision>>,
+    /// What the policy says of experts that calibration does not reach.
+    pub(super) unseen: UnseenExperts,
 }
 
 impl Plan {
@@ -68,7 +70,7 @@ impl Plan {
             _ => Ok(None),
         };
         let weights = graph.ids().map(weight).collect::<Result<_, _>>()?;
-        Ok(Plan { sites, classes, weights })
+        Ok(Plan { sites, classes, weights, unseen: policy.spec().unseen_experts })
     }
 
     /// Whether calibration may be split over threads: no observer depends on the order of samples.

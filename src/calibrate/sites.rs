@@ -95,12 +95,15 @@ fn classes(graph: &Graph, sites: &[Option<Site>]) -> (Vec<usize>, Vec<Class>) {
         at
     }
     for node in &graph.nodes {
-        if node.op.def().rule() == OutputRule::SameAsInputs {
-            for input in &node.inputs {
-                let a = root(&mut parent, input.index());
-                let b = root(&mut parent, node.output.index());
-                parent[a.max(b)] = a.min(b);
-            }
+        let tied = match node.op.def().rule() {
+            OutputRule::SameAsInputs => &node.inputs[..],
+            OutputRule::ObserveLike { operand } => &node.inputs[operand..=operand],
+            OutputRule::Observe | OutputRule::Indices | OutputRule::Pinned { .. } => &[],
+        };
+        for input in tied {
+            let a = root(&mut parent, input.index());
+            let b = root(&mut parent, node.output.index());
+            parent[a.max(b)] = a.min(b);
         }
     }
     let mut of = vec![usize::MAX; graph.values.len()];
@@ -130,8 +133,8 @@ fn join(graph: &Graph, class: &mut Class, id: ValueId) {
         Source::Input | Source::Param(_) | Source::Const(_) => OutputRule::Observe,
     };
     match rule {
-        OutputRule::Observe => class.observed.push(id),
-        OutputRule::SameAsInputs => {}
+        OutputRule::Observe | OutputRule::ObserveLike { .. } => class.observed.push(id),
+        OutputRule::SameAsInputs | OutputRule::Indices => {}
         OutputRule::Pinned { min, max } => {
             let range = Range::new(min, max);
             class.pinned = Some(class.pinned.map_or(range, |known| known.union(range)));

@@ -16,7 +16,7 @@ mod tokenizer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, TextConfig, VisionConfig};
+pub use config::{Config, ExpertsConfig, TextConfig, VisionConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use picture::{Picture, PictureSettings, RgbPicture, VideoSettings, smart_resize};
@@ -131,6 +131,23 @@ impl Checkpoint {
     /// `Missing`, `OutOfRange` if there are fewer rows, `WrongDtype` if it holds no floats.
     pub fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor> {
         self.store.read_rows(name, rows)
+    }
+
+    /// The tensor as f32, or only `index` of its first axis, which it keeps with an extent of 1; the
+    /// rest is not touched then.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`].
+    pub fn read_part(
+        &self,
+        name: &str,
+        expected_shape: &[usize],
+        index: Option<usize>,
+    ) -> Result<Tensor> {
+        let Some(index) = index else { return self.read(name, expected_shape) };
+        let tensor = self.store.read_index(name, expected_shape, index)?;
+        self.store.check_finite(name, &tensor)?;
+        Ok(tensor)
     }
 
     /// The bytes of a tensor as stored (little endian, row-major), and what they mean.

@@ -203,9 +203,10 @@ pub(super) struct RopeArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle synth --like qwen3-vl-2b -o synthetic
-  encircle synth --like qwen3-vl-4b --layers 4 -o four-layers")]
+  encircle synth --like qwen3-vl-4b --layers 4 -o four-layers
+  encircle synth --like qwen3-vl-30b-a3b --layers 1 -o one-layer-of-experts")]
 pub(super) struct SynthArgs {
-    /// Published size: qwen3-vl-2b, qwen3-vl-4b or qwen3-vl-8b
+    /// Published size: qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b or qwen3-vl-30b-a3b
     #[arg(long, value_name = "NAME")]
     pub(super) like: String,
     /// Decoder layers, and blocks of the vision tower at most [default: all]

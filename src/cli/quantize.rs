@@ -80,6 +80,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         true => writeln!(stdout, "{}", summary.json())?,
         false => stdout.write_all(summary.text().as_bytes())?,
     }
+    list_unseen(&outcome);
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)
 }
@@ -160,6 +161,17 @@ fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
     let calib = processor.encode_all(&calib)?;
     let eval = processor.encode_all(&eval)?;
     Ok(Inputs { name, checkpoint, calib, eval })
+}
+
+fn list_unseen(outcome: &pipeline::Outcome) {
+    let names = &outcome.unseen_experts;
+    if !names.is_empty() {
+        eprintln!("warning: no calibration token reached {} experts:", names.len());
+        eprintln!("  weights rounded to nearest, activations on the ranges of their siblings");
+    }
+    for name in names {
+        eprintln!("  {name}");
+    }
 }
 
 fn list_unquantized(outcome: &pipeline::Outcome, verbose: bool) {
@@ -278,6 +290,7 @@ impl Summary<'_> {
             "error": outcome.error,
             "eval": answers,
             "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
+            "unseen_experts": outcome.unseen_experts,
             "files": files,
             "seconds": seconds,
             "total_seconds": self.total,

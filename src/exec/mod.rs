@@ -3,14 +3,18 @@
 //! The executor must not know algorithms or files: weights arrive as tensors, and what a tap does
 //! with a value (observe it, quantize it) is the tap's business.
 
+mod rows;
+
 use crate::graph::{Graph, Source, ValueId};
 use crate::tensor::{Par, Tensor};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Sees values as they are produced and may change them: calibration observes, a quantized run
 /// rounds to the grid.
 pub trait Tap {
-    /// Called once for every caller's input and every operator's output, in execution order.
+    /// Called once for every caller's input and every operator's output, in execution order. Of a
+    /// routed node it sees the rows that count, `[1, rows, width]`, and nothing where there is none.
     fn visit(&mut self, id: ValueId, value: &mut Tensor);
 }
 
@@ -48,6 +52,8 @@ impl Weights {
 #[derive(Clone, Debug)]
 pub struct Lifetimes {
     last_use: Vec<usize>,
+    /// Values of routed nodes that are kept by their rows: all their readers are of the same route.
+    by_rows: Vec<bool>,
 }
 
 impl Lifetimes {
@@ -55,14 +61,27 @@ impl Lifetimes {
     pub fn of(graph: &Graph) -> Lifetimes {
         let mut last_use = vec![0; graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate() {
-            for input in &node.inputs {
+            for input in node.inputs.iter().chain(&node.routed) {
                 last_use[input.index()] = n;
             }
         }
         for output in &graph.outputs {
             last_use[output.index()] = usize::MAX;
         }
-        Lifetimes { last_use }
+        let mut by_rows = vec![false; graph.values.len()];
+        for node in graph.nodes.iter().filter(|node| node.routed.is_some()) {
+            by_rows[node.output.index()] = last_use[node.output.index()] != usize::MAX;
+        }
+        for node in &graph.nodes {
+            for input in &node.inputs {
+                if let Source::Node(n) = graph.value(*input).source
+                    && graph.nodes[n].routed != node.routed
+                {
+                    by_rows[input.index()] = false;
+                }
+            }
+        }
+        Lifetimes { last_use, by_rows }
     }
 }
 
@@ -90,6 +109,25 @@ impl Stream {
         self.live[id.index()].as_ref()
     }
 
+    /// The rows of a live value that count on `route`, and on that of `other` if given, side by side.
+    pub fn rows(
+        &self,
+        lifetimes: &Lifetimes,
+        id: ValueId,
+        routes: [&Tensor; 2],
+    ) -> Option<Vec<f32>> {
+        let x = self.get(id)?;
+        let (own, both) = (rows::chosen(routes[0]), rows::common(routes));
+        Some(match lifetimes.by_rows[id.index()] {
+            true => {
+                let kept: Vec<usize> =
+                    (0..own.len()).filter(|&i| both.binary_search(&own[i]).is_ok()).collect();
+                rows::gathered(x, &kept).into_data()
+            }
+            false => rows::gathered(x, &both).into_data(),
+        })
+    }
+
     /// Runs some nodes; values that nothing later needs are freed on the way.
     pub fn run(
         &mut self,
@@ -102,23 +140,47 @@ impl Stream {
     ) {
         for n in nodes {
             let node = &graph.nodes[n];
-            let operands: Vec<&Tensor> = node
+            let rows = node.routed.and_then(|route| self.get(route)).map(rows::chosen);
+            let operands: Vec<Cow<'_, Tensor>> = node
                 .inputs
                 .iter()
                 .map(|&id| match &graph.value(id).source {
-                    Source::Input | Source::Node(_) => self.get(id),
-                    Source::Param(_) => weights.get(id),
-                    Source::Const(tensor) => Some(tensor),
+                    Source::Input | Source::Node(_) => {
+                        let x = self.get(id).expect("invariant: live until its last reader ran");
+                        match &rows {
+                            Some(rows) if !lifetimes.by_rows[id.index()] => {
+                                Cow::Owned(rows::gathered(x, rows))
+                            }
+                            _ => Cow::Borrowed(x),
+                        }
+                    }
+                    Source::Param(_) => {
+                        Cow::Borrowed(weights.get(id).expect("invariant: weights were loaded"))
+                    }
+                    Source::Const(tensor) => Cow::Borrowed(tensor),
                 })
-                .map(|t| t.expect("invariant: operands are live until their last reader ran"))
                 .collect();
-            let mut out = node.op.def().eval(&operands, par);
-            for &id in &node.inputs {
+            let empty = rows.as_ref().is_some_and(Vec::is_empty);
+            let out = if empty {
+                let width = graph.value(node.output).shape.last().copied().unwrap_or(0);
+                Tensor::full([1, 0, width], 0.0)
+            } else {
+                let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
+                let mut out = node.op.def().eval(&operands, par);
+                tap.visit(node.output, &mut out);
+                out
+            };
+            let out = match rows {
+                Some(rows) if !lifetimes.by_rows[node.output.index()] => {
+                    rows::spread(&out, &rows, &graph.value(node.output).shape)
+                }
+                _ => out,
+            };
+            for &id in node.inputs.iter().chain(&node.routed) {
                 if lifetimes.last_use[id.index()] == n {
                     self.live[id.index()] = None;
                 }
             }
-            tap.visit(node.output, &mut out);
             self.live[node.output.index()] = Some(out);
         }
     }

@@ -3,8 +3,8 @@
 
 use super::{Edit, Graph, Kind, Node, Param, Source, Stage, Value, ValueId};
 use crate::ops::{
-    Binary, BinaryKind, Concat, Gather, Linear, MatMul, Mean, Op, Reshape, RmsNorm, Slice, Softmax,
-    Transpose, Unary, UnaryKind,
+    Binary, BinaryKind, Concat, Gather, Linear, MatMul, Mean, Op, OutputRule, Reshape, RmsNorm,
+    Slice, Softmax, Transpose, Unary, UnaryKind,
 };
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -24,6 +24,7 @@ pub struct Builder {
     graph: Graph,
     scope: Vec<String>,
     names: HashMap<String, ValueId>,
+    route: Option<ValueId>,
     error: Option<BuildError>,
 }
 
@@ -38,7 +39,7 @@ impl Builder {
             outputs: Vec::new(),
             stages: Vec::new(),
         };
-        Builder { graph, scope: Vec::new(), names: HashMap::new(), error: None }
+        Builder { graph, scope: Vec::new(), names: HashMap::new(), route: None, error: None }
     }
 
     /// Builds inside a scope; an empty name adds nothing to the path.
@@ -58,6 +59,16 @@ impl Builder {
             self.fail(name, "stages do not nest".into());
         }
         self.graph.stages.push(Stage { name: name.into(), nodes });
+        result
+    }
+
+    /// Builds nodes of which only those rows count where `route` `[..., 1]` is not zero, since the
+    /// results are multiplied by it in the end. Their operands are such results, or lie along the
+    /// same rows.
+    pub fn routed<T>(&mut self, route: ValueId, build: impl FnOnce(&mut Builder) -> T) -> T {
+        let outer = self.route.replace(route);
+        let result = build(self);
+        self.route = outer;
         result
     }
 
@@ -114,7 +125,9 @@ impl Builder {
 
     /// A checkpoint tensor under another name or shape, or with edits.
     pub fn param_as(&mut self, name: &str, shape: Vec<usize>, param: Param) -> ValueId {
-        let resized = param.edits.iter().any(|e| matches!(e, Edit::InterpolatePositions { .. }));
+        let resizes =
+            |e: &Edit| matches!(e, Edit::InterpolatePositions { .. } | Edit::Matrix { .. });
+        let resized = param.edits.iter().any(resizes);
         if !resized
             && shape.iter().product::<usize>() != param.stored_shape.iter().product::<usize>()
         {
@@ -132,8 +145,12 @@ impl Builder {
             Vec::new()
         });
         let source = Source::Node(self.graph.nodes.len());
-        let output = self.value(self.path(name), shape, Kind::Real, source);
-        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
+        let kind = match op.def().rule() {
+            OutputRule::Indices => Kind::Index,
+            _ => Kind::Real,
+        };
+        let output = self.value(self.path(name), shape, kind, source);
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output, routed: self.route });
         output
     }
 

@@ -60,6 +60,7 @@ impl Graph {
             op: node.op.clone(),
             inputs: here(&node.inputs),
             output: place[&node.output],
+            routed: node.routed.and_then(|id| place.get(&id).copied()),
         };
         let graph = Graph {
             name: name.into(),

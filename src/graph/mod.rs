@@ -80,6 +80,9 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// The result.
     pub output: ValueId,
+    /// Where this value `[..., 1]` is zero, the row of the result with it counts for nothing: nobody
+    /// need compute or observe it. A hint, which no file carries.
+    pub routed: Option<ValueId>,
 }
 
 /// A network as operators over statically shaped values, in execution order.

@@ -22,6 +22,14 @@ pub enum Edit {
         /// Spatial merge size, which orders the patches.
         merge: usize,
     },
+    /// Takes some columns of one matrix of a stack `[matrices, in, out]`, transposed to
+    /// `[columns, in]` as linear layers have their weights. Only that matrix is read; stands first.
+    Matrix {
+        /// Which matrix.
+        index: usize,
+        /// Which of its columns.
+        columns: Range<usize>,
+    },
     /// Adds W v to a vector, v repeated to the width of W.
     AddProduct {
         /// W, as its linear layer uses it.
@@ -33,8 +41,9 @@ pub enum Edit {
     },
 }
 
-/// Reads a checkpoint tensor by its key and stored shape.
-pub type Read<'a, E> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, E>;
+/// Reads a checkpoint tensor by its key and stored shape, or only that index of its first axis,
+/// which the result keeps with an extent of 1.
+pub type Read<'a, E> = &'a dyn Fn(&str, &[usize], Option<usize>) -> Result<Tensor, E>;
 
 /// A tensor of the checkpoint as the graph sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,15 +57,20 @@ pub struct Param {
 }
 
 impl Param {
-    /// Reads the tensor and all its edits speak of with `read` (key, stored shape), applies the
-    /// edits and gives it the value's shape.
+    /// Reads the tensor and all its edits speak of with `read`, applies the edits and gives it the
+    /// value's shape.
     ///
     /// # Errors
     /// Those of `read`.
     pub fn load<E>(&self, shape: &[usize], read: Read<'_, E>) -> Result<Tensor, E> {
-        let mut stored = read(&self.key, &self.stored_shape)?;
+        let matrix = match self.edits.first() {
+            Some(Edit::Matrix { index, .. }) => Some(*index),
+            _ => None,
+        };
+        let mut stored = read(&self.key, &self.stored_shape, matrix)?;
         for edit in &self.edits {
             match edit {
+                Edit::Matrix { columns, .. } => stored = transposed(&stored, columns),
                 Edit::ScaleRows { rows, factor } => scale_rows(&mut stored, rows, *factor),
                 Edit::InterpolatePositions { grids, merge } => {
                     stored = position_embedding(grids, *merge, &stored)
@@ -94,6 +108,18 @@ fn add_product(stored: &mut Tensor, weight: &Tensor, vector: &[f32]) {
         let dot: f64 = row.iter().zip(vector).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum();
         *x = (f64::from(*x) + dot) as f32;
     }
+}
+
+/// Columns of the last two axes `[in, out]` as rows: `[columns, in]`.
+fn transposed(stored: &Tensor, columns: &Range<usize>) -> Tensor {
+    let width = stored.shape().last().copied().unwrap_or(1).max(1);
+    let rows = stored.data().len() / width;
+    Tensor::written([columns.len(), rows], |out| {
+        for (out, column) in out.chunks_exact_mut(rows.max(1)).zip(columns.clone()) {
+            let data = stored.data()[column..].iter().step_by(width);
+            out.iter_mut().zip(data).for_each(|(out, &x)| *out = x);
+        }
+    })
 }
 
 fn scale_rows(stored: &mut Tensor, rows: &Range<usize>, factor: f32) {

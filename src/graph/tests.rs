@@ -54,7 +54,19 @@ fn folded_scales_are_applied_to_the_rows_they_name() {
     let edits = vec![Edit::ScaleRows { rows: 1..2, factor: 10.0 }];
     let param = Param { key: "w".into(), stored_shape: vec![3, 2], edits };
     let stored = Tensor::new([3, 2], vec![1.0; 6]);
-    let read = |_: &str, _: &[usize]| Ok::<_, ()>(stored.clone());
+    let read = |_: &str, _: &[usize], _: Option<usize>| Ok::<_, ()>(stored.clone());
     let out = param.load(&[3, 2], &read).unwrap();
     assert_eq!(out.data(), [1.0, 1.0, 10.0, 10.0, 1.0, 1.0]);
+}
+
+#[test]
+fn one_matrix_of_a_stack_is_read_alone_and_its_columns_become_rows() {
+    let edits = vec![Edit::Matrix { index: 1, columns: 1..3 }];
+    let param = Param { key: "w".into(), stored_shape: vec![2, 2, 3], edits };
+    let read = |_: &str, shape: &[usize], part: Option<usize>| {
+        assert_eq!((shape, part), (&[2, 2, 3][..], Some(1)));
+        Ok::<_, ()>(Tensor::new([1, 2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
+    };
+    let out = param.load(&[2, 2], &read).unwrap();
+    assert_eq!(out.data(), [1.0, 4.0, 2.0, 5.0]);
 }

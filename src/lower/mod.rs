@@ -127,11 +127,23 @@ impl Lowering<'_> {
         inputs.resize(inputs.len().max(encoding.arity), -1);
         let output = self.value(node.output)?;
         let wide = dtype.map(|dtype| self.wide_result(node.output, dtype)).transpose()?.flatten();
-        self.push(encoding.builtin, encoding.options, inputs, vec![wide.unwrap_or(output)]);
+        let spare = encoding.spare.map(|shape| self.spare(node, shape)).transpose()?;
+        let outputs = spare.into_iter().chain([wide.unwrap_or(output)]).collect();
+        self.push(encoding.builtin, encoding.options, inputs, outputs);
         if let Some(wide) = wide {
             self.requantize(wide, output);
         }
         Ok(())
+    }
+
+    /// A result that the operator has and nobody reads, on the grid of the first operand.
+    fn spare(&mut self, node: &Node, shape: Vec<usize>) -> Result<i32, LowerError> {
+        let params = self.graph.value(node.inputs[0]).qparams.as_ref();
+        let params = params.filter(|_| self.precision == Precision::Quantized);
+        let mut tensor = self.tensor(node.inputs[0], params)?;
+        tensor.name = format!("{}.values", self.graph.value(node.output).name);
+        tensor.shape = shape.iter().map(|&n| i32::try_from(n).unwrap_or(i32::MAX)).collect();
+        Ok(self.subgraph.add_tensor(tensor))
     }
 
     fn push(&mut self, op: BuiltinOperator, options: Options, inputs: Vec<i32>, outputs: Vec<i32>) {
@@ -184,6 +196,7 @@ impl Lowering<'_> {
         };
         let shape = value.shape.iter().map(extent).collect::<Result<Vec<i32>, _>>()?;
         let dtype = match (value.kind, params) {
+            (Kind::Index, _) if matches!(value.source, Source::Node(_)) => TensorType::Int32,
             (Kind::Index, _) => TensorType::Int64,
             (Kind::Real, None) => TensorType::Float32,
             (Kind::Real, Some(params)) => tensor_type(&value.name, params)?,

@@ -3,6 +3,7 @@
 //! Rotary embedding is two constant tables and six elementwise operators: the first half of the
 //! sine table is negated, so that rotate-half is a swap of halves and needs no negation.
 
+use super::experts::Experts;
 use crate::checkpoint::TextConfig;
 use crate::graph::{Builder, Edit, Kind, ValueId};
 use crate::layout::Layout;
@@ -18,6 +19,8 @@ pub(super) struct Flavor {
     pub(super) qkv_bias: bool,
     /// Bias on the output projection.
     pub(super) o_bias: bool,
+    /// Whether the weights of a layer's experts, where it has any, are stacked in the checkpoint.
+    pub(super) stacked_experts: bool,
 }
 
 /// What every layer reads beside its hidden state.
@@ -113,22 +116,57 @@ pub(super) fn rotate(
     g.add(&format!("{name}_rot"), a, b)
 }
 
-/// x + Attention(RMSNorm(x)), then x + MLP(RMSNorm(x)); x is `[batch, seq, hidden]`. The output
-/// is named after the scope.
-pub(super) fn layer(
-    g: &mut Builder,
-    text: &TextConfig,
-    flavor: Flavor,
-    tables: Tables,
-    x: ValueId,
-) -> ValueId {
-    let eps = text.rms_norm_eps as f32;
-    let h = g.rms_norm("input_layernorm", x, eps, 1.0);
-    let h = g.scope("self_attn", |g| attention(g, text, flavor, tables, h));
-    let x = g.add("post_attn", x, h);
-    let h = g.rms_norm("post_attention_layernorm", x, eps, 1.0);
-    let h = g.scope("mlp", |g| gated_mlp(g, text, h));
-    g.add("", x, h)
+/// The layers of one decoder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layers<'a> {
+    pub(super) text: &'a TextConfig,
+    pub(super) flavor: Flavor,
+    pub(super) tables: Tables,
+    /// The scope that the caller stands in.
+    pub(super) prefix: &'a str,
+}
+
+impl Layers<'_> {
+    /// Layer `i`: x + Attention(RMSNorm(x)), then x + MLP(RMSNorm(x)); x is `[batch, seq, hidden]`.
+    /// The output is named after the layer. One stage, or, with experts, one for what comes before
+    /// them, one for each of them and one for the sum.
+    pub(super) fn layer(&self, g: &mut Builder, i: usize, x: ValueId) -> ValueId {
+        let (stage, scope) = (format!("{}.layers.{i}", self.prefix), format!("layers.{i}"));
+        let config = self.text.experts.as_ref().filter(|experts| experts.in_layer(i));
+        let Some(config) = config else {
+            return g.stage(&stage, |g| {
+                g.scope(&scope, |g| {
+                    let [x, h] = self.attend(g, x);
+                    let h = g.scope("mlp", |g| gated_mlp(g, self.text.intermediate_size, h));
+                    g.add("", x, h)
+                })
+            });
+        };
+        let experts = Experts { config, stacked: self.flavor.stacked_experts };
+        let mlp = format!("{scope}.mlp");
+        let [x, h, gates] = g.stage(&stage, |g| {
+            let [x, h] = g.scope(&scope, |g| self.attend(g, x));
+            [x, h, g.scope(&mlp, |g| experts.router(g, h))]
+        });
+        let mut sum = None;
+        for e in 0..config.num_experts {
+            sum = Some(g.stage(&format!("{stage}.mlp.experts.{e}"), |g| {
+                g.scope(&mlp, |g| experts.expert(g, e, [h, gates], sum))
+            }));
+        }
+        g.stage(&format!("{stage}.residual"), |g| {
+            g.scope(&scope, |g| sum.map_or(x, |sum| g.add("", x, sum)))
+        })
+    }
+
+    /// The residual stream after attention, and what the feed-forward block reads.
+    fn attend(&self, g: &mut Builder, x: ValueId) -> [ValueId; 2] {
+        let eps = self.text.rms_norm_eps as f32;
+        let h = g.rms_norm("input_layernorm", x, eps, 1.0);
+        let h = g.scope("self_attn", |g| attention(g, self.text, self.flavor, self.tables, h));
+        let x = g.add("post_attn", x, h);
+        [x, g.rms_norm("post_attention_layernorm", x, eps, 1.0)]
+    }
 }
 
 fn attention(
@@ -189,12 +227,12 @@ fn remember(g: &mut Builder, name: &str, past: usize, new: ValueId) -> ValueId {
     g.concat(&format!("{name}_all"), &[kept, new], 2)
 }
 
-fn gated_mlp(g: &mut Builder, text: &TextConfig, x: ValueId) -> ValueId {
+fn gated_mlp(g: &mut Builder, wide: usize, x: ValueId) -> ValueId {
     let hidden = g.shape(x)[2];
-    let gate = g.linear("gate_proj", x, text.intermediate_size, false);
+    let gate = g.linear("gate_proj", x, wide, false);
     let sigmoid = g.unary("act_fn.sigmoid", UnaryKind::Logistic, gate);
     let gate = g.mul("act_fn", gate, sigmoid);
-    let up = g.linear("up_proj", x, text.intermediate_size, false);
+    let up = g.linear("up_proj", x, wide, false);
     let h = g.mul("gated", gate, up);
     g.linear("down_proj", h, hidden, false)
 }

@@ -4,6 +4,7 @@
 //! Adding one is adding a folder and a line in [`FAMILIES`].
 
 mod decoder;
+mod experts;
 pub mod qwen3_vl;
 pub mod text;
 
@@ -101,7 +102,14 @@ pub struct Family {
 }
 
 /// Every family encircle knows.
-pub static FAMILIES: &[&Family] = &[&qwen3_vl::FAMILY, &text::LLAMA, &text::QWEN3, &text::QWEN2];
+pub static FAMILIES: &[&Family] = &[
+    &qwen3_vl::FAMILY,
+    &qwen3_vl::MOE,
+    &text::LLAMA,
+    &text::QWEN3,
+    &text::QWEN3_MOE,
+    &text::QWEN2,
+];
 
 /// Every published size that is known without a checkpoint.
 pub fn sizes() -> impl Iterator<Item = Size> {

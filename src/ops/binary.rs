@@ -1,6 +1,6 @@
 //! Sum, difference and product of two tensors, with NumPy broadcasting.
 
-use super::{Encoding, OpDef, ensure};
+use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Par, Tensor};
 
@@ -13,6 +13,9 @@ pub enum BinaryKind {
     Sub,
     /// a · b
     Mul,
+    /// a + b where a is a sum that grows term by term: all its partial sums share one grid, so that
+    /// a term of zeros rounds nothing anew.
+    Accumulate,
 }
 
 /// `a ∘ b`, shapes broadcast.
@@ -25,7 +28,7 @@ pub struct Binary {
 impl Binary {
     fn kernel(&self) -> fn(&mut [f32], &[f32], &[f32]) {
         match self.kind {
-            BinaryKind::Add => tensor::add,
+            BinaryKind::Add | BinaryKind::Accumulate => tensor::add,
             BinaryKind::Sub => tensor::sub,
             BinaryKind::Mul => tensor::mul,
         }
@@ -49,11 +52,18 @@ impl OpDef for Binary {
 
     fn encode(&self, _: &[&[usize]]) -> Encoding {
         let builtin = match self.kind {
-            BinaryKind::Add => BuiltinOperator::Add,
+            BinaryKind::Add | BinaryKind::Accumulate => BuiltinOperator::Add,
             BinaryKind::Sub => BuiltinOperator::Sub,
             BinaryKind::Mul => BuiltinOperator::Mul,
         };
         Encoding::new(builtin, Options::of(builtin))
+    }
+
+    fn rule(&self) -> OutputRule {
+        match self.kind {
+            BinaryKind::Accumulate => OutputRule::ObserveLike { operand: 0 },
+            BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul => OutputRule::Observe,
+        }
     }
 
     fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {

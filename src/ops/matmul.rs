@@ -2,7 +2,7 @@
 //!
 //! Both operands keep the same rank: runtimes disagree about mixed ranks.
 
-use super::{Encoding, OpDef, ensure};
+use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Packed, Par, Tensor};
 use rayon::prelude::*;
@@ -69,5 +69,33 @@ impl OpDef for MatMul {
                 out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)).for_each(one);
             }
         })
+    }
+}
+
+/// Puts weights in their places: y = w P with w `[..., 1, k]` in [0, 1] and P `[..., k, n]`, whose
+/// rows are zero but for one 1 each, in different columns; inputs are w and P.
+///
+/// A product of which more is known: every element of y is one of w or 0, so y keeps the grid [0, 1]
+/// whatever the data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scatter;
+
+const PRODUCT: MatMul = MatMul { transpose_rhs: false };
+
+impl OpDef for Scatter {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        PRODUCT.shape(inputs)
+    }
+
+    fn encode(&self, inputs: &[&[usize]]) -> Encoding {
+        PRODUCT.encode(inputs)
+    }
+
+    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+        PRODUCT.eval(inputs, par)
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::Pinned { min: 0.0, max: 1.0 }
     }
 }

@@ -12,17 +12,19 @@ mod mean;
 mod movement;
 mod rms_norm;
 mod softmax;
+mod top_k;
 mod unary;
 
 pub use binary::{Binary, BinaryKind};
 pub use concat::Concat;
 pub use gather::Gather;
 pub use linear::Linear;
-pub use matmul::MatMul;
+pub use matmul::{MatMul, Scatter};
 pub use mean::Mean;
 pub use movement::{Reshape, Slice, Transpose};
 pub use rms_norm::RmsNorm;
 pub use softmax::Softmax;
+pub use top_k::TopK;
 pub use unary::{Unary, UnaryKind};
 
 use crate::circle::{BuiltinOperator, Options};
@@ -33,8 +35,15 @@ use crate::tensor::{Par, Tensor};
 pub enum OutputRule {
     /// The range of the output is learned in calibration.
     Observe,
+    /// Learned, together with that of one operand: the two share one `QuantParams`.
+    ObserveLike {
+        /// The operand's position.
+        operand: usize,
+    },
     /// The operator moves values without changing them: output and inputs share one `QuantParams`.
     SameAsInputs,
+    /// The output counts: whole numbers that need no grid.
+    Indices,
     /// The output lies in `[min, max]` whatever the data.
     Pinned {
         /// Least value.
@@ -70,11 +79,13 @@ pub struct Encoding {
     pub constants: Vec<Vec<i32>>,
     /// Operands the runtime expects; absent ones are written as -1.
     pub arity: usize,
+    /// Shape of a result before ours that nobody reads, of the type of the first operand.
+    pub spare: Option<Vec<usize>>,
 }
 
 impl Encoding {
     fn new(builtin: BuiltinOperator, options: Options) -> Encoding {
-        Encoding { builtin, options, constants: Vec::new(), arity: 0 }
+        Encoding { builtin, options, constants: Vec::new(), arity: 0, spare: None }
     }
 
     fn with(mut self, constant: impl IntoIterator<Item = usize>) -> Encoding {
@@ -125,8 +136,8 @@ macro_rules! ops {
 }
 
 ops![
-    Binary, Concat, Gather, Linear, MatMul, Mean, Reshape, RmsNorm, Slice, Softmax, Transpose,
-    Unary,
+    Binary, Concat, Gather, Linear, MatMul, Mean, Reshape, RmsNorm, Scatter, Slice, Softmax, TopK,
+    Transpose, Unary,
 ];
 
 /// `Ok` if `condition` holds, else the message.

@@ -96,6 +96,8 @@ pub struct Outcome {
     pub example: [Tensor; 2],
     /// Answers of the evaluation set by the float and by the quantized model.
     pub answers: Option<[AnswerScore; 2]>,
+    /// Experts that no calibration token reached, in graph order.
+    pub unseen_experts: Vec<String>,
     /// QuantCheck: real tensors without a grid.
     pub unquantized: Vec<Unquantized>,
     /// Sites that had statistics of their own.
@@ -158,6 +160,7 @@ pub fn quantize(
     clock.lap("calibrate");
 
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
+    let unseen_experts = plan.unseen_experts(&graph, &statistics)?;
     plan.annotate_activations(&mut graph, &statistics, &param)?;
     let annotated = walk::annotated(samples.variants.clone(), &graph);
     let singles = || walk::variants(&walk::one_by_one(calib), build, &prompt);
@@ -187,6 +190,7 @@ pub fn quantize(
         error,
         example,
         answers,
+        unseen_experts,
         unquantized,
         seconds: clock.laps,
     })
@@ -197,7 +201,7 @@ fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     let tensors: Vec<Tensor> = params
         .par_iter()
         .map(|(id, param)| {
-            let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+            let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
             Ok(param.load(&graph.value(*id).shape, &read)?)
         })
         .collect::<Result<_, Error>>()?;

@@ -28,7 +28,9 @@ pub use observer::{
 };
 pub use pack::{pack4, unpack4};
 pub use params::{ParamsError, QuantParams};
-pub use policy::{Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec};
+pub use policy::{
+    Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec, UnseenExperts,
+};
 pub use range::{NoRange, Range};
 pub use scheme::{Scheme, SchemeError};
 

@@ -106,9 +106,30 @@ pub struct PolicySpec {
     /// no weight after the softmax may saturate (see [`SoftmaxLogits`](super::SoftmaxLogits)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact_logits: bool,
+    /// What to do with experts that no calibration token reached; refused by default.
+    #[serde(default, skip_serializing_if = "UnseenExperts::is_default")]
+    pub unseen_experts: UnseenExperts,
     /// Overrides, the last that matches winning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+/// What becomes of an expert that calibration never reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnseenExperts {
+    /// An error that names it.
+    #[default]
+    Refuse,
+    /// Its weights are rounded to nearest on grids of their own, which need no data; each of its
+    /// activations gets the union of the ranges that the other experts of its layer have there.
+    WeightOnly,
+}
+
+impl UnseenExperts {
+    fn is_default(&self) -> bool {
+        *self == UnseenExperts::default()
+    }
 }
 
 /// A validated policy.

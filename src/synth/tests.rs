@@ -11,7 +11,7 @@ fn request(layers: Option<usize>) -> Request {
 
 #[test]
 fn every_size_has_the_shapes_of_its_name() {
-    for (size, billions) in models::sizes().zip([2.13, 4.44, 8.77]) {
+    for (size, billions) in models::sizes().zip([2.13, 4.44, 8.77, 31.07]) {
         let raw = serde_json::from_str(size.config).unwrap();
         let tensors = models::tensors(&Config::parse(size.name, raw).unwrap()).unwrap();
         let count: usize = tensors.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
@@ -46,7 +46,8 @@ fn what_cannot_be_made_is_named() {
     let unknown = Request { like: "qwen3-vl-3b".into(), ..request(None) };
     assert_eq!(
         failing(unknown, &new),
-        "--like qwen3-vl-3b: unknown size, known are qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b"
+        "--like qwen3-vl-3b: unknown size, known are qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b, \
+         qwen3-vl-30b-a3b"
     );
     assert_eq!(failing(request(Some(29)), &new), "--layers 29: expected 1 to 28");
     assert!(failing(request(Some(1)), folder.path()).ends_with("exists, expected a new folder"));

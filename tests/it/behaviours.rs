@@ -217,7 +217,7 @@ fn rotary_embedding_is_constants_not_operators() {
 #[test]
 fn text_families_are_registered_and_unknown_ones_list_what_is_known() {
     let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-    assert_eq!(names, ["qwen3_vl", "llama", "qwen3", "qwen2"]);
+    assert_eq!(names, ["qwen3_vl", "qwen3_vl_moe", "llama", "qwen3", "qwen3_moe", "qwen2"]);
     let checkpoint = pixie();
     let mut config = checkpoint.config().clone();
     config.architectures = vec!["GPT9".into()];

@@ -5,6 +5,7 @@ mod artifact;
 mod behaviours;
 mod cli_quantize;
 mod cli_rope;
+mod experts;
 mod generating;
 mod golden_float;
 mod golden_quant;

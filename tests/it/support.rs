@@ -28,7 +28,7 @@ pub(crate) fn golden_layout() -> Layout {
 
 pub(crate) fn load(checkpoint: &Checkpoint, graph: &Graph) -> Weights {
     let mut weights = Weights::none(graph);
-    let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+    let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
     for (id, param) in graph.params() {
         weights.set(id, param.load(&graph.value(id).shape, &read).unwrap());
     }

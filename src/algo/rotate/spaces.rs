@@ -170,9 +170,12 @@ impl Spaces<'_> {
         };
         let full = shape(inputs[0]).last() == shape(out).last()
             && shape(inputs[1]).last() == shape(out).last();
+        let thin = shape(inputs[1]).last() == Some(&1);
         match kind {
             BinaryKind::Sub if mean(inputs[1]) => self.tie(inputs[0], out),
-            BinaryKind::Add | BinaryKind::Sub if full => {
+            // A factor for each row commutes with rotations.
+            BinaryKind::Mul if shape(inputs[0]) == shape(out) && thin => self.tie(inputs[0], out),
+            BinaryKind::Add | BinaryKind::Sub | BinaryKind::Accumulate if full => {
                 for &input in inputs {
                     self.tie(input, out);
                     if is_param(input) {

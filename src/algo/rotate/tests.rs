@@ -24,7 +24,7 @@ fn demo() -> (Graph, Weights) {
     let graph = models::build(checkpoint.config(), &Request::new(layout)).unwrap();
     let mut weights = Weights::none(&graph);
     for (id, param) in graph.params() {
-        let read = |key: &str, shape: &[usize]| checkpoint.read(key, shape);
+        let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
         weights.set(id, param.load(&graph.value(id).shape, &read).unwrap());
     }
     (graph, weights)

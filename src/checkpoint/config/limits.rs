@@ -5,6 +5,8 @@
 pub(super) const LAYERS_MAX: usize = 4096;
 /// Channels of any hidden or intermediate layer; the widest published are below 2^17.
 pub(super) const WIDTH_MAX: usize = 1 << 20;
+/// Experts of a layer; the most published are 512.
+pub(super) const EXPERTS_MAX: usize = 1 << 11;
 /// Attention heads.
 pub(super) const HEADS_MAX: usize = 1 << 14;
 /// Channels of one attention head; 256 is the largest published.

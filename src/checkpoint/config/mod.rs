@@ -3,6 +3,7 @@
 //! Field names are Hugging Face's own. Both spellings in the wild are read: nested `text_config` or
 //! flat, `rope_scaling` beside `rope_theta` (transformers 4) or `rope_parameters` (transformers 5).
 
+mod experts;
 mod limits;
 mod rope;
 mod text;
@@ -11,6 +12,7 @@ mod vision;
 #[cfg(test)]
 mod tests;
 
+pub use experts::ExpertsConfig;
 pub use text::TextConfig;
 pub use vision::VisionConfig;
 
@@ -53,7 +55,7 @@ impl Config {
         })?;
         let architectures = root.texts("architectures")?.unwrap_or_default();
         let family = Family::of(model_type);
-        let text = TextConfig::parse(&root, family)?;
+        let text = TextConfig::parse(&root, family, model_type)?;
         let vision = match root.object("vision_config")? {
             None if family == Family::Qwen3Vl => {
                 let expected = "the sizes of the vision tower";

@@ -193,3 +193,26 @@ fn another_vision_tower_is_refused_rather_than_guessed() {
     let error = refused(with(pixie(), "/model_type", json!("gemma3")));
     assert_eq!((error.kind(), error.item()), (Kind::Unsupported, Some("field \"model_type\"")));
 }
+
+#[test]
+fn experts_are_read_where_the_model_type_has_them() {
+    let text = |key: &str| format!("/text_config/{key}");
+    let mut moe = with(pixie(), "/model_type", json!("qwen3_vl_moe"));
+    assert_eq!(refused(moe.clone()).item(), Some("field \"text_config.num_experts\""));
+    let fields = [("num_experts", 6), ("num_experts_per_tok", 2), ("moe_intermediate_size", 24)];
+    for (key, value) in fields {
+        moe = with(moe, &text(key), json!(value));
+    }
+    moe = with(moe, &text("mlp_only_layers"), json!([3]));
+    moe = with(moe, &text("decoder_sparse_step"), json!(2));
+    let experts = parse(moe.clone()).unwrap().text.experts.unwrap();
+    let layers: Vec<usize> = (0..6).filter(|&i| experts.in_layer(i)).collect();
+    assert_eq!((layers, experts.norm_topk_prob), (vec![1, 5], true));
+    let error = refused(with(moe, &text("num_experts_per_tok"), json!(7)));
+    assert_eq!(
+        error.to_string(),
+        "m/config.json: field \"text_config.num_experts_per_tok\": \
+         expected at most num_experts 6, found 7"
+    );
+    assert!(parse(pixie()).unwrap().text.experts.is_none());
+}

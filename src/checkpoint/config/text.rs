@@ -3,6 +3,7 @@
 use super::super::error::{ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::Family;
+use super::experts::ExpertsConfig;
 use super::limits::{HEAD_DIM_MAX, HEADS_MAX, LAYERS_MAX, POSITIONS_MAX, VOCAB_MAX, WIDTH_MAX};
 use super::rope;
 use crate::layout::Rotary;
@@ -36,6 +37,8 @@ pub struct TextConfig {
     pub tie_word_embeddings: bool,
     /// Rotary position embedding.
     pub rope: Rotary,
+    /// Experts in place of feed-forward blocks, where the family has them.
+    pub experts: Option<ExpertsConfig>,
 }
 
 /// What transformers assumes for fields that a file omits.
@@ -70,7 +73,7 @@ fn defaults(family: Family) -> Defaults {
 }
 
 impl TextConfig {
-    pub(super) fn parse(root: &Fields, family: Family) -> Result<TextConfig> {
+    pub(super) fn parse(root: &Fields, family: Family, model_type: &str) -> Result<TextConfig> {
         let nested = root.object("text_config")?;
         let fields = nested.as_ref().unwrap_or(root);
         let defaults = defaults(family);
@@ -108,6 +111,7 @@ impl TextConfig {
                     multimodal: family == Family::Qwen3Vl,
                 },
             )?,
+            experts: ExpertsConfig::parse(fields, model_type)?,
         })
     }
 }

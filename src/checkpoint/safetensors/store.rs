@@ -137,14 +137,30 @@ impl Store {
     }
 
     pub(in super::super) fn read(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
+        self.expect_shape(name, expected)?;
         let (located, shard, bytes) = self.locate(name)?;
-        if located.info.shape != expected {
-            let expected = format!("{expected:?}");
-            let found = format!("{:?}", located.info.shape);
-            let error = Error::new(ErrorKind::WrongShape, &shard.file, expected, found);
-            return Err(error.tensor(&located.stored));
-        }
         floats(located, shard, bytes, expected.to_vec())
+    }
+
+    /// One index of the first axis of a tensor of shape `expected`.
+    pub(in super::super) fn read_index(
+        &self,
+        name: &str,
+        expected: &[usize],
+        index: usize,
+    ) -> Result<Tensor> {
+        self.expect_shape(name, expected)?;
+        self.read_rows(name, index..index + 1)
+    }
+
+    fn expect_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
+        let (located, shard, _) = self.locate(name)?;
+        if located.info.shape == expected {
+            return Ok(());
+        }
+        let (expected, found) = (format!("{expected:?}"), format!("{:?}", located.info.shape));
+        let error = Error::new(ErrorKind::WrongShape, &shard.file, expected, found);
+        Err(error.tensor(&located.stored))
     }
 
     /// Refuses NaN and infinity in what was read as `name`: no grid holds them.

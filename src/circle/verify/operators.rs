@@ -54,6 +54,7 @@ fn expected_arity(op: BuiltinOperator) -> Option<([usize; 2], [usize; 2])> {
         FullyConnected => ([3, 3], [1, 1]),
         Conv2d | DepthwiseConv2d => ([2, 3], [1, 1]),
         Concatenation | Pack => ([1, usize::MAX], [1, 1]),
+        TopkV2 => ([2, 2], [2, 2]),
         Split => ([2, 2], [1, usize::MAX]),
         SplitV => ([3, 3], [1, usize::MAX]),
         _ => return None,

@@ -14,7 +14,7 @@ impl Draft {
             id
         };
         for node in &mut graph.nodes {
-            node.inputs.iter_mut().for_each(|id| *id = last(*id));
+            node.inputs.iter_mut().chain(&mut node.routed).for_each(|id| *id = last(*id));
         }
         let mut read = vec![false; graph.values.len()];
         graph.outputs.iter().chain(&graph.inputs).for_each(|id| read[id.index()] = true);
@@ -24,7 +24,7 @@ impl Draft {
             let made = matches!(graph.value(node.output).source, Source::Node(m) if m == n);
             if made && read[node.output.index()] {
                 live[n] = true;
-                node.inputs.iter().for_each(|id| read[id.index()] = true);
+                node.inputs.iter().chain(&node.routed).for_each(|id| read[id.index()] = true);
             }
         }
         let nodes_before: Vec<usize> = std::iter::once(0)
@@ -50,7 +50,7 @@ impl Draft {
         let mut flags = live.iter();
         graph.nodes.retain(|_| flags.next().copied().unwrap_or(false));
         for node in &mut graph.nodes {
-            node.inputs.iter_mut().for_each(moved);
+            node.inputs.iter_mut().chain(&mut node.routed).for_each(moved);
             moved(&mut node.output);
         }
         graph.inputs.iter_mut().chain(&mut graph.outputs).for_each(moved);

@@ -76,7 +76,9 @@ fn outputs(graph: &Graph) -> Vec<Tensor> {
             Source::Input => parameter("x", &value.shape),
             Source::Const(tensor) => tensor.clone(),
             Source::Param(param) => {
-                let read = |key: &str, shape: &[usize]| Ok::<_, ()>(parameter(key, shape));
+                let read = |key: &str, shape: &[usize], _: Option<usize>| {
+                    Ok::<_, ()>(parameter(key, shape))
+                };
                 param.load(&value.shape, &read).unwrap()
             }
             Source::Node(_) => continue,

@@ -4,7 +4,7 @@
 mod sizes;
 mod vision;
 
-use super::decoder::{self, Flavor};
+use super::decoder::{self, Flavor, Layers};
 use super::text::{embed, feed, head, step};
 use super::{Family, ModelError, Request};
 use crate::checkpoint::{Config, TextConfig, VisionConfig};
@@ -19,6 +19,14 @@ pub static FAMILY: Family = Family {
     build,
     decode: |config, past| step(config, TEXT, flavor(&config.text), past),
     sizes: sizes::SIZES,
+};
+
+/// Qwen3-VL whose decoder has experts; otherwise the same.
+pub static MOE: Family = Family {
+    name: "qwen3_vl_moe",
+    architectures: &["Qwen3VLMoeForConditionalGeneration"],
+    sizes: sizes::MOE_SIZES,
+    ..FAMILY
 };
 
 const TEXT: &str = "model.language_model";
@@ -41,6 +49,7 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     };
     let out = g.scope(TEXT, |g| {
         let tables = decoder::tables(g, text, &request.layout, request.mask_fill);
+        let layers = Layers { text, flavor, tables, prefix: TEXT };
         let mut x = embed(g, TEXT, text, fed);
         if let Some(features) = &features {
             x = g.stage("model.multimodal_embedding", |g| {
@@ -48,9 +57,7 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
             });
         }
         for i in 0..text.num_hidden_layers {
-            x = g.stage(&format!("{TEXT}.layers.{i}"), |g| {
-                g.scope(&format!("layers.{i}"), |g| decoder::layer(g, text, flavor, tables, x))
-            });
+            x = layers.layer(g, i, x);
             if let Some(&level) = features.as_ref().and_then(|f| f.deepstack.get(i)) {
                 x = g.stage(&format!("model.deepstack_fusion.{i}"), |g| {
                     g.scope(&format!("deepstack.{i}"), |g| inject(g, &request.layout, x, level))
@@ -64,7 +71,8 @@ fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
 }
 
 fn flavor(text: &TextConfig) -> Flavor {
-    Flavor { qk_norm: true, qkv_bias: text.attention_bias, o_bias: text.attention_bias }
+    let bias = text.attention_bias;
+    Flavor { qk_norm: true, qkv_bias: bias, o_bias: bias, stacked_experts: true }
 }
 
 fn check(text: &TextConfig, vision: &VisionConfig, layout: &Layout) -> Result<(), ModelError> {

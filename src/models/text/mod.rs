@@ -1,6 +1,6 @@
-//! Text-only decoders: Llama, Qwen3 and Qwen2. They differ in flavor, not in structure.
+//! Text-only decoders: Llama, Qwen3, its mixture of experts, and Qwen2. They differ in flavor, not in structure.
 
-use super::decoder::{self, Flavor};
+use super::decoder::{self, Flavor, Layers};
 use super::{Family, Feed, Head, ModelError, Request};
 use crate::checkpoint::{Config, TextConfig};
 use crate::graph::{Builder, Graph, Kind, Param, ValueId};
@@ -17,6 +17,14 @@ pub static LLAMA: Family = Family {
 pub static QWEN3: Family = Family {
     name: "qwen3",
     architectures: &["Qwen3ForCausalLM"],
+    build: |c, r| build(c, r, true, false),
+    decode: |c, past| decode(c, past, true, false),
+    sizes: &[],
+};
+/// Qwen3 with experts.
+pub static QWEN3_MOE: Family = Family {
+    name: "qwen3_moe",
+    architectures: &["Qwen3MoeForCausalLM"],
     build: |c, r| build(c, r, true, false),
     decode: |c, past| decode(c, past, true, false),
     sizes: &[],
@@ -43,22 +51,25 @@ fn build(
         ));
     }
     let bias = text.attention_bias;
-    let flavor = Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias };
+    let flavor = flavor(bias, qk_norm, qkv_bias);
     let mut g = Builder::new(&config.model_type);
     let (batch, seq) = (request.batch, request.layout.seq_len());
     let feed = feed(&mut g, text, request.feed, batch, seq);
     let out = g.scope("model", |g| {
         let tables = decoder::tables(g, text, &request.layout, request.mask_fill);
+        let layers = Layers { text, flavor, tables, prefix: "model" };
         let mut x = embed(g, "model", text, feed);
         for i in 0..text.num_hidden_layers {
-            x = g.stage(&format!("model.layers.{i}"), |g| {
-                g.scope(&format!("layers.{i}"), |g| decoder::layer(g, text, flavor, tables, x))
-            });
+            x = layers.layer(g, i, x);
         }
         x
     });
     let out = head(&mut g, "model", text, request.head, out);
     Ok(g.finish(&[out])?)
+}
+
+fn flavor(bias: bool, qk_norm: bool, qkv_bias: bool) -> Flavor {
+    Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias, stacked_experts: false }
 }
 
 fn decode(
@@ -68,7 +79,7 @@ fn decode(
     qkv_bias: bool,
 ) -> Result<Graph, ModelError> {
     let bias = config.text.attention_bias;
-    step(config, "model", Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias }, past)
+    step(config, "model", flavor(bias, qk_norm, qkv_bias), past)
 }
 
 /// One token after `past` others, through all layers to the logits; the caller hands in the keys
@@ -84,11 +95,10 @@ pub(super) fn step(
     let fed = feed(&mut g, text, Feed::Ids, 1, 1);
     let out = g.scope(prefix, |g| {
         let tables = decoder::step_tables(g, text, past);
+        let layers = Layers { text, flavor, tables, prefix };
         let mut x = embed(g, prefix, text, fed);
         for i in 0..text.num_hidden_layers {
-            x = g.stage(&format!("{prefix}.layers.{i}"), |g| {
-                g.scope(&format!("layers.{i}"), |g| decoder::layer(g, text, flavor, tables, x))
-            });
+            x = layers.layer(g, i, x);
         }
         x
     });

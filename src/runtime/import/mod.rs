@@ -10,10 +10,10 @@ pub(super) use payload::Codes;
 use super::{Error, Limits};
 use crate::circle::{self, BuiltinOperator, Details, Model, Operator, SubGraph, TensorType};
 use crate::graph::{Builder, Graph, Kind, ValueId};
-use crate::ops::Op;
+use crate::ops::{Op, OutputRule};
 use crate::quant::{DType, MxFormat, QuantParams};
 use crate::tensor::Tensor;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What an import yields.
 pub(super) struct Imported {
@@ -39,6 +39,8 @@ struct Import<'a> {
     values: Vec<Option<ValueId>>,
     params: Vec<(ValueId, QuantParams)>,
     codes: BTreeMap<usize, Codes>,
+    /// What computed positions stay below.
+    most: HashMap<ValueId, usize>,
 }
 
 /// The graph of this name, or the first of a model.
@@ -68,6 +70,7 @@ pub(super) fn import(
         values: vec![None; file.tensors.len()],
         params: Vec::new(),
         codes: BTreeMap::new(),
+        most: HashMap::new(),
     };
     for &input in &file.inputs {
         import.input(input)?;
@@ -208,7 +211,12 @@ impl<'a> Import<'a> {
             return Err(named(format!("is declared {shape:?}, but computed {found:?}")));
         }
         let params = params(tensor, &shape).map_err(named)?;
-        if params.is_none() && tensor.dtype != TensorType::Float32 {
+        let counts = op.def().rule() == OutputRule::Indices;
+        let expected = if counts { TensorType::Int32 } else { TensorType::Float32 };
+        if counts && params.is_some() {
+            return Err(named("counts, but has qparams".into()));
+        }
+        if params.is_none() && tensor.dtype != expected {
             return Err(named(format!("is {} without qparams", tensor.dtype)));
         }
         if params.as_ref().is_some_and(|p| p.axis().is_some() && p.dtype().is_some()) {

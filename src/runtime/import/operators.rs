@@ -4,8 +4,8 @@ use super::{Import, Misfit};
 use crate::circle::{Activation, BuiltinOperator, Operator, Options, Padding};
 use crate::graph::ValueId;
 use crate::ops::{
-    Binary, BinaryKind, Gather, Linear, MatMul, Mean, Op, Reshape, RmsNorm, Softmax, Transpose,
-    Unary, UnaryKind,
+    Binary, BinaryKind, Gather, Linear, MatMul, Mean, Op, Reshape, RmsNorm, Softmax, TopK,
+    Transpose, Unary, UnaryKind,
 };
 
 /// Epsilon where a file leaves it out, as onert reads it.
@@ -45,6 +45,7 @@ impl Import<'_> {
             B::BatchMatmul => self.batch_matmul(operator),
             B::Conv2d => self.conv_2d(operator),
             B::Gather => self.gather(operator),
+            B::TopkV2 => self.top_k(operator),
             // The value crosses to another grid, or from or to none.
             B::Quantize | B::Dequantize => self.copy(operator),
             _ => self.movement(builtin, operator),
@@ -201,10 +202,32 @@ impl Import<'_> {
         }
         let inputs = self.operands(operator, 2)?;
         if !self.g.is_index(inputs[1]) {
-            return Err("its indices must be an integer input of the graph".into());
+            let expected = "an integer input of the graph, or positions that TOPK_V2 finds";
+            return Err(format!("its indices must be {expected}"));
+        }
+        let (rows, most) = (self.g.shape(inputs[0]).first().copied(), self.most.get(&inputs[1]));
+        if most.is_some_and(|&most| rows.is_none_or(|rows| rows < most)) {
+            return Err(format!("its table has {rows:?} rows, its indices go up to {most:?}"));
         }
         let output = self.output(operator)?;
         self.emit(Gather, &inputs, output)
+    }
+
+    /// Positions of the greatest; their values, the first result, may not be read.
+    fn top_k(&mut self, operator: &Operator) -> Result<(), Misfit> {
+        let ([x, k], [_, output]) = (&operator.inputs[..], &operator.outputs[..]) else {
+            return Err("expected 2 inputs and 2 outputs".into());
+        };
+        let k = match self.integers(*k)?[..] {
+            [k] => usize::try_from(k).map_err(|_| format!("the {k} greatest"))?,
+            _ => return Err("expected one number of greatest elements".into()),
+        };
+        let x = self.operand(*x)?;
+        let most = self.g.shape(x).last().copied().unwrap_or(0);
+        self.emit(TopK { k }, &[x], *output)?;
+        let slot = usize::try_from(*output).unwrap_or(usize::MAX);
+        self.most.extend(self.values.get(slot).copied().flatten().map(|id| (id, most)));
+        Ok(())
     }
 
     /// The same elements under another grid.

@@ -175,6 +175,8 @@ impl Program {
         // The bias of a quantized product may be float: its integers follow from its operands.
         let bias = matches!(node.op, Op::Linear(_)) && grids[..] == [true, true, false];
         match (grids.iter().all(|&g| g), grids.iter().any(|&g| g), result) {
+            // Codes are in the order of their reals, so positions follow from either.
+            _ if self.is_index_value(node.output) => Ok(Form::Float),
             (_, false, false) => Ok(Form::Float),
             (true, _, true) => Ok(Form::Integer),
             (_, _, true) if bias => Ok(Form::Integer),
@@ -221,12 +223,14 @@ impl Program {
                 products::linear(&x, &w, bias.as_deref(), &out)
             }
             Op::MatMul(op) => products::matmul(&steps(0)?, &steps(1)?, op.transpose_rhs, &out),
+            Op::Scatter(_) => products::matmul(&steps(0)?, &steps(1)?, false, &out),
+            Op::TopK(_) => return Err(self.refuse(n, node, "gives integers, which have no grid")),
             Op::Binary(op) => {
                 let shape = &graph.value(node.output).shape;
                 let (a, b) = (steps(0)?.expand(shape), steps(1)?.expand(shape));
                 match op.kind {
                     BinaryKind::Mul => rows::product(&a, &b, shape, &out),
-                    BinaryKind::Add => rows::sum(&a, &b, 1, shape, &out),
+                    BinaryKind::Add | BinaryKind::Accumulate => rows::sum(&a, &b, 1, shape, &out),
                     BinaryKind::Sub => rows::sum(&a, &b, -1, shape, &out),
                 }
             }

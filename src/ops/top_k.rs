@@ -1,0 +1,67 @@
+//! Where the k greatest of every row are, greatest first; of equals the first.
+//!
+//! The order of equals is that of TOPK_V2, so a runtime on the same integers chooses the same.
+
+use super::{Encoding, OpDef, OutputRule, ensure};
+use crate::circle::{BuiltinOperator, Options};
+use crate::tensor::{Par, Tensor};
+
+/// Positions in the last axis: `[..., n]` gives `[..., k]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopK {
+    /// How many.
+    pub k: usize,
+}
+
+impl OpDef for TopK {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        let [x] = inputs else { return Err(format!("takes 1 input, found {}", inputs.len())) };
+        let n = *x.last().ok_or("needs an axis to choose from")?;
+        ensure((1..=n).contains(&self.k), || format!("{} of the {n} in a row", self.k))?;
+        Ok(x[..x.len() - 1].iter().copied().chain([self.k]).collect())
+    }
+
+    fn encode(&self, inputs: &[&[usize]]) -> Encoding {
+        let builtin = BuiltinOperator::TopkV2;
+        let spare = self.shape(inputs).ok();
+        Encoding { spare, ..Encoding::new(builtin, Options::of(builtin)).with([self.k]) }
+    }
+
+    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+        let x = inputs[0];
+        let n = x.shape()[x.shape().len() - 1];
+        let shape = self.shape(&[x.shape()]).expect("invariant: checked while building");
+        let mut order: Vec<usize> = Vec::with_capacity(n);
+        Tensor::written(shape, |out| {
+            for (out, row) in out.chunks_exact_mut(self.k).zip(x.data().chunks_exact(n)) {
+                order.clear();
+                order.extend(0..n);
+                // Stable: equals stay in their order; + 0 makes zeros of both signs equal.
+                order.sort_by(|&a, &b| (row[b] + 0.0).total_cmp(&(row[a] + 0.0)));
+                out.iter_mut().zip(&order).for_each(|(out, &at)| *out = at as f32);
+            }
+        })
+    }
+
+    fn rule(&self) -> OutputRule {
+        OutputRule::Indices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_come_first_and_of_equals_the_first() {
+        let x = Tensor::new([2, 4], vec![1.0, 3.0, 3.0, 2.0, 0.0, -0.5, 0.0, 0.0]);
+        let out = TopK { k: 3 }.eval(&[&x], Par::Seq);
+        assert_eq!((out.shape(), out.data()), (&[2, 3][..], &[1.0, 2.0, 3.0, 0.0, 2.0, 3.0][..]));
+    }
+
+    #[test]
+    fn more_than_a_row_has_cannot_be_chosen() {
+        let error = TopK { k: 5 }.shape(&[&[2, 4]]).unwrap_err();
+        assert_eq!(error, "5 of the 4 in a row");
+    }
+}
