@@ -260,6 +260,37 @@ fn models_with_experts_are_quantized_end_to_end() {
     }
 }
 
+/// A layer is one file of the staged set, however many stages its experts are, and the chain of
+/// files answers as the dense model that became the experts.
+#[test]
+fn a_layer_with_experts_is_one_file_and_the_chain_answers_as_the_dense_model() {
+    let folder = desk(2, spread);
+    let fixed = ["quantize", "ck", "--calib", "rows.jsonl", "--preset", "npu", "-o", "out"];
+    let (code, _, stderr) = run(&folder, &[&fixed[..], &["--stages", "--json"]].concat());
+    assert_eq!((code, &stderr[..]), (0, ""));
+    let manifest = fs::read(folder.path().join("out/stages/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    let layers =
+        |file: &&Value| file["role"] == "decoder_layer_prefill" && file["quantized"] == true;
+    assert_eq!(files.iter().filter(layers).count(), 4);
+    let (code, _, stderr) = {
+        let dense = path("assets/pixie");
+        let fixed = ["quantize", dense.to_str().unwrap(), "--calib", "rows.jsonl"];
+        run(&folder, &[&fixed[..], &["--preset", "npu", "-o", "dense", "--stages"]].concat())
+    };
+    assert_eq!(code, 0, "{stderr}");
+    let asked = ["--image", "train_000.jpg", "--prompt", "Name the digit.", "--float"];
+    let answer = |set: &str, checkpoint: &str| {
+        let fixed = ["generate", set, "--checkpoint", checkpoint];
+        let (code, stdout, stderr) = run(&folder, &[&fixed[..], &asked[..]].concat());
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    let dense = path("assets/pixie");
+    assert_eq!(answer("out/stages", "ck"), answer("dense/stages", dense.to_str().unwrap()));
+}
+
 /// Nobody falls to another scheme unless the recipe says so, and then it is said who.
 #[test]
 fn an_expert_that_calibration_never_reaches_is_refused_or_falls_back_by_policy() {

@@ -23,6 +23,7 @@ TABLES = {
     "CONV_2D": "Conv2DOptions",
     "ROPE": "RoPEOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
+    "TOPK_V2": "TopKV2Options",
 }
 INPUTS = {OP.FULLY_CONNECTED: 3, OP.CONV_2D: 3, OP.BATCH_MATMUL: 2, OP.RMS_NORM: 2}
 INTEGER_LIMITS = {

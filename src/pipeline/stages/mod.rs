@@ -49,14 +49,18 @@ enum Role {
 impl Role {
     /// The file that a stage of the network belongs to.
     fn of(stage: &str) -> Role {
-        let number = || stage.rsplit('.').next().and_then(|n| n.parse().ok());
+        // A layer with experts has several stages, `….layers.3.mlp.experts.5` among them.
+        let number = |of: &str| -> Option<usize> {
+            let (_, rest) = stage.split_once(of)?;
+            rest.split('.').next()?.parse().ok()
+        };
         if stage.starts_with("model.visual") {
             Role::Vision
         } else if stage == "lm_head" {
             Role::Head
-        } else if let (true, Some(i)) = (stage.contains(".layers."), number()) {
+        } else if let Some(i) = number(".layers.") {
             Role::Layer(i)
-        } else if let (true, Some(i)) = (stage.contains("deepstack_fusion."), number()) {
+        } else if let Some(i) = number("deepstack_fusion.") {
             Role::Fusion(i)
         } else {
             Role::Embedding
