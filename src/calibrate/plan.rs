@@ -53,7 +53,7 @@ impl Plan {
                 Decision::Affine {
                     dtype,
                     scheme,
-                    observer: ObserverSpec::MinMax | ObserverSpec::Mse,
+                    observer: ObserverSpec::MinMax | ObserverSpec::Mse | ObserverSpec::Octav,
                 } if class.softmax_logits && !policy.spec().exact_logits => {
                     let margin = logits_margin(dtype.bits());
                     Decision::Affine {

@@ -4,7 +4,7 @@ use super::args::EvalArgs;
 use super::terminal::Bars;
 use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Processor, Sample, Windows, read_jsonl};
+use crate::dataset::{Processor, Sample, Source, Windows, read_source};
 use crate::models::Head;
 use crate::pipeline::{self, Fixed, Numerics, Recipe};
 use crate::report::AnswerScore;
@@ -23,13 +23,13 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         limit,
     };
     let whole = Windows { stride: args.context, ..windows(Some(args.calib_windows)) };
-    let calib = samples(&processor, &args.calib, whole)?;
-    let text = samples(&processor, &args.text, windows(args.windows))?;
+    let column = args.column.as_deref();
+    let (_, calib) = samples(&processor, &args.calib, column, whole)?;
+    let (cut, text) = samples(&processor, &args.text, column, windows(args.windows))?;
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
     let mut stdout = std::io::stdout().lock();
     if !args.json {
-        let head = "recipe                         ppl   accuracy       KL     KL 99.9%   top-1   exact        s";
-        writeln!(stdout, "{head}")?;
+        writeln!(stdout, "{}\n\n{HEAD}", subject(args, cut, text.len()))?;
     }
     for (i, name) in args.recipes.iter().enumerate() {
         let start = Instant::now();
@@ -52,7 +52,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         if args.json {
             let facts = json!({
                 "recipe": name, "float": float, "quantized": quantized, "seconds": seconds,
-                "context": args.context, "stride": args.stride.unwrap_or(args.context),
+                "context": cut.then_some(args.context),
+                "stride": cut.then(|| args.stride.unwrap_or(args.context)),
             });
             writeln!(stdout, "{facts}")?;
             continue;
@@ -66,23 +67,38 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
+const HEAD: &str = "recipe                         ppl   accuracy         KL   KL 99.9%     KL all    top-1   exact        s";
+
+/// What is judged: perplexity means nothing without its context.
+fn subject(args: &EvalArgs, cut: bool, samples: usize) -> String {
+    let text = args.text.display();
+    if cut {
+        let stride = args.stride.unwrap_or(args.context);
+        return format!("{text}: {samples} windows, context {}, stride {stride}", args.context);
+    }
+    format!("{text}: the answers of {samples} rows")
+}
+
 fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {
+    let AnswerScore { answer_ppl, accuracy, kl, kl_999, kl_all, top1, exact, .. } = score;
     format!(
-        "{name:<26} {:>8.4} {:>9.4} {:>10.7} {:>10.6} {:>8.4} {:>7.3} {seconds:>8.1}",
-        score.answer_ppl, score.accuracy, score.kl, score.kl_999, score.top1, score.exact
+        "{name:<26} {answer_ppl:>8.4} {accuracy:>9.4} {kl:>11.7} {kl_999:>10.6} {kl_all:>10.7} \
+         {top1:>8.4} {exact:>7.3} {seconds:>8.1}"
     )
 }
 
-/// Rows of a JSONL file, or windows over a plain text.
+/// The samples of a file, and whether they are windows over running text.
 fn samples(
     processor: &Processor,
     path: &Path,
+    column: Option<&str>,
     windows: Windows,
-) -> Result<Vec<Sample>, Box<dyn Error>> {
-    if path.extension().is_some_and(|extension| extension == "jsonl") {
-        return Ok(processor.encode_all(&read_jsonl(path)?)?);
+) -> Result<(bool, Vec<Sample>), Box<dyn Error>> {
+    match read_source(path, column)? {
+        Source::Rows(rows) => Ok((false, processor.encode_all(&rows)?)),
+        Source::Text(text) => {
+            let ids = processor.tokenizer().encode_document(&text)?;
+            Ok((true, windows.cut(&ids, &path.display().to_string())?))
+        }
     }
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let ids = processor.tokenizer().encode_document(&text)?;
-    Ok(windows.cut(&ids, &path.display().to_string())?)
 }

@@ -300,9 +300,14 @@ impl Summary<'_> {
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {
     let row = |name: &str, s: &AnswerScore| {
-        format!("{name:<10} {:>8.1} % {:>12.6} {:>12.5}", 100.0 * s.exact, s.kl, s.answer_ppl)
+        let exact = 100.0 * s.exact;
+        format!(
+            "{name:<10} {exact:>8.1} % {:>12.6} {:>12.6} {:>12.5}",
+            s.kl, s.kl_all, s.answer_ppl
+        )
     };
     let title = format!("answers, {} rows, {} tokens", float.rows, float.tokens);
-    let head = format!("{:<10} {:>10} {:>12} {:>12}", "", "exact", "KL", "perplexity");
+    let head =
+        format!("{:<10} {:>10} {:>12} {:>12} {:>12}", "", "exact", "KL", "KL, all", "perplexity");
     boxed(&title, &[head, row("float", float), row("quantized", quantized)])
 }

@@ -4,8 +4,11 @@
 //! turns it into the [`Sample`] that the model sees, as transformers would.
 
 mod encode;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod parse;
 mod rows;
+mod text;
 mod visuals;
 mod windows;
 
@@ -14,4 +17,5 @@ mod tests;
 
 pub use encode::{Processor, Sample};
 pub use rows::{ImageRef, Row, VideoRef, read_jsonl, read_jsonl_from};
+pub use text::{Source, read_source};
 pub use windows::{WindowError, Windows};

@@ -1,6 +1,7 @@
 //! The three shapes of a row.
 
 use super::rows::{ImageRef, Origin, Row, VideoRef};
+use super::text::COLUMN;
 use crate::checkpoint::{
     Content, Error, ErrorKind, Fields, Message, Part, Result, describe, quoted,
 };
@@ -13,11 +14,14 @@ pub(super) fn parse_row(place: String, json: &Value, origin: &Origin) -> Result<
         conversation(&fields, origin)?
     } else if fields.get("question").is_some() {
         question(&fields, origin)?
-    } else if let Some(text) = fields.text("text")? {
+    } else if let Some(text) = fields.text(origin.column)? {
         if text.is_empty() {
-            return Err(fields.wrong(ErrorKind::OutOfRange, "text", "some text", "none"));
+            return Err(fields.wrong(ErrorKind::OutOfRange, origin.column, "some text", "none"));
         }
         Parts { text: Some(text.to_owned()), ..Parts::default() }
+    } else if origin.column != COLUMN {
+        let expected = "it, \"messages\" or \"question\"";
+        return Err(fields.wrong(ErrorKind::Missing, origin.column, expected, "none of them"));
     } else {
         let expected = "it, \"messages\" or \"text\"";
         return Err(fields.wrong(ErrorKind::Missing, "question", expected, "none of them"));

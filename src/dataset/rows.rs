@@ -1,6 +1,7 @@
 //! Rows of a JSONL file, and the pictures that they name.
 
 use super::parse::parse_row;
+use super::text::COLUMN;
 use crate::checkpoint::{Error, ErrorKind, Files, Message, Result};
 use std::borrow::Cow;
 use std::path::Path;
@@ -34,7 +35,7 @@ impl Row {
     /// What [`read_jsonl`] would say of such a row.
     pub fn asking(question: &str, images: &[String]) -> Result<Row> {
         let files = Files::folder("");
-        let origin = Origin { files: &files, folder: "" };
+        let origin = Origin { files: &files, folder: "", column: COLUMN };
         let mut json = serde_json::json!({ "question": question });
         if !images.is_empty() {
             json["image"] = serde_json::json!(images);
@@ -79,6 +80,8 @@ pub(super) struct Origin<'a> {
     pub(super) files: &'a Files,
     /// Folder of the file inside `files`, with a slash behind it, or nothing.
     pub(super) folder: &'a str,
+    /// Field of a row that is a plain text.
+    pub(super) column: &'a str,
 }
 
 impl Origin<'_> {
@@ -100,9 +103,14 @@ impl Origin<'_> {
 /// Names file and line, the field, what was found and what was expected. A file without rows is an
 /// error too.
 pub fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
+    read_jsonl_column(path, COLUMN)
+}
+
+/// [`read_jsonl`] with plain texts in the field `column`.
+pub(super) fn read_jsonl_column(path: &Path, column: &str) -> Result<Vec<Row>> {
     let folder = path.parent().unwrap_or(Path::new(""));
     match path.file_name().and_then(|name| name.to_str()) {
-        Some(name) => read_jsonl_from(&Files::folder(folder), name),
+        Some(name) => read_rows(&Files::folder(folder), name, column),
         None => {
             let (expected, found) = ("a JSONL file", "no file name");
             Err(Error::new(ErrorKind::Missing, path.display(), expected, found))
@@ -115,10 +123,14 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
 /// # Errors
 /// Those of [`read_jsonl`].
 pub fn read_jsonl_from(files: &Files, name: &str) -> Result<Vec<Row>> {
+    read_rows(files, name, COLUMN)
+}
+
+fn read_rows(files: &Files, name: &str, column: &str) -> Result<Vec<Row>> {
     let text = files.read_text(name, JSONL_MAX)?;
     let file = files.describe(name);
     let folder = name.rfind('/').map_or("", |slash| &name[..=slash]);
-    let origin = Origin { files, folder };
+    let origin = Origin { files, folder, column };
     let mut rows = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         if line.trim().is_empty() {

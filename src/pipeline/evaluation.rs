@@ -49,9 +49,12 @@ fn answers(sample: &Sample, float: &Tensor, judged: &Tensor) -> [Answers; 2] {
         let vocab = float.shape()[1];
         // Position p predicts the token at p + 1.
         let predicting = (start - 1) * vocab..(end - 1) * vocab;
+        let given = [float, judged].map(|logits| &logits.data()[..predicting.start]);
         let (float, judged) = (&float.data()[predicting.clone()], &judged.data()[predicting]);
         scores[0].add(&sample.input_ids[start..], float, float);
         scores[1].add(&sample.input_ids[start..], float, judged);
+        scores[0].add_given(vocab, given[0], given[0]);
+        scores[1].add_given(vocab, given[0], given[1]);
     }
     scores
 }

@@ -15,6 +15,9 @@ pub struct Answers {
     agreed: u64,
     /// Divergence at every token.
     divergences: Vec<f32>,
+    /// Divergence before the answers, and tokens there.
+    given_kl: f64,
+    given: u64,
 }
 
 /// The figures of [`Answers`].
@@ -26,6 +29,8 @@ pub struct AnswerScore {
     pub kl: f64,
     /// The divergence that 99.9 % of the answer tokens do not exceed.
     pub kl_999: f64,
+    /// Mean of the divergence over all tokens that follow another one, those of the prompt too.
+    pub kl_all: f64,
     /// Share of answer tokens with the greatest logit.
     pub accuracy: f64,
     /// Share of answer tokens where both models' greatest logits agree.
@@ -36,6 +41,8 @@ pub struct AnswerScore {
     pub rows: u64,
     /// Answer tokens.
     pub tokens: u64,
+    /// All tokens that follow another one.
+    pub tokens_all: u64,
 }
 
 impl Answers {
@@ -48,7 +55,7 @@ impl Answers {
             answer.iter().zip(float.chunks_exact(vocab)).zip(judged.chunks_exact(vocab))
         {
             let (p, q) = (log_softmax(float), log_softmax(judged));
-            let kl = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            let kl = divergence(&p, &q);
             self.kl += kl;
             self.divergences.push(kl as f32);
             self.nll -= q[token as usize];
@@ -62,6 +69,15 @@ impl Answers {
         self.tokens += answer.len() as u64;
     }
 
+    /// Adds the logits `[tokens, vocab]` that predict tokens of the prompt: only their divergence
+    /// counts, since nobody asks a model for its prompt.
+    pub fn add_given(&mut self, vocab: usize, float: &[f32], judged: &[f32]) {
+        for (float, judged) in float.chunks_exact(vocab).zip(judged.chunks_exact(vocab)) {
+            self.given_kl += divergence(&log_softmax(float), &log_softmax(judged));
+            self.given += 1;
+        }
+    }
+
     /// Joins two parts of one data set.
     pub fn merge(&mut self, other: &Answers) {
         self.rows += other.rows;
@@ -72,6 +88,8 @@ impl Answers {
         self.right += other.right;
         self.agreed += other.agreed;
         self.divergences.extend(&other.divergences);
+        self.given_kl += other.given_kl;
+        self.given += other.given;
     }
 
     fn percentile(&self, share: f64) -> f64 {
@@ -88,13 +106,20 @@ impl Answers {
             exact: self.exact as f64 / self.rows as f64,
             kl: self.kl / tokens,
             kl_999: self.percentile(0.999),
+            kl_all: (self.kl + self.given_kl) / (tokens + self.given as f64),
             accuracy: self.right as f64 / tokens,
             top1: self.agreed as f64 / tokens,
             answer_ppl: (self.nll / tokens).exp(),
             rows: self.rows,
             tokens: self.tokens,
+            tokens_all: self.tokens + self.given,
         })
     }
+}
+
+/// KL(p ‖ q) of two distributions given by their logarithms.
+fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
@@ -121,6 +146,30 @@ mod tests {
         answers.add(&[2, 0], &logits, &logits);
         let score = answers.score().unwrap();
         assert_eq!((score.exact, score.kl, score.tokens), (1.0, 0.0, 2));
+    }
+
+    #[test]
+    fn tokens_of_the_prompt_count_in_the_divergence_over_all_tokens_alone() {
+        let mut answers = Answers::default();
+        let (even, skewed) = ([0.0, 0.0], [(3.0f32).ln(), 0.0]);
+        answers.add(&[1], &even, &even);
+        answers.add_given(2, &[even, even, even].concat(), &[even, skewed, even].concat());
+        let score = answers.score().unwrap();
+        assert_eq!((score.kl, score.tokens, score.tokens_all), (0.0, 1, 4));
+        // KL((1/2, 1/2) ‖ (3/4, 1/4)) = ½ ln (4/3)
+        assert!((score.kl_all - 0.5 * (4f64 / 3.0).ln() / 4.0).abs() < 1e-7, "{}", score.kl_all);
+    }
+
+    #[test]
+    fn the_high_quantile_is_that_of_single_tokens() {
+        let mut answers = Answers::default();
+        let (even, skewed) = ([0.0, 0.0], [(3.0f32).ln(), 0.0]);
+        for row in 0..1000 {
+            answers.add(&[0], &even, if row < 2 { &skewed } else { &even });
+        }
+        let score = answers.score().unwrap();
+        let one = 0.5 * (4f64 / 3.0).ln();
+        assert!((score.kl_999 - one).abs() < 1e-6 && (score.kl - one / 500.0).abs() < 1e-6);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ema, Merge, MergeError, MinMax, Mse, Observer, Percentile, SoftmaxLogits};
+use super::{Ema, Merge, MergeError, MinMax, Mse, Observer, Octav, Percentile, SoftmaxLogits};
 use crate::quant::{NoRange, Range};
 
 /// Whatever a recipe asked for.
@@ -23,6 +23,8 @@ pub enum MergeableObserver {
     Percentile(Percentile),
     /// Least squared error.
     Mse(Mse),
+    /// Optimal clipping by fixed point.
+    Octav(Octav),
     /// Masked attention logits.
     SoftmaxLogits(SoftmaxLogits),
 }
@@ -33,6 +35,7 @@ impl MergeableObserver {
             MergeableObserver::MinMax(_) => "min-max",
             MergeableObserver::Percentile(_) => "percentile",
             MergeableObserver::Mse(_) => "mse",
+            MergeableObserver::Octav(_) => "octav",
             MergeableObserver::SoftmaxLogits(_) => "softmax logits",
         }
     }
@@ -42,6 +45,7 @@ impl MergeableObserver {
             MergeableObserver::MinMax(o) => o,
             MergeableObserver::Percentile(o) => o,
             MergeableObserver::Mse(o) => o,
+            MergeableObserver::Octav(o) => o,
             MergeableObserver::SoftmaxLogits(o) => o,
         }
     }
@@ -51,6 +55,7 @@ impl MergeableObserver {
             MergeableObserver::MinMax(o) => o,
             MergeableObserver::Percentile(o) => o,
             MergeableObserver::Mse(o) => o,
+            MergeableObserver::Octav(o) => o,
             MergeableObserver::SoftmaxLogits(o) => o,
         }
     }
@@ -73,6 +78,7 @@ impl Merge for MergeableObserver {
             (M::MinMax(a), M::MinMax(b)) => a.merge(b),
             (M::Percentile(a), M::Percentile(b)) => a.merge(b),
             (M::Mse(a), M::Mse(b)) => a.merge(b),
+            (M::Octav(a), M::Octav(b)) => a.merge(b),
             (M::SoftmaxLogits(a), M::SoftmaxLogits(b)) => a.merge(b),
             (a, b) => Err(MergeError::new(a.name(), b.name())),
         }

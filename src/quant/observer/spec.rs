@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AnyObserver, Ema, MergeableObserver, MinMax, Mse, Percentile, Share, SoftmaxLogits};
+use super::{
+    AnyObserver, Ema, MergeableObserver, MinMax, Mse, Octav, Percentile, Share, SoftmaxLogits,
+};
 use crate::quant::{DType, MxFormat, Scheme};
 
 /// An observer and its parameters: `minmax`, `ema:0.9`, `percentile:99.99`,
-/// `percentile:0.1:99.9`, `mse`, `softmax:16`, `mx:fp4`, `identity`.
+/// `percentile:0.1:99.9`, `mse`, `octav`, `softmax:16`, `mx:fp4`, `identity`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ObserverSpec {
@@ -27,6 +29,8 @@ pub enum ObserverSpec {
     },
     /// Least squared error: [`Mse`].
     Mse,
+    /// Optimal clipping by fixed point: [`Octav`].
+    Octav,
     /// Masked attention logits: [`SoftmaxLogits`].
     SoftmaxLogits {
         /// Positive.
@@ -45,7 +49,7 @@ pub enum ObserverSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{found}` is no observer: expected minmax, ema:<0..1>, percentile:<0..100>, \
-     percentile:<lower>:<upper>, mse, softmax:<margin>, mx:<format> or identity"
+     percentile:<lower>:<upper>, mse, octav, softmax:<margin>, mx:<format> or identity"
 )]
 pub struct ParseObserverError {
     /// The text.
@@ -65,6 +69,7 @@ impl ObserverSpec {
                 }
                 ObserverSpec::MinMax => MergeableObserver::MinMax(MinMax::new(scheme.axis)),
                 ObserverSpec::Mse => MergeableObserver::Mse(Mse::new(dtype, scheme)),
+                ObserverSpec::Octav => MergeableObserver::Octav(Octav::new(dtype, scheme)),
                 ObserverSpec::Percentile { share } => MergeableObserver::Percentile(
                     Percentile::new(share, scheme.symmetric, scheme.axis)?,
                 ),
@@ -93,6 +98,7 @@ impl fmt::Display for ObserverSpec {
                 write!(f, "percentile:{lower}:{upper}")
             }
             ObserverSpec::Mse => f.write_str("mse"),
+            ObserverSpec::Octav => f.write_str("octav"),
             ObserverSpec::SoftmaxLogits { margin } => write!(f, "softmax:{margin}"),
             ObserverSpec::Mx { format } => write!(f, "mx:{format}"),
             ObserverSpec::Identity => f.write_str("identity"),
@@ -111,6 +117,7 @@ impl FromStr for ObserverSpec {
         let found = match (name, parameter) {
             ("minmax", None) => Some(ObserverSpec::MinMax),
             ("mse", None) => Some(ObserverSpec::Mse),
+            ("octav", None) => Some(ObserverSpec::Octav),
             ("identity", None) => Some(ObserverSpec::Identity),
             ("ema", p) => number(p.unwrap_or("0.9"))
                 .map(|momentum| momentum as f32)

@@ -1,0 +1,149 @@
+//! What is judged or calibrated on, whatever the file: rows that ask something, or one long text.
+
+use super::rows::{Row, read_jsonl_column};
+use crate::checkpoint::{Error, ErrorKind, Files, Result};
+use std::path::Path;
+
+/// The longest text or Parquet file believed, in bytes.
+const TEXT_MAX: u64 = 4 << 30;
+
+/// What stands between the documents of a file: an empty line, as where perplexity is measured on
+/// data sets of paragraphs.
+const BETWEEN: &str = "\n\n";
+
+/// The column, or field of a row, that holds text where nobody says which.
+pub(super) const COLUMN: &str = "text";
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Questions and conversations, each to be seen as a whole.
+    Rows(Vec<Row>),
+    /// Running text, to be cut into windows.
+    Text(String),
+}
+
+/// Reads `path` by its extension: `.jsonl` as rows, or as text if every row is a plain text;
+/// `.parquet` as text; all else as plain text. Documents are joined with an empty line. `column`
+/// names the field or column of texts, `text` by default.
+///
+/// # Errors
+/// Names the file, and the line or column that is missing or of the wrong type. A Parquet file if
+/// the program was built without the feature `parquet`; a `column` for plain text.
+pub fn read_source(path: &Path, column: Option<&str>) -> Result<Source> {
+    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+    match extension.as_ref().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => jsonl(path, column),
+        Some("parquet") => documents(path, parquet(path, column.unwrap_or(COLUMN))?),
+        _ => plain(path, column),
+    }
+}
+
+fn jsonl(path: &Path, column: Option<&str>) -> Result<Source> {
+    let mut rows = read_jsonl_column(path, column.unwrap_or(COLUMN))?;
+    let texts = rows.iter().filter(|row| row.text.is_some()).count();
+    if texts == rows.len() {
+        return documents(path, rows.iter_mut().filter_map(|row| row.text.take()).collect());
+    }
+    if let (Some(column), true) = (column, texts == 0) {
+        let (expected, found) = ("a field of text in every row", "questions");
+        return Err(Error::new(ErrorKind::Missing, path.display(), expected, found).field(column));
+    }
+    Ok(Source::Rows(rows))
+}
+
+fn plain(path: &Path, column: Option<&str>) -> Result<Source> {
+    if let Some(column) = column {
+        let expected = "a .jsonl or .parquet file, as a column is asked for";
+        let error = Error::new(ErrorKind::Unsupported, path.display(), expected, "plain text");
+        return Err(error.field(column));
+    }
+    documents(path, vec![bytes(path, |files, name| files.read_text(name, TEXT_MAX))?])
+}
+
+/// What `read` makes of the file.
+fn bytes<T>(path: &Path, read: impl FnOnce(&Files, &str) -> Result<T>) -> Result<T> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Error::new(ErrorKind::Missing, path.display(), "a file of text", "no file name")
+    })?;
+    read(&Files::folder(path.parent().unwrap_or(Path::new(""))), name)
+}
+
+fn documents(path: &Path, texts: Vec<String>) -> Result<Source> {
+    let text = texts.join(BETWEEN);
+    if text.trim().is_empty() {
+        return Err(Error::new(ErrorKind::Missing, path.display(), "some text", "none"));
+    }
+    Ok(Source::Text(text))
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(path: &Path, column: &str) -> Result<Vec<String>> {
+    let data = bytes(path, |files, name| files.read(name, TEXT_MAX))?;
+    super::parquet::texts(&path.display().to_string(), data.into_owned(), column)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(path: &Path, _: &str) -> Result<Vec<String>> {
+    bytes(path, |files, name| files.read(name, TEXT_MAX))?;
+    let expected = "text or JSONL, as this program was built without Parquet (cargo build \
+                    --features parquet)";
+    Err(Error::new(ErrorKind::Unsupported, path.display(), expected, "a Parquet file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(
+        name: &str,
+        content: &[u8],
+        column: Option<&str>,
+    ) -> std::result::Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        match read_source(&path, column) {
+            Ok(Source::Text(text)) => Ok(text),
+            Ok(Source::Rows(rows)) => Ok(format!("{} rows", rows.len())),
+            Err(e) => Err(e.to_string().replace(&format!("{}/", dir.path().display()), "")),
+        }
+    }
+
+    #[test]
+    fn text_comes_from_plain_files_and_from_jsonl() {
+        assert_eq!(read("a.txt", b"one two", None).unwrap(), "one two");
+        let jsonl = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+        assert_eq!(read("a.jsonl", jsonl, None).unwrap(), "one\n\ntwo");
+        let bodies = b"{\"body\": \"one\"}\n{\"body\": \"two\"}\n";
+        assert_eq!(read("a.jsonl", bodies, Some("body")).unwrap(), "one\n\ntwo");
+        let asked = b"{\"question\": \"one\"}\n{\"text\": \"two\"}\n";
+        assert_eq!(read("a.jsonl", asked, None).unwrap(), "2 rows");
+    }
+
+    #[test]
+    fn files_without_text_are_refused_by_file_and_column() {
+        let wrong = [
+            ("a.txt", &b" \n"[..], None, "a.txt: expected some text, found none"),
+            ("a.txt", b"\xff", None, "a.txt: expected UTF-8 text, found other bytes"),
+            ("a.txt", b"x", Some("body"), "a.txt: field \"body\": expected a .jsonl or .parquet"),
+            ("a.jsonl", b"{\"text\": \"x\"}", Some("body"), "a.jsonl:1: field \"body\""),
+            ("a.jsonl", b"{\"question\": \"x\"}", Some("body"), "a.jsonl: field \"body\""),
+            ("a.jsonl", b"{\"text\": 3}", None, "a.jsonl:1: field \"text\""),
+        ];
+        for (name, content, column, expected) in wrong {
+            let error = read(name, content, column).unwrap_err();
+            assert!(error.starts_with(expected), "{name} {column:?}: {error}");
+        }
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[test]
+    fn parquet_without_its_feature_says_how_to_get_it() {
+        let error = read("a.parquet", b"PAR1", None).unwrap_err();
+        assert!(
+            error.starts_with("a.parquet: ") && error.contains("--features parquet"),
+            "{error}"
+        );
+    }
+}
