@@ -1,8 +1,7 @@
 //! What a recipe says of algorithms: its `[algo]` table.
 
 use super::{Entry, ROUNDINGS, Rounding, rotate};
-use crate::exec::Weights;
-use crate::graph::Graph;
+use crate::graph::{Graph, Read};
 use serde::{Deserialize, Serialize};
 
 /// Rewrites and the rounding, each a table of options; an absent table means no.
@@ -45,11 +44,16 @@ pub enum SpecError {
 }
 
 impl AlgoSpec {
-    /// Rewrites the weights of `graph` as asked for; the float network stays the same function.
-    pub fn rewrite(&self, graph: &Graph, weights: &mut Weights) {
+    /// Appends the rewrites asked for to the edits of the graph's parameters; the float network stays
+    /// the same function.
+    ///
+    /// # Errors
+    /// Those of `read`, which is asked for one tensor at a time.
+    pub fn rewrite<E>(&self, graph: &mut Graph, read: Read<'_, E>) -> Result<(), E> {
         if let Some(options) = &self.rotate {
-            rotate::rotate(graph, weights, options);
+            rotate::rotate(graph, read, options)?;
         }
+        Ok(())
     }
 
     /// The rounding with its options.

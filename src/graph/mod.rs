@@ -126,6 +126,38 @@ impl Graph {
         })
     }
 
+    /// The checkpoint tensor behind a value, if it is one.
+    pub fn param(&self, id: ValueId) -> Option<&Param> {
+        match &self.value(id).source {
+            Source::Param(param) => Some(param),
+            _ => None,
+        }
+    }
+
+    /// Appends an exact rewrite to a value that is read from the checkpoint: it acts on the tensor as
+    /// the edits before it leave it.
+    ///
+    /// # Panics
+    /// If the value is not read from the checkpoint: a mistake of ours.
+    pub fn edit(&mut self, id: ValueId, edit: Edit) {
+        match &mut self.values[id.index()].source {
+            Source::Param(param) => param.edits.push(edit),
+            _ => panic!("{} is not read from the checkpoint", self.value(id).name),
+        }
+    }
+
+    /// The tensor of a value that is read from the checkpoint, edited.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    ///
+    /// # Panics
+    /// If the value is not read from the checkpoint: a mistake of ours.
+    pub fn load<E>(&self, id: ValueId, read: Read<'_, E>) -> Result<Tensor, E> {
+        let param = self.param(id).expect("invariant: the value is read from the checkpoint");
+        param.load(&self.value(id).shape, read)
+    }
+
     /// The nodes that read each value, as (node, operand position).
     pub fn users(&self) -> Vec<Vec<(usize, usize)>> {
         let mut users = vec![Vec::new(); self.values.len()];

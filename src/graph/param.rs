@@ -1,8 +1,9 @@
 //! References to checkpoint tensors, with the exact rewrites that are folded into them.
 
 use crate::layout::vision::position_embedding;
-use crate::tensor::Tensor;
+use crate::tensor::{Orthogonal, Side, Tensor};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// An exact change made to a weight before anything looks at it, so that its quantization
 /// parameters are chosen for the values that are really used.
@@ -38,6 +39,33 @@ pub enum Edit {
         vector: Box<Param>,
         /// How often v is repeated.
         repeat: usize,
+    },
+    /// Multiplies the first axis by one factor each: outputs of a weight, elements of a vector.
+    ScaleOutputs {
+        /// As many as the axis is long.
+        factors: Arc<[f32]>,
+    },
+    /// Multiplies the last axis by one factor each: what a weight reads.
+    ScaleColumns {
+        /// As many as the axis is long, or a part of it that repeats.
+        factors: Arc<[f32]>,
+    },
+    /// Multiplies the last axis by a gain, which repeats: W diag γ.
+    FoldGain {
+        /// γ, as its norm used it.
+        gain: Box<Param>,
+    },
+    /// Replaces every element: what remains of a gain or shift that was folded.
+    Fill {
+        /// By what.
+        value: f32,
+    },
+    /// Turns an axis, or the vectors side by side on it, by an orthogonal matrix.
+    Rotate {
+        /// Which axis.
+        side: Side,
+        /// R
+        rotation: Arc<Orthogonal>,
     },
 }
 
@@ -83,6 +111,14 @@ impl Param {
                     let vector = vector.load(&[width], read)?.data().repeat(*repeat);
                     add_product(&mut stored, &weight, &vector);
                 }
+                Edit::ScaleOutputs { factors } => scale_outputs(&mut stored, factors),
+                Edit::ScaleColumns { factors } => scale_columns(&mut stored, factors),
+                Edit::FoldGain { gain } => {
+                    let width: usize = gain.stored_shape.iter().product();
+                    scale_columns(&mut stored, gain.load(&[width], read)?.data());
+                }
+                Edit::Fill { value } => stored = Tensor::full(stored.shape(), *value),
+                Edit::Rotate { side, rotation } => rotation.apply(&mut stored, *side),
             }
         }
         Ok(stored.reshape(shape))
@@ -92,9 +128,13 @@ impl Param {
     pub fn sources(&self) -> Vec<(&str, &[usize])> {
         let mut sources = vec![(self.key.as_str(), &self.stored_shape[..])];
         for edit in &self.edits {
-            if let Edit::AddProduct { weight, vector, .. } = edit {
-                sources.extend(weight.sources());
-                sources.extend(vector.sources());
+            match edit {
+                Edit::AddProduct { weight, vector, .. } => {
+                    sources.extend(weight.sources());
+                    sources.extend(vector.sources());
+                }
+                Edit::FoldGain { gain } => sources.extend(gain.sources()),
+                _ => {}
             }
         }
         sources
@@ -120,6 +160,19 @@ fn transposed(stored: &Tensor, columns: &Range<usize>) -> Tensor {
             out.iter_mut().zip(data).for_each(|(out, &x)| *out = x);
         }
     })
+}
+
+fn scale_outputs(stored: &mut Tensor, factors: &[f32]) {
+    let row = stored.data().len() / factors.len().max(1);
+    for (row, factor) in stored.data_mut().chunks_exact_mut(row.max(1)).zip(factors) {
+        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+fn scale_columns(stored: &mut Tensor, factors: &[f32]) {
+    for row in stored.data_mut().chunks_exact_mut(factors.len().max(1)) {
+        row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+    }
 }
 
 fn scale_rows(stored: &mut Tensor, rows: &Range<usize>, factor: f32) {

@@ -1,6 +1,8 @@
 //! The builder and the stage cuts.
 
 use super::*;
+use crate::tensor::{Orthogonal, Side};
+use std::sync::Arc;
 
 fn two_stages() -> Graph {
     let mut g = Builder::new("toy");
@@ -69,4 +71,44 @@ fn one_matrix_of_a_stack_is_read_alone_and_its_columns_become_rows() {
     };
     let out = param.load(&[2, 2], &read).unwrap();
     assert_eq!(out.data(), [1.0, 4.0, 2.0, 5.0]);
+}
+
+#[test]
+fn edits_act_in_their_order_on_what_the_ones_before_them_left() {
+    let values = |key: &str| match key {
+        "w" => vec![1.0, 2.0, 3.0, 4.0],
+        "gain" => vec![10.0, 100.0],
+        _ => vec![0.5, 0.25],
+    };
+    let read =
+        |key: &str, shape: &[usize], _: Option<usize>| Ok::<_, ()>(Tensor::new(shape, values(key)));
+    let param = |key: &str, shape: &[usize], edits: Vec<Edit>| Param {
+        key: key.into(),
+        stored_shape: shape.into(),
+        edits,
+    };
+    let load = |param: &Param| param.load(&param.stored_shape, &read).unwrap().data().to_vec();
+    let swap = Arc::new(Orthogonal::dense(2, vec![0.0, 1.0, 1.0, 0.0]));
+    let gain = param("gain", &[2], vec![Edit::ScaleRows { rows: 0..2, factor: 2.0 }]);
+    let before = param("w", &[2, 2], vec![Edit::FoldGain { gain: Box::new(gain) }]);
+    assert_eq!(load(&before), [20.0, 400.0, 60.0, 800.0]);
+
+    let mut after = before.clone();
+    after.edits.push(Edit::ScaleColumns { factors: [0.1, 1.0].into() });
+    after.edits.push(Edit::Rotate { side: Side::Outputs, rotation: swap.clone() });
+    after.edits.push(Edit::ScaleOutputs { factors: [1.0, 0.5].into() });
+    assert_eq!(load(&after), [6.0, 800.0, 1.0, 200.0]);
+    // The other order is another tensor.
+    after.edits.swap(2, 3);
+    assert_ne!(load(&after), [6.0, 800.0, 1.0, 200.0]);
+
+    // A shift meets the weight as it was when the shift was folded, whatever it becomes later.
+    let vector = Box::new(param("beta", &[2], vec![]));
+    let product = Edit::AddProduct { weight: Box::new(before), vector, repeat: 1 };
+    let bias =
+        param("gain", &[2], vec![product, Edit::Rotate { side: Side::Outputs, rotation: swap }]);
+    assert_eq!(load(&bias), [100.0 + 230.0, 10.0 + 110.0]);
+    let keys: Vec<&str> = bias.sources().iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, ["gain", "w", "gain", "beta"]);
+    assert_eq!(load(&param("w", &[2, 2], vec![Edit::Fill { value: 1.0 }])), [1.0; 4]);
 }

@@ -151,8 +151,9 @@ pub fn quantize(
     let samples = Calibration { samples: calib, lanes, variants };
     clock.lap("build");
 
-    let mut weights = load(checkpoint, &graph)?;
-    recipe.algo.rewrite(&graph, &mut weights);
+    let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
+    recipe.algo.rewrite(&mut graph, &read)?;
+    let weights = load(checkpoint, &graph)?;
     clock.lap("load");
 
     progress.begin("calibrate", calib.len());

@@ -5,6 +5,7 @@
 mod buffer;
 mod elementwise;
 mod gemm;
+mod orthogonal;
 mod random;
 pub(crate) mod simd;
 
@@ -13,6 +14,7 @@ pub use elementwise::{
     softmax, sub,
 };
 pub use gemm::{Packed, Par, matmul};
+pub use orthogonal::{Orthogonal, Side};
 
 pub(crate) use random::Random;
 

@@ -3,10 +3,8 @@
 //! (γ ⊙ n + β) Wᵀ + b = n (W diag γ)ᵀ + (b + W β): exact, and what remains of the norm commutes with
 //! rotations.
 
-use crate::exec::Weights;
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Edit, Graph, Param, Read, ValueId};
 use crate::ops::{BinaryKind, Op};
-use crate::tensor::Tensor;
 
 /// A norm whose readers are all linear layers.
 struct Foldable {
@@ -17,33 +15,32 @@ struct Foldable {
 }
 
 /// Folds every norm that allows it; returns how many.
-pub(super) fn fold_norms(graph: &Graph, weights: &mut Weights) -> usize {
+pub(super) fn fold_norms<E>(graph: &mut Graph, read: Read<'_, E>) -> Result<usize, E> {
     let users = graph.users();
     let mut folded = 0;
-    for node in &graph.nodes {
+    for n in 0..graph.nodes.len() {
+        let node = &graph.nodes[n];
         if !matches!(node.op, Op::RmsNorm(_)) {
             continue;
         }
-        if let Some(found) = foldable(graph, &users, weights, node.inputs[1], node.output) {
-            fold(&found, weights);
+        let found = foldable(graph, &users, node.inputs[1], node.output);
+        if let Some(found) = found
+            && carries(graph, &found, read)?
+        {
+            fold(graph, &found);
             folded += 1;
         }
     }
-    folded
-}
-
-fn is_param(graph: &Graph, id: ValueId) -> bool {
-    matches!(graph.value(id).source, Source::Param(_))
+    Ok(folded)
 }
 
 fn foldable(
     graph: &Graph,
     users: &[Vec<(usize, usize)>],
-    weights: &Weights,
     gamma: ValueId,
     out: ValueId,
 ) -> Option<Foldable> {
-    let single = |id: ValueId| is_param(graph, id) && users[id.index()].len() == 1;
+    let single = |id: ValueId| graph.param(id).is_some() && users[id.index()].len() == 1;
     let mut found = Foldable { gamma, beta: None, readers: Vec::new() };
     if !single(gamma) {
         return None;
@@ -86,39 +83,35 @@ fn foldable(
             }
         }
     }
-    let shifted = found
-        .beta
-        .and_then(|beta| weights.get(beta))
-        .is_some_and(|beta| beta.data().iter().any(|&x| x != 0.0));
-    let carried = !shifted || found.readers.iter().all(|(_, bias)| bias.is_some());
-    (carried && !found.readers.is_empty()).then_some(found)
+    (!found.readers.is_empty()).then_some(found)
 }
 
-fn fold(found: &Foldable, weights: &mut Weights) {
-    let read = |weights: &Weights, id: ValueId| {
-        weights.get(id).cloned().expect("invariant: every weight of the graph was loaded")
-    };
-    let gamma = read(weights, found.gamma);
-    let beta = found.beta.map(|beta| read(weights, beta));
-    for &(weight, bias) in &found.readers {
-        let mut w = read(weights, weight);
-        let k = w.shape()[1];
-        if let (Some(beta), Some(bias)) = (&beta, bias) {
-            let mut b = read(weights, bias);
-            for (b, row) in b.data_mut().iter_mut().zip(w.data().chunks_exact(k)) {
-                let shifts = row.iter().zip(beta.data().iter().cycle());
-                let shift: f64 = shifts.map(|(w, s)| f64::from(*w) * f64::from(*s)).sum();
-                *b = (f64::from(*b) + shift) as f32;
-            }
-            weights.set(bias, b);
-        }
-        for row in w.data_mut().chunks_exact_mut(k) {
-            row.iter_mut().zip(gamma.data().iter().cycle()).for_each(|(w, g)| *w *= g);
-        }
-        weights.set(weight, w);
+/// Whether the shift, if there is one that shifts, finds a bias in every reader.
+fn carries<E>(graph: &Graph, found: &Foldable, read: Read<'_, E>) -> Result<bool, E> {
+    let Some(beta) = found.beta else { return Ok(true) };
+    if found.readers.iter().all(|(_, bias)| bias.is_some()) {
+        return Ok(true);
     }
-    weights.set(found.gamma, Tensor::full(gamma.shape(), 1.0));
-    if let (Some(id), Some(beta)) = (found.beta, beta) {
-        weights.set(id, Tensor::full(beta.shape(), 0.0));
+    Ok(graph.load(beta, read)?.data().iter().all(|&x| x == 0.0))
+}
+
+fn fold(graph: &mut Graph, found: &Foldable) {
+    let own = |graph: &Graph, id: ValueId| -> Option<Box<Param>> {
+        graph.param(id).cloned().map(Box::new)
+    };
+    let width = graph.value(found.gamma).shape[0];
+    let Some(gain) = own(graph, found.gamma) else { return };
+    let beta = found.beta.and_then(|beta| own(graph, beta));
+    for &(weight, bias) in &found.readers {
+        // The shift meets the weight as it is before the gain joins it.
+        if let (Some(vector), Some(bias), Some(before)) = (&beta, bias, own(graph, weight)) {
+            let repeat = graph.value(weight).shape[1] / width.max(1);
+            graph.edit(bias, Edit::AddProduct { weight: before, vector: vector.clone(), repeat });
+        }
+        graph.edit(weight, Edit::FoldGain { gain: gain.clone() });
+    }
+    graph.edit(found.gamma, Edit::Fill { value: 1.0 });
+    if let Some(beta) = found.beta {
+        graph.edit(beta, Edit::Fill { value: 0.0 });
     }
 }

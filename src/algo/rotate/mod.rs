@@ -7,23 +7,22 @@
 //! values between their projection and the output projection (R2). Nothing is added to the graph;
 //! weights that share a checkpoint tensor are separate values here and simply become different.
 //!
-//! Where a norm takes a mean first, R must keep the vector of ones: B diag(1, Q) Bᵀ.
+//! Where a norm takes a mean first, R must keep the vector of ones: B diag(1, Q) Bᵀ. So the stream of
+//! a tower with LayerNorms turns as that of a decoder does.
 //!
 //! | symbol | here | meaning |
 //! |---|---|---|
-//! | R | [`orthogonal`] | randomized Hadamard (times a random rotation for the odd part) |
+//! | R | [`Orthogonal`] | randomized Hadamard (times a random rotation for the odd part) |
 //! | n | `Space::n` | dimensions; a value may hold several copies side by side |
 
 mod fold;
-mod orthogonal;
 mod spaces;
 
-use crate::exec::Weights;
-use crate::graph::{Graph, ValueId};
-use crate::tensor::Tensor;
-use orthogonal::Orthogonal;
+use crate::graph::{Edit, Graph, Read};
+use crate::tensor::{Orthogonal, Tensor};
 use serde::{Deserialize, Serialize};
-use spaces::{Side, Space};
+use spaces::Space;
+use std::sync::Arc;
 
 /// Between the seeds of one space's attempts, so that spaces do not share them.
 const SEEDS_APART: u64 = 1 << 20;
@@ -59,84 +58,85 @@ pub struct Rotated {
     pub tensors: usize,
 }
 
-/// Rotates what the options ask for, in place.
-pub fn rotate(graph: &Graph, weights: &mut Weights, options: &Options) -> Vec<Rotated> {
+/// Appends to the graph's parameters the edits that rotate what the options ask for. Spaces are
+/// edited one after the other; a weight that lies in two of them turns in both.
+///
+/// # Errors
+/// Those of `read`, which is asked for gains and, with several tries, for one weight at a time.
+pub fn rotate<E>(
+    graph: &mut Graph,
+    read: Read<'_, E>,
+    options: &Options,
+) -> Result<Vec<Rotated>, E> {
     if options.residual {
-        fold::fold_norms(graph, weights);
+        fold::fold_norms(graph, read)?;
     }
     let mut rotated = Vec::new();
-    for (i, space) in spaces::rotatable(graph, weights).iter().enumerate() {
+    for (i, space) in spaces::rotatable(graph, read)?.into_iter().enumerate() {
         let wanted = if space.residual { options.residual } else { options.values };
         if !wanted {
             continue;
         }
-        for (id, tensor) in best(weights, space, options, i as u64) {
-            weights.set(id, tensor);
+        let rotation = Arc::new(best(graph, read, &space, options, i as u64)?);
+        for &(id, side) in &space.tensors {
+            graph.edit(id, Edit::Rotate { side, rotation: rotation.clone() });
         }
-        let (name, tensors) = (space.name.clone(), space.tensors.len());
-        rotated.push(Rotated { name, size: space.n, tensors });
+        rotated.push(Rotated { name: space.name, size: space.n, tensors: space.tensors.len() });
     }
-    rotated
+    Ok(rotated)
 }
 
-/// The tensors of a space under the best of the rotations drawn, the first of equals.
-fn best(weights: &Weights, space: &Space, options: &Options, i: u64) -> Vec<(ValueId, Tensor)> {
+/// The best of the rotations drawn for a space, the first of equals.
+fn best<E>(
+    graph: &Graph,
+    read: Read<'_, E>,
+    space: &Space,
+    options: &Options,
+    i: u64,
+) -> Result<Orthogonal, E> {
     let draw = |attempt: u64| {
         let seed = options.seed + i + attempt * SEEDS_APART;
-        turned(weights, space, &Orthogonal::new(space.n, space.fix_ones, seed))
+        Orthogonal::random(space.n, space.fix_ones, seed)
     };
-    let mut best = draw(0);
-    let mut least = if options.tries > 1 { width(&best) } else { 0.0 };
-    for attempt in 1..options.tries {
-        let next = draw(attempt);
-        let found = width(&next);
-        if found < least {
-            (best, least) = (next, found);
+    let mut drawn: Vec<Orthogonal> = (0..options.tries.max(1)).map(draw).collect();
+    if drawn.len() == 1 {
+        return Ok(drawn.remove(0));
+    }
+    let costs = widths(graph, read, space, &drawn)?;
+    let best = (0..drawn.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b]));
+    Ok(drawn.swap_remove(best.unwrap_or(0)))
+}
+
+/// The [`width`]s of a space's tensors under each rotation, summed; one tensor is held at a time.
+fn widths<E>(
+    graph: &Graph,
+    read: Read<'_, E>,
+    space: &Space,
+    rotations: &[Orthogonal],
+) -> Result<Vec<f64>, E> {
+    let mut costs = vec![0.0; rotations.len()];
+    for &(id, side) in &space.tensors {
+        let tensor = graph.load(id, read)?;
+        for (cost, rotation) in costs.iter_mut().zip(rotations) {
+            let mut turned = tensor.clone();
+            rotation.apply(&mut turned, side);
+            *cost += width(&turned);
         }
     }
-    best
+    Ok(costs)
 }
 
-/// Squared ranges of rows over their energy, summed over tensors: what rounding each row to a grid
-/// over its range costs, relative to the tensor, but for a factor that only depends on the bits.
-fn width(tensors: &[(ValueId, Tensor)]) -> f64 {
-    let share = |tensor: &Tensor| {
-        let columns = tensor.shape().last().copied().unwrap_or(1).max(1);
-        let rows = tensor.data().chunks_exact(columns);
-        let squared = |row: &[f32]| {
-            let range = row.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
-            f64::from(range.1 - range.0).powi(2) * columns as f64
-        };
-        let energy: f64 = tensor.data().iter().map(|&x| f64::from(x).powi(2)).sum();
-        rows.map(squared).sum::<f64>() / energy.max(f64::MIN_POSITIVE)
+/// Squared ranges of rows over their energy: what rounding each row to a grid over its range costs,
+/// relative to the tensor, but for a factor that only depends on the bits.
+fn width(tensor: &Tensor) -> f64 {
+    let columns = tensor.shape().last().copied().unwrap_or(1).max(1);
+    let rows = tensor.data().chunks_exact(columns);
+    let squared = |row: &[f32]| {
+        let range = row.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
+        f64::from(range.1 - range.0).powi(2) * columns as f64
     };
-    tensors.iter().map(|(_, tensor)| share(tensor)).sum()
-}
-
-fn turned(weights: &Weights, space: &Space, r: &Orthogonal) -> Vec<(ValueId, Tensor)> {
-    let turn = |&(id, side): &(ValueId, Side)| {
-        let mut tensor = read(weights, id);
-        match side {
-            Side::Rows => r.apply(tensor.data_mut()),
-            Side::Outputs => {
-                let rows = tensor.shape()[0];
-                let columns = tensor.data().len() / rows.max(1);
-                let mut turned = transposed(tensor.data(), rows, columns);
-                r.apply(&mut turned);
-                tensor.data_mut().copy_from_slice(&transposed(&turned, columns, rows));
-            }
-        }
-        (id, tensor)
-    };
-    space.tensors.iter().map(turn).collect()
-}
-
-fn read(weights: &Weights, id: ValueId) -> Tensor {
-    weights.get(id).cloned().expect("invariant: every weight of the graph was loaded")
-}
-
-fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns).map(|i| data[i % rows * columns + i / rows]).collect()
+    let energy: f64 = tensor.data().iter().map(|&x| f64::from(x).powi(2)).sum();
+    rows.map(squared).sum::<f64>() / energy.max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]

@@ -4,18 +4,9 @@
 //! Operators that add, join or move such vectors tie their operands' spaces; a linear layer
 //! separates its input's space from its output's; whatever looks at single coordinates pins the space.
 
-use crate::exec::Weights;
-use crate::graph::{Graph, Kind, Source, ValueId};
+use crate::graph::{Graph, Kind, Read, Source, ValueId};
 use crate::ops::{BinaryKind, Op};
-
-/// How one tensor of the checkpoint turns with its spaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Its rows lie in the space: tables, and weights whose inputs do.
-    Rows,
-    /// Its first axis does: weights and biases whose outputs lie in the space.
-    Outputs,
-}
+use crate::tensor::Side;
 
 /// A space that may be rotated.
 #[derive(Clone, Debug)]
@@ -44,7 +35,7 @@ struct Spaces<'a> {
 }
 
 /// Every space of the graph that may be rotated, in the order of its first value.
-pub(super) fn rotatable(graph: &Graph, weights: &Weights) -> Vec<Space> {
+pub(super) fn rotatable<E>(graph: &Graph, read: Read<'_, E>) -> Result<Vec<Space>, E> {
     let last = |id: ValueId| graph.value(id).shape.last().copied().unwrap_or(1);
     let count = graph.values.len();
     let mut spaces = Spaces {
@@ -66,9 +57,16 @@ pub(super) fn rotatable(graph: &Graph, weights: &Weights) -> Vec<Space> {
         }
     }
     for node in &graph.nodes {
-        spaces.node(node, weights);
+        // A gain that is not all ones looks at single coordinates.
+        let plain = match node.op {
+            Op::RmsNorm(_) if graph.param(node.inputs[1]).is_some() => {
+                graph.load(node.inputs[1], read)?.data().iter().all(|&g| g == 1.0)
+            }
+            _ => false,
+        };
+        spaces.node(node, plain);
     }
-    spaces.collect()
+    Ok(spaces.collect())
 }
 
 impl Spaces<'_> {
@@ -102,14 +100,14 @@ impl Spaces<'_> {
 
     fn turns(&mut self, with: ValueId, tensor: ValueId, side: Side) {
         let root = self.root(with.index());
-        if matches!(self.graph.value(tensor).source, Source::Param(_)) {
+        if self.graph.param(tensor).is_some() {
             self.tensors[root].push((tensor, side));
         } else {
             self.pinned[root] = true;
         }
     }
 
-    fn node(&mut self, node: &crate::graph::Node, weights: &Weights) {
+    fn node(&mut self, node: &crate::graph::Node, plain: bool) {
         let (inputs, out) = (&node.inputs, node.output);
         let shape = |id: ValueId| &self.graph.value(id).shape;
         let rank = shape(out).len();
@@ -124,8 +122,6 @@ impl Spaces<'_> {
             Op::Gather(_) => self.turns(out, inputs[0], Side::Rows),
             Op::Binary(op) => self.binary(op.kind, inputs, out),
             Op::RmsNorm(_) => {
-                let plain =
-                    weights.get(inputs[1]).is_some_and(|g| g.data().iter().all(|&g| g == 1.0));
                 let whole = shape(inputs[0]) == shape(out);
                 self.tie(inputs[0], out);
                 let root = self.root(out.index());
@@ -160,7 +156,6 @@ impl Spaces<'_> {
 
     fn binary(&mut self, kind: BinaryKind, inputs: &[ValueId], out: ValueId) {
         let shape = |id: ValueId| &self.graph.value(id).shape;
-        let is_param = |id: ValueId| matches!(self.graph.value(id).source, Source::Param(_));
         let mean = |id: ValueId| match self.graph.value(id).source {
             Source::Node(n) => {
                 matches!(self.graph.nodes[n].op, Op::Mean(_))
@@ -178,7 +173,7 @@ impl Spaces<'_> {
             BinaryKind::Add | BinaryKind::Sub | BinaryKind::Accumulate if full => {
                 for &input in inputs {
                     self.tie(input, out);
-                    if is_param(input) {
+                    if self.graph.param(input).is_some() {
                         self.turns(out, input, Side::Rows);
                     }
                 }
