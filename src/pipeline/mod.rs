@@ -151,9 +151,7 @@ pub fn quantize(
     let samples = Calibration { samples: calib, lanes, variants };
     clock.lap("build");
 
-    let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
-    recipe.algo.rewrite(&mut graph, &read)?;
-    let weights = load(checkpoint, &graph)?;
+    let weights = load(checkpoint, &mut graph, &recipe.algo)?;
     clock.lap("load");
 
     progress.begin("calibrate", calib.len());
@@ -197,14 +195,14 @@ pub fn quantize(
     })
 }
 
-fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
+/// The weights of `graph` after the rewrites that `algo` asks for.
+fn load(checkpoint: &Checkpoint, graph: &mut Graph, algo: &AlgoSpec) -> Result<Weights, Error> {
+    let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
+    algo.rewrite(graph, &read)?;
     let params: Vec<_> = graph.params().collect();
     let tensors: Vec<Tensor> = params
         .par_iter()
-        .map(|(id, param)| {
-            let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
-            Ok(param.load(&graph.value(*id).shape, &read)?)
-        })
+        .map(|(id, param)| Ok(param.load(&graph.value(*id).shape, &read)?))
         .collect::<Result<_, Error>>()?;
     let mut weights = Weights::none(graph);
     for ((id, _), tensor) in params.iter().zip(tensors) {

@@ -165,7 +165,8 @@ fn quotient(a: f64, b: f64) -> f64 {
 
 /// Whether a step changed nothing that a grid would show; NaN, as of data without values, ends it.
 fn settled(old: f64, new: f64) -> bool {
-    !((new - old).abs() > 1e-7 * old.abs().max(f64::MIN_POSITIVE))
+    let moved = (new - old).abs();
+    moved.is_nan() || moved <= 1e-7 * old.abs().max(f64::MIN_POSITIVE)
 }
 
 /// The bound within the data; all of it if there is nothing to balance.
