@@ -9,6 +9,7 @@
 //!
 //! Adding a rounding is adding a folder and a line in [`ROUNDINGS`].
 
+pub mod autoround;
 mod factor;
 pub mod gptq;
 mod moments;
@@ -28,8 +29,8 @@ pub use spec::{AlgoSpec, SpecError, nearest};
 use crate::quant::{Decision, ParamsError, QuantParams};
 use crate::tensor::Tensor;
 
-/// Which inputs of a layer a rounding wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which inputs of a layer a rounding wants to know; each wants what those before it want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Streams {
     /// None: the weight says it all.
     Neither,
@@ -37,6 +38,8 @@ pub enum Streams {
     Seen,
     /// Also what the float network feeds it.
     Both,
+    /// Also what the stream lost that the layer's output is added to.
+    Drift,
 }
 
 /// One linear layer to be rounded.
@@ -83,7 +86,8 @@ pub struct Entry {
 }
 
 /// Every rounding, from cheap to dear.
-pub static ROUNDINGS: &[Entry] = &[rtn::ENTRY, mse::ENTRY, gptq::ENTRY, qronos::ENTRY];
+pub static ROUNDINGS: &[Entry] = 
+    &[rtn::ENTRY, mse::ENTRY, gptq::ENTRY, qronos::ENTRY, autoround::ENTRY];
 
 /// Why a layer could not be rounded; the session adds its name.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -6,6 +6,7 @@
 //! | X | `wanted` | inputs of the float network |
 //! | H | [`Moments::hessian`] | X̂ᵀX̂, half the Hessian of ‖(W − Ŵ)X̂ᵀ‖² |
 //! | G | [`Moments::cross`] | XᵀX̂ |
+//! | D | [`Moments::drift`] | (R − R̂)ᵀX̂, R and R̂ being what the layer's output is added to |
 
 use super::AlgoError;
 use super::factor::Factor;
@@ -25,6 +26,7 @@ pub struct Moments {
     tokens: u64,
     hessian: Vec<f64>,
     cross: Option<Vec<f64>>,
+    drift: Option<Vec<f64>>,
     /// Of the first order and damping asked for: layers that share inputs share it.
     factor: OnceLock<((bool, f64), Result<Factor, AlgoError>)>,
 }
@@ -34,7 +36,8 @@ impl Moments {
     pub fn new(width: usize, two_streams: bool) -> Moments {
         let square = width * width;
         let cross = two_streams.then(|| vec![0.0; square]);
-        Moments { width, tokens: 0, hessian: vec![0.0; square], cross, factor: OnceLock::new() }
+        let hessian = vec![0.0; square];
+        Moments { width, tokens: 0, hessian, cross, drift: None, factor: OnceLock::new() }
     }
 
     /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
@@ -66,11 +69,34 @@ impl Moments {
         self.factor = OnceLock::new();
     }
 
+    /// Adds what is missing from the stream that the layer's output is added to: of each sample what
+    /// the layer sees `[tokens, width]`, and the stream in the float and in the quantized network
+    /// `[tokens, out]`.
+    ///
+    /// # Panics
+    /// If the streams have different numbers of tokens: a mistake of ours.
+    pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize) {
+        let k = self.width;
+        let mut drift = self.drift.take().unwrap_or_else(|| vec![0.0; out * k]);
+        for [seen, float, quantized] in samples {
+            let m = seen.len() / k.max(1);
+            assert_eq!([float.len(), quantized.len()], [m * out; 2], "streams share their tokens");
+            let missing = float.iter().zip(*quantized);
+            let missing: Vec<f64> = missing.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+            let seen: Vec<f64> = seen.iter().map(|&x| f64::from(x)).collect();
+            accumulate(&mut drift, &missing, &seen, m, k, false);
+        }
+        self.drift = Some(drift);
+    }
+
     /// Joins the sums of other samples; (a + b) + c and a + (b + c) differ by rounding only.
     pub fn merge(&mut self, other: &Moments) {
         let join = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         join(&mut self.hessian, &other.hessian);
         if let (Some(a), Some(b)) = (&mut self.cross, &other.cross) {
+            join(a, b);
+        }
+        if let (Some(a), Some(b)) = (&mut self.drift, &other.drift) {
             join(a, b);
         }
         self.tokens += other.tokens;
@@ -114,9 +140,14 @@ impl Moments {
     pub fn cross(&self) -> Option<&[f64]> {
         self.cross.as_deref()
     }
+
+    /// D `[out, width]`, row-major. None where the layer's output is added to no stream.
+    pub fn drift(&self) -> Option<&[f64]> {
+        self.drift.as_deref()
+    }
 }
 
-/// out += aᵀ b with a, b `[m, k]`; only the tiles on and right of the diagonal if `upper`.
+/// out += aᵀ b with a `[m, n]`, b `[m, k]`; only the tiles on and right of the diagonal if `upper`.
 fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize, upper: bool) {
     if m == 0 || k == 0 {
         return;
@@ -124,7 +155,8 @@ fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize, upper: 
     out.par_chunks_mut(TILE * k).enumerate().for_each(|(i, out)| {
         let rows = out.len() / k;
         let from = if upper { i * TILE } else { 0 };
-        let a = MatRef::from_row_major_slice(a, m, k).subcols(i * TILE, rows).transpose();
+        let a = MatRef::from_row_major_slice(a, m, a.len() / m);
+        let a = a.subcols(i * TILE, rows).transpose();
         let b = MatRef::from_row_major_slice(b, m, k).subcols(from, k - from);
         let out = MatMut::from_row_major_slice_mut(out, rows, k).subcols_mut(from, k - from);
         matmul(out, Accum::Add, a, b, 1.0, Par::Seq);

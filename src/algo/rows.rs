@@ -54,7 +54,7 @@ struct Lane {
 }
 
 impl Form<'_> {
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.factor.order.len()
     }
 
@@ -117,8 +117,29 @@ impl Form<'_> {
         best.into_iter().flatten().map(row).collect()
     }
 
+    /// Each of `rows` `[n, k]` rounded to nearest on its grid.
+    pub(super) fn nearest(&self, rows: &[f64], grids: &[RowGrid]) -> Vec<Row> {
+        let k = self.width();
+        let rounded = rows.chunks_exact(k).zip(grids).map(|(row, &grid)| Row {
+            grid,
+            codes: row.iter().map(|&w| grid.code(w)).collect(),
+            error: 0.0,
+        });
+        let mut rounded: Vec<Row> = rounded.collect();
+        let misses = |(row, of): (&[f64], &Row)| -> Vec<f64> {
+            row.iter().zip(&of.codes).map(|(w, code)| w - code * of.grid.scale).collect()
+        };
+        let errors: Vec<f64> = rows.chunks_exact(k).zip(&rounded).flat_map(misses).collect();
+        let costs = self.times(&errors);
+        let parts = errors.chunks_exact(k).zip(costs.chunks_exact(k));
+        for (row, (e, ae)) in rounded.iter_mut().zip(parts) {
+            row.error = e.iter().zip(ae).map(|(e, ae)| e * ae).sum();
+        }
+        rounded
+    }
+
     /// A applied to `rows` `[n, k]`.
-    fn times(&self, rows: &[f64]) -> Vec<f64> {
+    pub(super) fn times(&self, rows: &[f64]) -> Vec<f64> {
         let k = self.width();
         let mut out: Vec<f64> = rows.iter().map(|x| self.factor.damping * x).collect();
         let n = rows.len() / k.max(1);

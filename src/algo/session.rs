@@ -5,7 +5,7 @@ use super::{AlgoError, Layer, Moments, Rounded, Rounding, Streams, rtn::Rtn};
 use crate::calibrate::{CalibrateError, Plan, Quantizing, Site};
 use crate::exec::{Float, Lifetimes, Stream, Weights};
 use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
+use crate::ops::{Binary, BinaryKind, Op};
 use crate::quant::{Decision, QuantParams};
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
@@ -123,7 +123,7 @@ impl Session<'_> {
             return layers
                 .try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
         }
-        let start = |lane| Pair::start(lane, streams == Streams::Both);
+        let start = |lane| Pair::start(lane, streams >= Streams::Both);
         let mut pairs: Vec<Pair<'_>> = self.lanes.iter().map(start).collect();
         let mut at = 0;
         let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
@@ -134,7 +134,8 @@ impl Session<'_> {
                 at = layer.node;
                 let key = (layer.input, layer.routed);
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
-                    moments = Some((key, gather(&pairs, layer.input, layer.routed)));
+                    let residual = layer.residual.filter(|_| streams == Streams::Drift);
+                    moments = Some((key, gather(&pairs, layer, residual)));
                 }
                 // What no token of the quantized network is sent to is rounded to nearest.
                 let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
@@ -185,7 +186,8 @@ impl Session<'_> {
                 && !read[weight.index()]
             {
                 let (input, weight, bias) = (*input, *weight, bias.first().copied());
-                targets.push(Target { node: n, input, weight, bias, routed: node.routed });
+                let (residual, routed) = (residual(graph, node.output), node.routed);
+                targets.push(Target { node: n, input, weight, bias, routed, residual });
             }
             node.inputs.iter().for_each(|id| read[id.index()] = true);
         }
@@ -211,7 +213,7 @@ impl Session<'_> {
         };
         let layer = Layer { weight: &tensor, decision, grid, moments };
         let result = match (self.rounding.streams(), moments) {
-            (Streams::Seen | Streams::Both, None) => Rtn {}.round(&layer),
+            (Streams::Seen | Streams::Both | Streams::Drift, None) => Rtn {}.round(&layer),
             _ => self.rounding.round(&layer),
         };
         let Rounded { grid, weight } =
@@ -248,13 +250,27 @@ struct Target {
     bias: Option<ValueId>,
     /// Where this is zero, a row of the input does not count.
     routed: Option<ValueId>,
+    /// What its output is added to, if that is all that happens to it.
+    residual: Option<ValueId>,
+}
+
+/// The other summand of a value that is only added to something.
+fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&output));
+    let (reader, none) = (readers.next()?, readers.next());
+    let Op::Binary(Binary { kind: BinaryKind::Add }) = &reader.op else { return None };
+    match (&reader.inputs[..], none) {
+        (&[a, b], None) if a != b => Some(if a == output { b } else { a }),
+        _ => None,
+    }
 }
 
 /// A weight's grid, if it is not to stay float, and its values on it.
 type Chosen = (Option<QuantParams>, Tensor);
 
-/// Moments of a value over all samples, in their order.
-fn gather(pairs: &[Pair<'_>], input: ValueId, routed: Option<ValueId>) -> Moments {
+/// Moments of a layer's input over all samples, in their order.
+fn gather(pairs: &[Pair<'_>], layer: &Target, residual: Option<ValueId>) -> Moments {
+    let (input, routed) = (layer.input, layer.routed);
     let two = pairs.iter().all(|pair| pair.wanted.is_some());
     let live = "invariant: the input of a layer about to run is live";
     if let Some(route) = routed {
@@ -276,5 +292,19 @@ fn gather(pairs: &[Pair<'_>], input: ValueId, routed: Option<ValueId>) -> Moment
         pairs.first().and_then(|pair| pair.seen.get(input)).expect("invariant: there are samples");
     let mut moments = Moments::new(first.shape().last().copied().unwrap_or(0), two);
     moments.add_all(&samples);
+    let streams = |id: ValueId| -> Option<Vec<[&Tensor; 3]>> {
+        pairs
+            .iter()
+            .map(|pair| {
+                Some([pair.seen.get(input)?, pair.wanted.as_ref()?.get(id)?, pair.seen.get(id)?])
+            })
+            .collect()
+    };
+    if let Some(streams) = residual.and_then(streams)
+        && let Some(out) = streams[0][1].shape().last().copied()
+    {
+        let streams: Vec<[&[f32]; 3]> = streams.iter().map(|s| s.map(Tensor::data)).collect();
+        moments.add_drift(&streams, out);
+    }
     moments
 }

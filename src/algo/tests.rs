@@ -95,7 +95,7 @@ proptest! {
         let x = inputs(60, k, seed + 1);
         let gptq = Gptq::default();
         let one = round(&gptq, &weight, 4, &moments(&x, &x, k, false));
-        let two = round(&Qronos { alpha: 1.0, gptq }, &weight, 4, &moments(&x, &x, k, true));
+        let two = round(&Qronos { alpha: 1.0, beta: 0.0, gptq }, &weight, 4, &moments(&x, &x, k, true));
         for (a, b) in one.data().iter().zip(two.data()) {
             prop_assert!((a - b).abs() < 1e-4, "{a} {b}");
         }
@@ -187,7 +187,7 @@ fn two_streams_repair_what_earlier_layers_broke() {
     };
     let gptq = Gptq::default();
     let one = miss(&round(&gptq, &weight, 6, &moments));
-    let two = miss(&round(&Qronos { alpha: 1.0, gptq }, &weight, 6, &moments));
+    let two = miss(&round(&Qronos { alpha: 1.0, beta: 0.0, gptq }, &weight, 6, &moments));
     assert!(two < one / 2.0, "{two} {one}");
 }
 
@@ -200,7 +200,7 @@ fn roundings_do_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let moments = moments(&x, &y, k, true);
-            round(&Qronos { alpha: 0.5, gptq: Gptq::default() }, &weight, 4, &moments)
+            round(&Qronos { alpha: 0.5, beta: 0.0, gptq: Gptq::default() }, &weight, 4, &moments)
         })
     };
     assert_eq!(run(1), run(3));
@@ -231,5 +231,5 @@ fn unknown_roundings_and_options_name_the_nearest_and_the_key() {
 #[test]
 fn every_folder_is_registered() {
     let names: Vec<&str> = ROUNDINGS.iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["rtn", "mse", "gptq", "qronos"]);
+    assert_eq!(names, ["rtn", "mse", "gptq", "qronos", "autoround"]);
 }

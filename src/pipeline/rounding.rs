@@ -31,7 +31,7 @@ impl Round<'_> {
         let rounding = self.algo.rounding()?;
         let variants = match rounding.streams() {
             Streams::Neither => Variants::new(),
-            Streams::Seen | Streams::Both => singles()?,
+            Streams::Seen | Streams::Both | Streams::Drift => singles()?,
         };
         let annotated = walk::annotated(variants.clone(), graph);
         let lanes = if variants.is_empty() { vec![] } else { self.lanes(&variants, &annotated)? };

@@ -15,9 +15,9 @@
 //! scale (`refits`) follow, both of which can only lower the objective. H = I gives RTN.
 
 use super::factor::Factor;
-use super::rows::{Form, ROWS};
+use super::rows::{Form, ROWS, Row};
 use super::search::{RowGrid, candidates, weighted};
-use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
+use super::{AlgoError, Entry, Layer, Moments, Rounded, Rounding, Streams};
 use crate::quant::{DType, Decision, ParamsError, QuantParams};
 use crate::tensor::Tensor;
 use faer::linalg::matmul::matmul;
@@ -84,77 +84,128 @@ impl Rounding for Gptq {
     }
 
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
-        self.round_towards("gptq", layer, 0.0)
+        self.round_towards("gptq", layer, Towards::default(), &|part| self.compensated(part))
     }
 }
 
+/// How far the targets go from W to what the float network's inputs ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Towards {
+    /// Share of the way that makes up for the layer's own inputs.
+    pub(super) alpha: f64,
+    /// Share of what the stream lost that the output is added to.
+    pub(super) beta: f64,
+}
+
+impl Towards {
+    pub(super) fn streams(self) -> Streams {
+        match self {
+            Towards { beta, .. } if beta != 0.0 => Streams::Drift,
+            Towards { alpha, .. } if alpha != 0.0 => Streams::Both,
+            _ => Streams::Seen,
+        }
+    }
+}
+
+/// A few rows on their way to a grid.
+pub(super) struct Part<'a> {
+    /// What an error costs.
+    pub(super) form: &'a Form<'a>,
+    /// The targets `[n, in]`.
+    pub(super) rows: &'a [f64],
+    /// Hⱼⱼ
+    pub(super) energy: &'a [f64],
+    pub(super) dtype: DType,
+    pub(super) symmetric: bool,
+    /// The grid that all rows must keep.
+    pub(super) fixed: Option<RowGrid>,
+}
+
+/// Rounds a few rows.
+type Solve<'a> = &'a (dyn Fn(&Part<'_>) -> Result<Vec<Row>, ParamsError> + Sync);
+
 impl Gptq {
     /// Rounds towards the weight that reproduces, from the quantized network's inputs, what the
-    /// float network's inputs give: `alpha` of the way, 0 being the weight itself.
+    /// float network's inputs give. `solve` rounds.
     pub(super) fn round_towards(
         &self,
         name: &'static str,
         layer: &Layer<'_>,
-        alpha: f64,
+        towards: Towards,
+        solve: Solve<'_>,
     ) -> Result<Rounded, AlgoError> {
         let moments = layer.moments.ok_or(AlgoError::NoInputs)?;
         let (hessian, k) = (moments.hessian(), moments.width());
         let factor = moments.factor(self.act_order, self.damp.max(1e-12))?;
-        let targets = moments
-            .cross()
-            .filter(|_| alpha != 0.0)
-            .map(|cross| targets(layer.weight, cross, &factor, alpha));
+        let targets = (towards != Towards::default())
+            .then(|| targets(layer.weight, moments, &factor, towards));
         let form = Form { factor: &factor, hessian };
         let energy: Vec<f64> = (0..k).map(|j| hessian[j * k + j]).collect();
         by_rows(name, layer, targets.as_deref(), &|rows, dtype, symmetric, fixed| {
-            let grids: Vec<Vec<RowGrid>> = rows
-                .chunks_exact(k)
-                .map(|row| self.grids(row, &energy, dtype, symmetric, fixed))
-                .collect::<Result<_, _>>()?;
-            let found = form.nearest_plane(rows, &grids);
-            // A grid shared by all rows keeps its scale.
-            let refits = if fixed.is_some() { 0 } else { self.refits };
-            let found = form.refine(rows, found, self.sweeps, refits);
-            Ok(found.into_iter().map(|row| (row.grid, row.codes)).collect())
+            let form = &form;
+            let part = Part { form, rows, energy: &energy, dtype, symmetric, fixed };
+            Ok(solve(&part)?.into_iter().map(|row| (row.grid, row.codes)).collect())
         })
     }
 
-    /// The candidates of a row.
-    fn grids(
-        &self,
-        row: &[f64],
-        energy: &[f64],
-        dtype: DType,
-        symmetric: bool,
-        fixed: Option<RowGrid>,
-    ) -> Result<Vec<RowGrid>, ParamsError> {
-        let of = |count| candidates(row, dtype, symmetric, count);
-        Ok(match (fixed, self.search) {
-            (Some(grid), _) => vec![grid],
-            (None, Search::None) => of(1)?[..1].to_vec(),
-            (None, Search::Weighted) => weighted(row, energy, &of(self.candidates.max(1))?, 1),
-            (None, Search::Compensated) => {
-                weighted(row, energy, &of(self.candidates.max(1))?, self.finalists.max(1))
-            }
-        })
+    /// Successive rounding, descent and refits.
+    pub(super) fn compensated(&self, part: &Part<'_>) -> Result<Vec<Row>, ParamsError> {
+        let grids: Vec<Vec<RowGrid>> = part
+            .rows
+            .chunks_exact(part.energy.len())
+            .map(|row| self.grids(part, row))
+            .collect::<Result<_, _>>()?;
+        Ok(self.refined(part, part.form.nearest_plane(part.rows, &grids)))
+    }
+
+    /// Descent and refits.
+    pub(super) fn refined(&self, part: &Part<'_>, found: Vec<Row>) -> Vec<Row> {
+        // A grid shared by all rows keeps its scale.
+        let refits = if part.fixed.is_some() { 0 } else { self.refits };
+        part.form.refine(part.rows, found, self.sweeps, refits)
+    }
+
+    /// The candidates of a row, most promising first.
+    pub(super) fn grids(&self, part: &Part<'_>, row: &[f64]) -> Result<Vec<RowGrid>, ParamsError> {
+        let of = |count| candidates(row, part.dtype, part.symmetric, count);
+        let best = |count| Ok(weighted(row, part.energy, &of(self.candidates.max(1))?, count));
+        match (part.fixed, self.search) {
+            (Some(grid), _) => Ok(vec![grid]),
+            (None, Search::None) => Ok(of(1)?[..1].to_vec()),
+            (None, Search::Weighted) => best(1),
+            (None, Search::Compensated) => best(self.finalists.max(1)),
+        }
     }
 }
 
-/// (W G + λ W)(H + λ I)⁻¹, mixed with W.
-fn targets(weight: &Tensor, cross: &[f64], factor: &Factor, alpha: f64) -> Vec<f64> {
+/// W + (α W (G − H) + β D)(H + λ I)⁻¹
+fn targets(weight: &Tensor, moments: &Moments, factor: &Factor, towards: Towards) -> Vec<f64> {
     let (n, k) = (weight.shape()[0], weight.shape()[1]);
+    let cross = moments.cross().filter(|_| towards.alpha != 0.0);
+    let drift = moments.drift().filter(|_| towards.beta != 0.0);
     let mut rows = vec![0.0; n * k];
     let parts = rows.par_chunks_mut(ROWS * k).zip(weight.data().par_chunks(ROWS * k));
-    parts.for_each(|(out, w)| {
+    parts.enumerate().for_each(|(part, (out, w))| {
         let w: Vec<f64> = w.iter().map(|&w| w.into()).collect();
-        out.iter_mut().zip(&w).for_each(|(out, w)| *out = factor.damping * w);
         let n = w.len() / k;
-        let product = MatMut::from_row_major_slice_mut(out, n, k);
-        let (lhs, rhs) =
-            (MatRef::from_row_major_slice(&w, n, k), MatRef::from_row_major_slice(cross, k, k));
-        matmul(product, Accum::Add, lhs, rhs, 1.0, Par::Seq);
+        let mut add = |square: &[f64], share| {
+            let product = MatMut::from_row_major_slice_mut(out, n, k);
+            let (lhs, rhs) = (
+                MatRef::from_row_major_slice(&w, n, k),
+                MatRef::from_row_major_slice(square, k, k),
+            );
+            matmul(product, Accum::Add, lhs, rhs, share, Par::Seq);
+        };
+        if let Some(cross) = cross {
+            add(cross, towards.alpha);
+            add(moments.hessian(), -towards.alpha);
+        }
+        if let Some(drift) = drift {
+            let drift = &drift[part * ROWS * k..][..out.len()];
+            out.iter_mut().zip(drift).for_each(|(out, d)| *out += towards.beta * d);
+        }
         factor.solve(out);
-        out.iter_mut().zip(&w).for_each(|(target, w)| *target = w + alpha * (*target - w));
+        out.iter_mut().zip(&w).for_each(|(target, w)| *target += w);
     });
     rows
 }

@@ -13,11 +13,17 @@
 //! | symbol | here | meaning |
 //! |---|---|---|
 //! | X, X̂ | | inputs in the float and in the quantized network |
-//! | H, G | `Moments` | X̂ᵀX̂, XᵀX̂ |
+//! | R, R̂ | | what the output is added to, in the float and in the quantized network |
+//! | H, G, D | `Moments` | X̂ᵀX̂, XᵀX̂, (R − R̂)ᵀX̂ |
 //! | λ | `damp` | damping; also what ties V to W where the data says little |
 //! | α | `alpha` | share of the way from W to V |
+//! | β | `beta` | share of what the stream lost |
+//!
+//! Where the output is only added to a stream, as that of the last layer of an attention or of an MLP
+//! is, the sum R + W Xᵀ is what matters, so the target may also bring back what R̂ lost:
+//! V += β D (H + λ I)⁻¹.
 
-use super::gptq::Gptq;
+use super::gptq::{self, Gptq, Towards};
 use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +32,10 @@ pub const ENTRY: Entry = Entry {
     name: "qronos",
     about: "gptq against the float network's activations (two streams)",
     build: |mut options| {
-        let alpha = options.remove("alpha").map_or(Ok(1.0), toml::Value::try_into)?;
+        let mut share = |key, unsaid| options.remove(key).map_or(Ok(unsaid), toml::Value::try_into);
+        let (alpha, beta) = (share("alpha", 1.0)?, share("beta", 0.0)?);
         let gptq = options.try_into::<Gptq>()?;
-        Ok(Box::new(Qronos { alpha, gptq }) as Box<dyn Rounding>)
+        Ok(Box::new(Qronos { alpha, beta, gptq }) as Box<dyn Rounding>)
     },
 };
 
@@ -37,16 +44,25 @@ pub const ENTRY: Entry = Entry {
 pub struct Qronos {
     /// Share of the way towards the float stream, 0 to 1.
     pub alpha: f64,
+    /// Share of what the stream lost that the layer's output is added to, 0 to 1.
+    pub beta: f64,
     /// The rest.
     pub gptq: Gptq,
 }
 
 impl Rounding for Qronos {
     fn streams(&self) -> Streams {
-        Streams::Both
+        self.towards().streams().max(Streams::Both)
     }
 
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
-        self.gptq.round_towards("qronos", layer, self.alpha)
+        let solve = |part: &gptq::Part<'_>| self.gptq.compensated(part);
+        self.gptq.round_towards("qronos", layer, self.towards(), &solve)
+    }
+}
+
+impl Qronos {
+    fn towards(&self) -> Towards {
+        Towards { alpha: self.alpha, beta: self.beta }
     }
 }
