@@ -86,7 +86,7 @@ pub struct Entry {
 }
 
 /// Every rounding, from cheap to dear.
-pub static ROUNDINGS: &[Entry] = 
+pub static ROUNDINGS: &[Entry] =
     &[rtn::ENTRY, mse::ENTRY, gptq::ENTRY, qronos::ENTRY, autoround::ENTRY];
 
 /// Why a layer could not be rounded; the session adds its name.

@@ -1,5 +1,6 @@
 //! Laws of the roundings, on random layers.
 
+use super::autoround::{AutoRound, Learning, Start};
 use super::gptq::{Gptq, Search};
 use super::mse::Mse;
 use super::qronos::Qronos;
@@ -148,6 +149,83 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn learned_rounding_never_ends_worse_than_it_began(seed in 0u64..999, bits in 2u8..6) {
+        let (n, k) = (3, 24);
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(80, k, seed + 5);
+        let moments = moments(&x, &x, k, false);
+        for (start, search) in [(Start::Nearest, Search::Weighted), (Start::Gptq, Search::None)] {
+            let gptq = Gptq { search, damp: 1e-9, ..plain() };
+            let learning = |steps| Learning { start, steps, ..Learning::default() };
+            let learned = |steps| {
+                let rounding = AutoRound { learning: learning(steps), gptq };
+                error(&weight, &round(&rounding, &weight, bits, &moments), &moments)
+            };
+            let (before, after) = (learned(0), learned(40));
+            prop_assert!(after <= before * (1.0 + 1e-5), "{start:?} {after} {before}");
+        }
+    }
+
+    #[test]
+    fn learned_rounding_without_steps_is_its_start(seed in 0u64..999) {
+        let (n, k) = (2, 20);
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let x = inputs(60, k, seed + 5);
+        let moments = moments(&x, &x, k, false);
+        let learning = |start| Learning { start, steps: 0, ..Learning::default() };
+        let from = |start, gptq| AutoRound { learning: learning(start), gptq };
+        let nearest = round(&from(Start::Nearest, plain()), &weight, 4, &moments);
+        prop_assert_eq!(nearest, round(&Rtn {}, &weight, 4, &moments));
+        let compensated = round(&from(Start::Gptq, Gptq::default()), &weight, 4, &moments);
+        prop_assert_eq!(compensated, round(&Gptq::default(), &weight, 4, &moments));
+    }
+}
+
+#[test]
+fn learned_rounding_gains_on_nearest_and_on_gptq_in_the_mean() {
+    let (n, k) = (4, 32);
+    for start in [Start::Nearest, Start::Gptq] {
+        let mut totals = [0.0; 2];
+        for seed in 0..12 {
+            let weight = Tensor::new([n, k], noise(n * k, seed));
+            let x = inputs(100, k, seed + 50);
+            let moments = moments(&x, &x, k, false);
+            for (total, steps) in totals.iter_mut().zip([0, 60]) {
+                let learning = Learning { start, steps, ..Learning::default() };
+                let rounding = AutoRound { learning, gptq: plain() };
+                *total += error(&weight, &round(&rounding, &weight, 3, &moments), &moments);
+            }
+        }
+        assert!(totals[1] < 0.9 * totals[0], "{start:?} {totals:?}");
+    }
+}
+
+#[test]
+fn layers_that_end_in_a_stream_bring_back_what_it_lost() {
+    let (n, k, tokens) = (4, 16, 200);
+    let weight = Tensor::new([n, k], noise(n * k, 3));
+    let x = inputs(tokens, k, 4);
+    // The stream lost a part that can be seen in the inputs, and noise that cannot.
+    let unseen = noise(tokens * n, 9);
+    let lost: Vec<f32> =
+        (0..tokens * n).map(|i| 0.2 * x[i / n * k + i % n] + 0.01 * unseen[i]).collect();
+    let mut moments = moments(&x, &x, k, true);
+    moments.add_drift(&[[&x[..], &lost[..], &vec![0.0; lost.len()][..]]], n);
+    let miss = |beta| -> f64 {
+        let q = round(&Qronos { alpha: 1.0, beta, gptq: Gptq::default() }, &weight, 8, &moments);
+        let left = |t: usize, r: usize| -> f32 {
+            let change = |j: usize| (weight.data()[r * k + j] - q.data()[r * k + j]) * x[t * k + j];
+            lost[t * n + r] + (0..k).map(change).sum::<f32>()
+        };
+        (0..tokens * n).map(|i| f64::from(left(i / n, i % n)).powi(2)).sum()
+    };
+    assert!(miss(1.0) < 0.1 * miss(0.0), "{} {}", miss(1.0), miss(0.0));
+}
+
 #[test]
 fn each_rung_of_the_ladder_lowers_the_layer_error_in_the_mean() {
     let (n, k) = (4, 32);
@@ -200,7 +278,11 @@ fn roundings_do_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let moments = moments(&x, &y, k, true);
-            round(&Qronos { alpha: 0.5, beta: 0.0, gptq: Gptq::default() }, &weight, 4, &moments)
+            let gptq = Gptq::default();
+            let learning = Learning { alpha: 0.5, ..Learning::default() };
+            let learned = AutoRound { learning, gptq };
+            let two = Qronos { alpha: 0.5, beta: 0.0, gptq };
+            [&two as &dyn Rounding, &learned].map(|r| round(r, &weight, 4, &moments))
         })
     };
     assert_eq!(run(1), run(3));

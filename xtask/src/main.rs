@@ -50,11 +50,11 @@ struct Accuracy {
 
 /// Name, recipe and overrides of each method, from cheap to dear: each rung adds one thing.
 const LADDER: &[(&str, &str, &[&str])] = &[
-    ("rtn", "w4a16-best", &["algo.rounding=rtn"]),
-    ("mse", "w4a16-best", &["algo.rounding=mse"]),
+    ("rtn", "w4a16-fast", &["algo.rounding=rtn"]),
+    ("mse", "w4a16-fast", &["algo.rounding=mse"]),
     (
         "gptq",
-        "w4a16-best",
+        "w4a16-fast",
         &[
             "algo.rounding=gptq",
             "algo.options.search=none",
@@ -62,13 +62,38 @@ const LADDER: &[(&str, &str, &[&str])] = &[
             "algo.options.refits=0",
         ],
     ),
-    ("gptq, searched", "w4a16-best", &["algo.rounding=gptq"]),
-    ("two-stream", "w4a16-best", &["algo.rounding=qronos", "algo.options.alpha=0.5"]),
-    ("rotation, gptq", "w4a16-best", &["algo.rounding=gptq", "algo.rotate.seed=0"]),
+    ("gptq, searched", "w4a16-fast", &["algo.rounding=gptq"]),
+    ("two-stream", "w4a16-fast", &["algo.rounding=qronos", "algo.options.alpha=0.5"]),
+    ("rotation, gptq", "w4a16-fast", &["algo.rounding=gptq", "algo.rotate.seed=0"]),
     (
         "rotation, two-stream",
-        "w4a16-best",
+        "w4a16-fast",
         &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.rotate.seed=0"],
+    ),
+    (
+        "rotation, two-stream, drift",
+        "w4a16-fast",
+        &[
+            "algo.rounding=qronos",
+            "algo.options.alpha=0.5",
+            "algo.options.beta=0.5",
+            "algo.rotate.seed=0",
+        ],
+    ),
+    (
+        "learned from nearest",
+        "w4a16-fast",
+        &["algo.rounding=autoround", "algo.options.start=nearest", "algo.rotate.seed=0"],
+    ),
+    (
+        "learned from two-stream",
+        "w4a16-fast",
+        &[
+            "algo.rounding=autoround",
+            "algo.options.alpha=0.5",
+            "algo.options.beta=0.5",
+            "algo.rotate.seed=0",
+        ],
     ),
     ("recipe w4a16-fast", "w4a16-fast", &[]),
     ("recipe w4a16-best", "w4a16-best", &[]),

@@ -33,7 +33,8 @@ pub const ENTRY: Entry = Entry {
     build: |options| {
         let (mut own, mut rest) = (toml::Table::new(), toml::Table::new());
         for (key, value) in options {
-            let mine = ["start", "steps", "rate", "range_rate", "alpha", "beta"].contains(&&key[..]);
+            let mine =
+                ["start", "steps", "rate", "range_rate", "alpha", "beta"].contains(&&key[..]);
             let table = if mine { &mut own } else { &mut rest };
             table.insert(key, value);
         }
@@ -72,7 +73,14 @@ pub struct Learning {
 
 impl Default for Learning {
     fn default() -> Learning {
-        Learning { start: Start::Gptq, steps: 60, rate: None, range_rate: None, alpha: 0.0, beta: 0.0 }
+        Learning {
+            start: Start::Gptq,
+            steps: 60,
+            rate: None,
+            range_rate: None,
+            alpha: 0.0,
+            beta: 0.0,
+        }
     }
 }
 
