@@ -200,7 +200,7 @@ fn learned_rounding_gains_on_nearest_and_on_gptq_in_the_mean() {
                 *total += error(&weight, &round(&rounding, &weight, 3, &moments), &moments);
             }
         }
-        assert!(totals[1] < 0.9 * totals[0], "{start:?} {totals:?}");
+        assert!(totals[1] < 0.95 * totals[0], "{start:?} {totals:?}");
     }
 }
 
