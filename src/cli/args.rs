@@ -3,6 +3,7 @@
 use super::artifact_args::{
     BuffersArg, ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
 };
+use crate::pipeline::Budget;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -40,6 +41,7 @@ pub(super) enum Command {
   encircle quantize
   encircle quantize Qwen3-VL-2B --calib train.jsonl --eval test.jsonl -o out
   encircle quantize Qwen3-VL-2B --calib train.jsonl --preset w8a8 --json
+  encircle quantize DIR --calib a.jsonl --recipe w4a16-best --budget-bits 4.5
   encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
 
 A calibration row is one JSON object a line:
@@ -75,6 +77,13 @@ pub(super) struct QuantizeArgs {
     /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'
     #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
     pub(super) overrides: Vec<String>,
+    /// Chooses 4, 8 or 16 bits for every linear weight by what each costs, so that they take at most
+    /// so many bits in the mean; 16 beside int16 activations only
+    #[arg(long, value_name = "BITS", conflicts_with = "budget_mib")]
+    pub(super) budget_bits: Option<f64>,
+    /// The same, so that all weights with their grids take at most so many MiB
+    #[arg(long, value_name = "MIB")]
+    pub(super) budget_mib: Option<f64>,
     /// Sequence length of the static graph [default: the longest row]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
@@ -254,6 +263,11 @@ pub(super) struct BenchToyArgs {
 }
 
 impl QuantizeArgs {
+    /// How large the weights may be, if somebody says.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.budget_bits.map(Budget::Bits).or(self.budget_mib.map(Budget::Mib))
+    }
+
     /// The recipe that was asked for; without a word, good 4-bit weights for a checkpoint, and for
     /// the demo those that take no time.
     pub(super) fn recipe_name(&self) -> &str {

@@ -6,6 +6,7 @@ mod args;
 mod artifact;
 mod artifact_args;
 mod bench_toy;
+mod budget;
 mod demo;
 mod eval;
 mod generate;

@@ -2,13 +2,13 @@
 
 use super::args::QuantizeArgs;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
-use super::{Outcome, Verdict, demo};
+use super::{Outcome, Verdict, budget, demo};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
-    self, Fixed, Numerics, Recipe, StageForm, Written, write_model, write_stages,
+    self, Bought, Fixed, Numerics, Recipe, StageForm, Written, write_model, write_stages,
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
@@ -27,8 +27,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
     let numerics = numerics(args)?;
-    let effective = numerics.text();
-    let recipe = Recipe {
+    let mut recipe = Recipe {
         policy: numerics.policy,
         algo: numerics.algo,
         seq_len: args.seq_len,
@@ -41,6 +40,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let bought = match args.budget() {
+        Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
+        None => None,
+    };
+    let numerics = Numerics { policy: recipe.policy.clone(), algo: recipe.algo.clone() };
     let mut outcome = pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?;
     bars.finish();
     if args.strict && !outcome.unquantized.is_empty() {
@@ -63,7 +67,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         };
         written.extend(write_stages(&checkpoint, &outcome, &folder, form)?);
     }
-    pipeline::write_recipe(&effective, &args.out)?;
+    pipeline::write_recipe(&numerics.text(), &args.out)?;
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -72,6 +76,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         name: &name,
         outcome: &outcome,
         written: &written,
+        bought: bought.as_ref(),
         calib: calib.len(),
         total,
     };
@@ -196,6 +201,7 @@ struct Summary<'a> {
     name: &'a str,
     outcome: &'a pipeline::Outcome,
     written: &'a [Written],
+    bought: Option<&'a Bought>,
     calib: usize,
     total: f64,
 }
@@ -231,6 +237,10 @@ impl Summary<'_> {
             "  QuantCheck  {} real tensors without qparams\n\n",
             outcome.unquantized.len()
         );
+        if let Some(bought) = self.bought {
+            out += &budget::table(bought);
+            out += "\n";
+        }
         let e = &outcome.error;
         let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
         out += &boxed(
@@ -289,6 +299,7 @@ impl Summary<'_> {
             "sites": outcome.sites,
             "error": outcome.error,
             "eval": answers,
+            "budget": self.bought,
             "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
             "unseen_experts": outcome.unseen_experts,
             "files": files,

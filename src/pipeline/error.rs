@@ -57,6 +57,16 @@ pub enum Error {
     /// The recipe's algorithms.
     #[error(transparent)]
     Algo(#[from] SpecError),
+    /// A budget that no choice of bits meets.
+    #[error("the budget of {asked} {unit} cannot be met: the least possible is {least:.4} {unit}")]
+    Budget {
+        /// What was asked for.
+        asked: f64,
+        /// Of what.
+        unit: &'static str,
+        /// What every weight at its fewest bits takes.
+        least: f64,
+    },
     /// A layer that could not be rounded.
     #[error(transparent)]
     Session(#[from] SessionError),

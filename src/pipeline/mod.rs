@@ -4,6 +4,7 @@
 //! Read [`quantize`] first: it is the whole job. `prompt.rs` finds the static layout of the samples,
 //! `calibration.rs` and `evaluation.rs` are its two halves, `write.rs` puts files down.
 
+mod budget;
 mod calibration;
 mod error;
 mod evaluation;
@@ -17,6 +18,7 @@ mod stages;
 mod walk;
 mod write;
 
+pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
 pub use generate::{Chain, Reading};
 pub use prompt::{Fixed, Prompt};

@@ -78,6 +78,11 @@ impl Answers {
         }
     }
 
+    /// Mean divergence over the tokens of [`Answers::add_given`]; 0 without any.
+    pub fn given_divergence(&self) -> f64 {
+        self.given_kl / (self.given as f64).max(1.0)
+    }
+
     /// Joins two parts of one data set.
     pub fn merge(&mut self, other: &Answers) {
         self.rows += other.rows;

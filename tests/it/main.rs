@@ -3,6 +3,7 @@
 
 mod artifact;
 mod behaviours;
+mod cli_budget;
 mod cli_quantize;
 mod cli_rope;
 mod experts;

@@ -1,0 +1,319 @@
+//! Mixed precision under a budget: which linear weights get 4, 8 or 16 bits, by what each costs.
+//!
+//! A scope is the weight of one linear layer. Its loss at some bits is measured: the mean KL
+//! divergence, over all tokens of a few calibration samples, of the float network from itself with
+//! that weight alone rounded to nearest on the policy's grid of these bits. Losses are taken to
+//! add up, which is what makes the choice a knapsack; `knapsack.rs` solves it exactly. Tables and
+//! kernels (what no linear layer reads) keep the policy's dtype. The choice is appended to the
+//! policy as rules by name, so the recipe says all of it.
+
+mod knapsack;
+
+use super::walk::{self, Lane, Variants};
+use super::{Error, Progress, Prompt, Recipe, load};
+use crate::calibrate::{CalibrateError, Plan, Site};
+use crate::checkpoint::Checkpoint;
+use crate::dataset::Sample;
+use crate::exec::{Float, Weights};
+use crate::graph::{Graph, ValueId};
+use crate::models;
+use crate::ops::Op;
+use crate::quant::{self, DType, Decision, QuantParams, Role, Rule, Spec};
+use crate::report::Answers;
+use crate::tensor::Tensor;
+use knapsack::{Item, choose};
+use serde::Serialize;
+
+/// Calibration samples that losses are measured on, at most.
+const SAMPLES: usize = 8;
+
+/// Bytes of a grid in a file: an f32 scale and an i64 zero point.
+const GRID_BYTES: u64 = 12;
+
+/// How large weights may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Budget {
+    /// Mean bits of an element of the linear weights, their grids not counted.
+    Bits(f64),
+    /// All weights with their grids, in MiB.
+    Mib(f64),
+}
+
+/// What one linear weight may get.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// Type of the integers.
+    pub dtype: DType,
+    /// Bytes with grids.
+    pub bytes: u64,
+    /// Mean KL divergence with this weight alone rounded, in nats a token.
+    pub loss: f64,
+    /// Bits of all elements.
+    #[serde(skip)]
+    bits: u64,
+}
+
+/// What one linear weight got, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Choice {
+    /// The weight.
+    pub name: String,
+    /// Its elements.
+    pub elements: u64,
+    /// What it could get.
+    pub candidates: Vec<Candidate>,
+    /// Which it got.
+    pub chosen: usize,
+}
+
+/// What the budget bought.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bought {
+    /// Every linear weight, in graph order.
+    pub choices: Vec<Choice>,
+    /// Mean bits of an element of the linear weights.
+    pub mean_bits: f64,
+    /// Bytes of all weights with their grids.
+    pub bytes: u64,
+    /// Sum of the losses of what was chosen: the proxy that was made least.
+    pub loss: f64,
+    /// Calibration samples that losses were measured on.
+    pub samples: usize,
+}
+
+/// Chooses the dtype of every linear weight for `budget` and appends the choice to the rules of
+/// `recipe`.
+///
+/// # Errors
+/// A budget below what is possible, with the least; whatever [`quantize`](super::quantize) refuses.
+pub fn fit(
+    checkpoint: &Checkpoint,
+    calib: &[Sample],
+    recipe: &mut Recipe,
+    budget: Budget,
+    progress: &dyn Progress,
+) -> Result<Bought, Error> {
+    let config = checkpoint.config();
+    let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
+    let blamed =
+        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
+    let asked = recipe.clone();
+    let build = |layout, batch| -> Result<Graph, Error> {
+        Ok(models::build(config, &asked.request(layout, batch)).map_err(blamed)?.rewritten())
+    };
+    let mut graph = build(prompt.layout.clone(), 1)?;
+    checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
+    let plan = Plan::new(&graph, &recipe.policy)?;
+    let plans = plans(&graph, recipe)?;
+    let few = &calib[..calib.len().min(SAMPLES)];
+    let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
+    let variants = walk::variants(&lanes, build, &prompt)?;
+    let mut weights = load(checkpoint, &mut graph, &recipe.algo)?;
+    let trial = Trial { samples: few, lanes: &lanes, variants: &variants };
+    let scopes = linear_weights(&graph, &plan);
+    progress.begin("measure", scopes.len() * plans.len());
+    let float = trial.run(&weights)?;
+    let mut choices = Vec::with_capacity(scopes.len());
+    for &id in &scopes {
+        let kept = weights.get(id).cloned().expect("invariant: every weight was loaded");
+        let name = &graph.value(id).name;
+        let mut candidates = Vec::with_capacity(plans.len());
+        for (dtype, plan) in &plans {
+            let mut tensor = kept.clone();
+            let grid = plan.weight_grid(id, name, &tensor)?;
+            if let Some(grid) = &grid {
+                let shape = tensor.shape().to_vec();
+                quant::fake_quant(grid, &shape, tensor.data_mut());
+            }
+            let bits = kept.data().len() as u64 * u64::from(dtype.bits());
+            let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
+            weights.set(id, tensor);
+            let loss = trial.loss(&float, &weights)?;
+            candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
+            progress.step();
+        }
+        let elements = kept.data().len() as u64;
+        weights.set(id, kept);
+        choices.push(Choice { name: name.clone(), elements, candidates, chosen: 0 });
+    }
+    let fixed = fixed_bytes(&graph, &plan, &scopes, &weights)?;
+    decide(&mut choices, budget, fixed)?;
+    let policy = recipe.policy.clone().with_rules(choices.iter().map(rule));
+    recipe.policy = policy.map_err(CalibrateError::from)?;
+    Ok(bought(choices, fixed, few.len()))
+}
+
+/// The plan of each dtype that a linear weight may get beside the recipe's activations.
+fn plans(graph: &Graph, recipe: &Recipe) -> Result<Vec<(DType, Plan)>, Error> {
+    let mut dtypes = vec![DType::UINT4, DType::UINT8];
+    // No kernel multiplies 8-bit activations by 16-bit weights.
+    if recipe.policy.spec().activation.dtype == Some(DType::INT16) {
+        dtypes.push(DType::INT16);
+    }
+    let plan = |dtype| {
+        let set = Spec { dtype: Some(dtype), ..Spec::default() };
+        let rule = Rule { pattern: "*".into(), role: Some(Role::Weight), optional: false, set };
+        let policy = recipe.policy.clone().with_rules([rule]).map_err(CalibrateError::from)?;
+        Ok((dtype, Plan::new(graph, &policy)?))
+    };
+    dtypes.into_iter().map(plan).collect()
+}
+
+/// Weights that linear layers read and nobody looks rows up in, and that the policy does not leave
+/// float.
+fn linear_weights(graph: &Graph, plan: &Plan) -> Vec<ValueId> {
+    let mut found: Vec<ValueId> = Vec::new();
+    for node in &graph.nodes {
+        if let (Op::Linear(_), Some(&weight)) = (&node.op, node.inputs.get(1))
+            && plan.sites.site(weight) == Site::Weight
+            && matches!(plan.weight_decision(weight), Some(Decision::Affine { .. }))
+            && !found.contains(&weight)
+        {
+            found.push(weight);
+        }
+    }
+    let elsewhere = |id: ValueId| {
+        let reads = |node: &&crate::graph::Node| node.inputs.contains(&id);
+        graph.nodes.iter().filter(reads).any(|node| !matches!(node.op, Op::Linear(_)))
+    };
+    found.retain(|&id| !elsewhere(id));
+    found
+}
+
+/// Bytes of the weights that are not chosen.
+fn fixed_bytes(
+    graph: &Graph,
+    plan: &Plan,
+    scopes: &[ValueId],
+    weights: &Weights,
+) -> Result<u64, Error> {
+    let mut total = 0;
+    for (id, _) in graph.params().filter(|(id, _)| !scopes.contains(id)) {
+        let Some(tensor) = weights.get(id) else { continue };
+        let grid = plan.weight_grid(id, &graph.value(id).name, tensor)?;
+        // Biases are int32 or int64 on the grid of their accumulator; 32 bits like what stays float.
+        let bits = match &grid {
+            Some(QuantParams::Affine { dtype, .. }) => u64::from(dtype.bits()),
+            _ => 32,
+        };
+        total +=
+            (tensor.data().len() as u64 * bits).div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
+    }
+    Ok(total)
+}
+
+fn grids(grid: Option<&QuantParams>) -> u64 {
+    match grid {
+        Some(QuantParams::Affine { scale, .. }) => scale.len() as u64,
+        _ => 0,
+    }
+}
+
+/// The best choice that fits; what is `fixed` counts against a budget in MiB.
+fn decide(choices: &mut [Choice], budget: Budget, fixed: u64) -> Result<(), Error> {
+    let elements: u64 = choices.iter().map(|choice| choice.elements).sum();
+    let cost = |candidate: &Candidate| match budget {
+        Budget::Bits(_) => candidate.bits,
+        Budget::Mib(_) => candidate.bytes,
+    };
+    // Units of the budget in one of what is asked for, and what is spent before any choice.
+    let (asked, unit, spent, name) = match budget {
+        Budget::Bits(bits) => (bits, elements as f64, 0, "bits a weight"),
+        Budget::Mib(mib) => (mib, f64::from(1 << 20), fixed, "MiB"),
+    };
+    let scopes: Vec<Vec<Item>> = choices
+        .iter()
+        .map(|choice| {
+            let item = |c: &Candidate| Item { cost: cost(c), loss: c.loss };
+            choice.candidates.iter().map(item).collect()
+        })
+        .collect();
+    let cheapest = |items: &Vec<Item>| items.iter().map(|item| item.cost).min().unwrap_or(0);
+    let least = spent + scopes.iter().map(cheapest).sum::<u64>();
+    let limit = (asked * unit).floor();
+    let short = || Error::Budget { asked, unit: name, least: least as f64 / unit };
+    if !limit.is_finite() || limit < least as f64 {
+        return Err(short());
+    }
+    let chosen = choose(&scopes, limit as u64 - spent).ok_or_else(short)?;
+    choices.iter_mut().zip(chosen).for_each(|(choice, chosen)| choice.chosen = chosen);
+    Ok(())
+}
+
+/// What makes the policy give the weight what was chosen.
+fn rule(choice: &Choice) -> Rule {
+    let set = Spec { dtype: Some(choice.candidates[choice.chosen].dtype), ..Spec::default() };
+    let pattern = globset::escape(&choice.name);
+    Rule { pattern, role: Some(Role::Weight), optional: false, set }
+}
+
+fn bought(choices: Vec<Choice>, fixed: u64, samples: usize) -> Bought {
+    let chosen = || choices.iter().map(|choice| &choice.candidates[choice.chosen]);
+    let elements: u64 = choices.iter().map(|choice| choice.elements).sum();
+    let bits: u64 = chosen().map(|candidate| candidate.bits).sum();
+    Bought {
+        mean_bits: bits as f64 / elements.max(1) as f64,
+        bytes: fixed + chosen().map(|candidate| candidate.bytes).sum::<u64>(),
+        loss: chosen().map(|candidate| candidate.loss).sum(),
+        samples,
+        choices,
+    }
+}
+
+/// The samples that losses are measured on.
+struct Trial<'a> {
+    samples: &'a [Sample],
+    lanes: &'a [Lane],
+    variants: &'a Variants,
+}
+
+impl Trial<'_> {
+    fn run(&self, weights: &Weights) -> Result<Vec<Tensor>, Error> {
+        walk::each_lane(self.lanes, true, |lane, par| {
+            lane.walk(&self.variants[&lane.shape()], self.samples, weights, &mut Float, par)
+        })
+    }
+
+    /// Mean KL divergence of `weights` from `float`.
+    fn loss(&self, float: &[Tensor], weights: &Weights) -> Result<f64, Error> {
+        let mut total = Answers::default();
+        for (float, judged) in float.iter().zip(self.run(weights)?) {
+            let vocab = float.shape().last().copied().unwrap_or(1);
+            total.add_given(vocab, float.data(), judged.data());
+        }
+        Ok(total.given_divergence().max(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(elements: u64, losses: [f64; 2]) -> Choice {
+        let candidate = |(dtype, loss): (DType, f64)| {
+            let bits = elements * u64::from(dtype.bits());
+            Candidate { dtype, bytes: bits / 8, loss, bits }
+        };
+        let candidates = [DType::UINT4, DType::UINT8].into_iter().zip(losses).map(candidate);
+        Choice { name: "w".into(), elements, candidates: candidates.collect(), chosen: 0 }
+    }
+
+    #[test]
+    fn the_weight_that_gains_most_gets_the_bits() {
+        let mut choices = vec![choice(64, [0.5, 0.1]), choice(64, [0.9, 0.1])];
+        decide(&mut choices, Budget::Bits(6.0), 0).unwrap();
+        assert_eq!([choices[0].chosen, choices[1].chosen], [0, 1]);
+        decide(&mut choices, Budget::Bits(5.9), 0).unwrap();
+        assert_eq!([choices[0].chosen, choices[1].chosen], [0, 0]);
+    }
+
+    #[test]
+    fn impossible_budgets_name_the_least_possible_size() {
+        let mut choices = vec![choice(1 << 20, [0.5, 0.1])];
+        for (budget, least) in [(Budget::Bits(3.5), "4.0"), (Budget::Mib(1.0), "1.5")] {
+            let error = decide(&mut choices, budget, 1 << 20).unwrap_err().to_string();
+            assert!(error.contains(least), "{error}");
+        }
+        assert!(decide(&mut choices, Budget::Bits(f64::NAN), 0).is_err());
+    }
+}

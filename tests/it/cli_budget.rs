@@ -1,0 +1,66 @@
+//! `quantize --budget-bits` and `--budget-mib` on the demo, as a person types them.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn quantize(folder: &Path, more: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("encircle").unwrap();
+    let output = command.current_dir(folder).arg("quantize").args(more).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn facts(folder: &Path, more: &[&str]) -> Value {
+    let (code, stdout, stderr) = quantize(folder, &[more, &["--json"]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+#[test]
+fn a_budget_in_bits_is_kept_and_the_saved_recipe_makes_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = facts(folder.path(), &["-o", "a", "--budget-bits", "4.5", "--threads", "1"]);
+    let budget = &told["budget"];
+    assert!(budget["mean_bits"].as_f64().unwrap() <= 4.5);
+    // Some got more than others, and everybody's losses are told.
+    let choices = budget["choices"].as_array().unwrap();
+    let chosen = |option: u64| choices.iter().any(|choice| choice["chosen"] == option);
+    assert!(chosen(0) && chosen(1), "{budget}");
+    for choice in choices {
+        let candidates = choice["candidates"].as_array().unwrap();
+        assert!(candidates.iter().all(|candidate| candidate["loss"].is_f64()), "{choice}");
+    }
+    let first = fs::read(folder.path().join("a/model.q.circle")).unwrap();
+    facts(folder.path(), &["-o", "b", "--recipe", "a/recipe.toml"]);
+    assert!(first == fs::read(folder.path().join("b/model.q.circle")).unwrap());
+    facts(folder.path(), &["-o", "c", "--budget-bits", "4.5", "--threads", "3"]);
+    assert!(first == fs::read(folder.path().join("c/model.q.circle")).unwrap());
+}
+
+#[test]
+fn a_budget_in_mebibytes_holds_all_weights_with_their_grids() {
+    let folder = tempfile::tempdir().unwrap();
+    let of =
+        |mib: &str| facts(folder.path(), &["-o", "out", "--budget-mib", mib])["budget"].clone();
+    let (small, large) = (of("1.2"), of("1.4"));
+    for (budget, mib) in [(&small, 1.2), (&large, 1.4)] {
+        let bytes = budget["bytes"].as_f64().unwrap();
+        assert!(bytes <= mib * f64::from(1 << 20), "{bytes} {mib}");
+    }
+    assert!(large["loss"].as_f64().unwrap() <= small["loss"].as_f64().unwrap());
+}
+
+#[test]
+fn impossible_budgets_are_one_error_with_the_least_possible_size() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, value, least) in
+        [("--budget-bits", "3.5", "4.0000 bits a weight"), ("--budget-mib", "0.1", "MiB")]
+    {
+        let (code, stdout, stderr) = quantize(folder.path(), &["-o", "out", flag, value]);
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert!(stderr.contains("least possible is") && stderr.contains(least), "{stderr}");
+        assert!(!folder.path().join("out").exists());
+    }
+}
