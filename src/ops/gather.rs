@@ -33,8 +33,7 @@ impl OpDef for Gather {
         let shape: Vec<usize> = ids.shape().iter().copied().chain([width]).collect();
         Tensor::written(shape, |out| {
             for (out, &id) in out.chunks_exact_mut(width).zip(ids.data()) {
-                let row = id as usize * width;
-                out.copy_from_slice(&table.data()[row..row + width]);
+                table.read_rows(id as usize, out);
             }
         })
     }

@@ -38,7 +38,7 @@ impl OpDef for Linear {
         let mut shape = x.shape().to_vec();
         *shape.last_mut().expect("invariant: rank was checked while building") = n;
         Tensor::written(shape, |out| {
-            tensor::matmul(out, x.data(), w.packed_nt(), par);
+            w.matmul_nt(out, x.data(), par);
             if let Some(bias) = inputs.get(2) {
                 tensor::in_pieces(out, n, par, |_, out| tensor::add_bias(out, bias.data()));
             }

@@ -7,6 +7,7 @@ mod elementwise;
 mod gemm;
 mod orthogonal;
 mod random;
+mod rows;
 pub(crate) mod simd;
 
 pub use elementwise::{
@@ -15,11 +16,13 @@ pub use elementwise::{
 };
 pub use gemm::{Packed, Par, matmul};
 pub use orthogonal::{Orthogonal, Side};
+pub use rows::Rows;
 
 pub(crate) use random::Random;
 
 use buffer::Buffer;
 use rayon::prelude::*;
+use rows::Made;
 use std::sync::{Arc, OnceLock};
 
 /// Elements that one thread works on at a time: 128 KiB stay in its own cache.
@@ -36,18 +39,24 @@ pub fn in_pieces(out: &mut [f32], width: usize, par: Par, work: impl Fn(usize, &
     pieces.for_each(|(i, out)| work(i * piece, out));
 }
 
-/// A dense row-major f32 tensor. Cloning shares the payload.
+/// A row-major f32 tensor, dense or with rows that are made on demand. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Arc<Buffer>,
+    payload: Payload,
     /// The payload as right operand of products, made at the first one.
     packed: Arc<OnceLock<Packed>>,
 }
 
+#[derive(Clone, Debug)]
+enum Payload {
+    Dense(Arc<Buffer>),
+    Made(Arc<Made>),
+}
+
 impl PartialEq for Tensor {
     fn eq(&self, other: &Tensor) -> bool {
-        self.shape == other.shape && self.data == other.data
+        self.shape == other.shape && self.data() == other.data()
     }
 }
 
@@ -63,7 +72,7 @@ impl Tensor {
             data.len(),
             "payload must fill shape {shape:?}"
         );
-        Tensor { shape, data: Arc::new(data.into()), packed: Arc::default() }
+        Tensor::of(shape, data.into())
     }
 
     /// A tensor of `shape` filled with `value`.
@@ -78,7 +87,18 @@ impl Tensor {
         let shape = shape.into();
         let mut data = Buffer::arbitrary(shape.iter().product());
         write(&mut data);
-        Tensor { shape, data: Arc::new(data), packed: Arc::default() }
+        Tensor::of(shape, data)
+    }
+
+    /// A matrix `[n, k]` whose rows come from `rows` when they are asked for.
+    pub fn made(shape: [usize; 2], rows: impl Rows + 'static) -> Tensor {
+        let made = Made { rows: Box::new(rows), all: OnceLock::new() };
+        let payload = Payload::Made(Arc::new(made));
+        Tensor { shape: shape.into(), payload, packed: Arc::default() }
+    }
+
+    fn of(shape: Vec<usize>, data: Buffer) -> Tensor {
+        Tensor { shape, payload: Payload::Dense(Arc::new(data)), packed: Arc::default() }
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -86,15 +106,107 @@ impl Tensor {
         &self.shape
     }
 
-    /// All elements, row-major.
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of one index of the first axis.
+    pub fn row_width(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// All elements, row-major. Rows that are made on demand are all made then, and kept.
     pub fn data(&self) -> &[f32] {
-        &self.data
+        match &self.payload {
+            Payload::Dense(data) => data,
+            Payload::Made(made) => {
+                made.all.get_or_init(|| made.everything(self.len(), self.row_width()))
+            }
+        }
     }
 
     /// All elements for writing; copies first if the payload is shared.
     pub fn data_mut(&mut self) -> &mut [f32] {
         self.packed = Arc::default();
-        &mut *Arc::make_mut(&mut self.data)
+        if let Payload::Made(made) = &self.payload {
+            let data = made.everything(self.len(), self.row_width());
+            self.payload = Payload::Dense(Arc::new(data));
+        }
+        match &mut self.payload {
+            Payload::Dense(data) => &mut *Arc::make_mut(data),
+            Payload::Made(_) => unreachable!("made dense above"),
+        }
+    }
+
+    /// Whether the rows are made on demand.
+    pub fn is_made(&self) -> bool {
+        matches!(self.payload, Payload::Made(_))
+    }
+
+    /// The same tensor with all elements in memory; what is made on demand stays so elsewhere.
+    pub fn dense(&self) -> Tensor {
+        match &self.payload {
+            Payload::Dense(_) => self.clone(),
+            Payload::Made(made) => {
+                Tensor::of(self.shape.clone(), made.everything(self.len(), self.row_width()))
+            }
+        }
+    }
+
+    /// The rows (indices of the first axis) from `first` on into `out`, which holds whole rows.
+    pub fn read_rows(&self, first: usize, out: &mut [f32]) {
+        match &self.payload {
+            Payload::Dense(data) => {
+                let start = first * self.row_width();
+                out.copy_from_slice(&data[start..start + out.len()]);
+            }
+            Payload::Made(made) => made.rows.fill(first, out),
+        }
+    }
+
+    /// Shows all elements in order in pieces of whole rows with the index of their first row, one in
+    /// memory at a time where rows are made on demand. Stops at the first error.
+    ///
+    /// # Errors
+    /// Those of `see`.
+    pub fn each_block<E>(
+        &self,
+        mut see: impl FnMut(usize, &[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let width = self.row_width();
+        let block = rows::block(width);
+        let count = self.shape.first().copied().unwrap_or(1);
+        for first in (0..count).step_by(block) {
+            let len = block.min(count - first) * width;
+            match &self.payload {
+                Payload::Dense(data) => see(first, &data[first * width..first * width + len])?,
+                Payload::Made(made) => {
+                    let mut out = Buffer::arbitrary(len);
+                    made.rows.fill(first, &mut out);
+                    see(first, &out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `out [m, n] = a [m, k] · selfᵀ` for a matrix `[n, k]`.
+    ///
+    /// # Panics
+    /// If the tensor is no matrix, or the slices do not have these sizes.
+    pub fn matmul_nt(&self, out: &mut [f32], a: &[f32], par: Par) {
+        match (&self.payload, &self.shape[..]) {
+            (Payload::Made(made), &[n, k]) => {
+                rows::matmul_rows(out, a, made.rows.as_ref(), [n, k], par);
+            }
+            _ => matmul(out, a, self.packed_nt(), par),
+        }
     }
 
     /// The same payload under another shape.
@@ -103,8 +215,12 @@ impl Tensor {
     /// If the element counts differ.
     pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();
-        assert_eq!(shape.iter().product::<usize>(), self.data.len(), "reshape keeps the elements");
-        Tensor { shape, data: self.data, packed: Arc::default() }
+        assert_eq!(shape.iter().product::<usize>(), self.len(), "reshape keeps the elements");
+        let payload = match self.payload {
+            Payload::Made(_) => self.dense().payload,
+            dense => dense,
+        };
+        Tensor { shape, payload, packed: Arc::default() }
     }
 
     /// A matrix `[n, k]` packed as the right operand of `x · selfᵀ`; made once, shared by clones.
@@ -115,11 +231,14 @@ impl Tensor {
         let [n, k] = self.shape[..] else {
             panic!("only a matrix is packed, not {:?}", self.shape)
         };
-        self.packed.get_or_init(|| Packed::from_nt(&self.data, k, n))
+        self.packed.get_or_init(|| Packed::from_nt(self.data(), k, n))
     }
 
     /// Takes the payload out, copying only if it is shared.
     pub fn into_data(self) -> Vec<f32> {
-        Arc::unwrap_or_clone(self.data).into_vec()
+        match self.payload {
+            Payload::Dense(data) => Arc::unwrap_or_clone(data).into_vec(),
+            Payload::Made(_) => self.data().to_vec(),
+        }
     }
 }

@@ -100,7 +100,7 @@ pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
     let m = out.len() / n;
     assert!(out.len() == m * n && a.len() == m * k, "operands of a product have matching sizes");
     let isa = Isa::detect();
-    let tile = Tiles { out: out.as_mut_ptr(), a, b, isa };
+    let tile = Tiles { out: Columns::of(out, n), first: 0, a, b, isa };
     if par == Par::Seq || m * k * n < WORTHWHILE {
         tile.run(0..m, 0..n.div_ceil(b.width));
         return;
@@ -119,17 +119,48 @@ pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
     });
 }
 
+/// A matrix `[rows, stride]` whose columns are written by several products.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    data: *mut f32,
+    rows: usize,
+    stride: usize,
+}
+
+// SAFETY: it is only written to by `matmul_into`, whose callers vouch for disjoint columns, and by
+// `Tiles::run`, which is called for disjoint rectangles.
+unsafe impl Send for Columns {}
+// SAFETY: as above.
+unsafe impl Sync for Columns {}
+
+impl Columns {
+    /// All columns of `out`, rows of `stride`.
+    pub(super) fn of(out: &mut [f32], stride: usize) -> Columns {
+        Columns { data: out.as_mut_ptr(), rows: out.len() / stride.max(1), stride }
+    }
+}
+
+/// `a [m, k] · b` into the columns from `first` on of `out`, on the calling thread.
+///
+/// # Safety
+/// What `out` was made of must be alive, and nobody else may use these columns.
+pub(super) unsafe fn matmul_into(out: Columns, first: usize, a: &[f32], b: &Packed) {
+    assert!(first + b.n <= out.stride && a.len() == out.rows * b.k, "operands have matching sizes");
+    if out.rows > 0 && b.n > 0 {
+        let tile = Tiles { out, first, a, b, isa: Isa::detect() };
+        tile.run(0..out.rows, 0..b.n.div_ceil(b.width));
+    }
+}
+
 /// A product being computed; tasks own disjoint tiles of `out`.
 struct Tiles<'a> {
-    out: *mut f32,
+    out: Columns,
+    /// Column of `out` that the first of `b` goes to.
+    first: usize,
     a: &'a [f32],
     b: &'a Packed,
     isa: Isa,
 }
-
-// SAFETY: `run` is called for disjoint rectangles of rows and panels, so no two threads touch the
-// same element of `out`; the other fields are shared read-only.
-unsafe impl Sync for Tiles<'_> {}
 
 impl Tiles<'_> {
     fn run(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
@@ -143,12 +174,13 @@ impl Tiles<'_> {
                 for row in rows.clone().step_by(step) {
                     let count = step.min(rows.end - row);
                     let a = &self.a[row * k + start..(row + count - 1) * k + start + depth];
-                    // SAFETY: the tile lies inside `out`: rows end at m, columns at n.
+                    // SAFETY: the tile lies inside `out`: rows end at m, columns at first + n.
                     unsafe {
-                        let out = self.out.add(row * n + panel * width);
+                        let column = self.first + panel * width;
+                        let out = self.out.data.add(row * self.out.stride + column);
                         self.isa.tile(kernel::Tile {
                             out,
-                            n,
+                            n: self.out.stride,
                             columns,
                             a,
                             k,
