@@ -13,6 +13,7 @@ pub mod autoround;
 mod factor;
 pub mod gptq;
 mod moments;
+mod pairs;
 pub mod mse;
 pub mod qronos;
 pub mod rotate;
@@ -23,7 +24,8 @@ mod session;
 mod spec;
 
 pub use moments::Moments;
-pub use session::{Lane, Session, SessionError};
+pub use pairs::{Both, Lane, Pair, Pairs};
+pub use session::{Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
 
 use crate::quant::{Decision, ParamsError, QuantParams};

@@ -1,28 +1,18 @@
 //! Rounds the linear layers of a graph in its order, each on the inputs that the layers already
 //! rounded give it.
 
-use super::{AlgoError, Layer, Moments, Rounded, Rounding, Streams, rtn::Rtn};
-use crate::calibrate::{CalibrateError, Plan, Quantizing, Site};
-use crate::exec::{Float, Lifetimes, Stream, Weights};
+use super::{AlgoError, Both, Layer, Moments, Pair, Pairs, Rounded, Rounding, Streams, rtn::Rtn};
+use crate::calibrate::{CalibrateError, Plan, Site};
+use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
 use crate::quant::{Decision, QuantParams};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::Tensor;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Grids finer than this are rounded to nearest: there is nothing to gain.
 const WORTHWHILE_BITS: u8 = 8;
-
-/// A calibration sample and the graphs of its length.
-#[derive(Clone, Debug)]
-pub struct Lane<'a> {
-    /// Without annotations.
-    pub float: &'a Graph,
-    /// With annotated activations and rounded constants.
-    pub quantized: &'a Graph,
-    /// One tensor an input of the graph.
-    pub inputs: Vec<Tensor>,
-}
 
 /// Why the layers could not be rounded, with the place.
 #[derive(Debug, thiserror::Error)]
@@ -39,73 +29,46 @@ pub enum SessionError {
     /// A grid or bias that cannot be.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// The samples' values could not be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
-/// What a session works on.
-#[derive(Clone, Copy)]
+/// What a session works on: some consecutive nodes and their weights.
+#[derive(Clone)]
 pub struct Session<'a> {
     /// Sites and decisions.
     pub plan: &'a Plan,
-    /// Calibration samples.
-    pub lanes: &'a [Lane<'a>],
-    /// Checkpoint tensors in float.
+    /// The nodes whose layers are rounded.
+    pub nodes: Range<usize>,
+    /// Checkpoint tensors that these nodes read, in float.
     pub float: &'a Weights,
     /// The algorithm.
     pub rounding: &'a dyn Rounding,
 }
 
-/// Both networks' live activations of one sample.
-struct Pair<'a> {
-    lane: &'a Lane<'a>,
-    tap: Quantizing<'a>,
-    lifetimes: Lifetimes,
-    wanted: Option<Stream>,
-    seen: Stream,
-}
-
-impl<'a> Pair<'a> {
-    fn start(lane: &'a Lane<'a>, both: bool) -> Pair<'a> {
-        let tap = Quantizing::of(lane.quantized);
-        let seen = Stream::start(lane.quantized, lane.inputs.clone(), &mut &tap);
-        let wanted = both.then(|| Stream::start(lane.float, lane.inputs.clone(), &mut Float));
-        Pair { lane, lifetimes: Lifetimes::of(lane.float), wanted, seen, tap }
-    }
-
-    /// The rows of a layer's input that count in both networks: what the quantized one sees, and
-    /// what was wanted.
-    fn rows(&self, input: ValueId, route: ValueId) -> Option<[Vec<f32>; 2]> {
-        let here = self.seen.get(route)?;
-        let Some(wanted) = &self.wanted else {
-            let seen = self.seen.rows(&self.lifetimes, input, [here; 2])?;
-            return Some([seen.clone(), seen]);
-        };
-        let there = wanted.get(route)?;
-        Some([
-            self.seen.rows(&self.lifetimes, input, [here, there])?,
-            wanted.rows(&self.lifetimes, input, [there, here])?,
-        ])
-    }
-
-    fn run(&mut self, nodes: std::ops::Range<usize>, float: &Weights, rounded: &Weights) {
-        let (lane, lifetimes) = (self.lane, &self.lifetimes);
-        let tap = &mut &self.tap;
-        self.seen.run(lane.quantized, nodes.clone(), rounded, lifetimes, tap, Par::Seq);
-        if let Some(wanted) = &mut self.wanted {
-            wanted.run(lane.float, nodes, float, lifetimes, &mut Float, Par::Seq);
-        }
-    }
+/// The calibration samples, where the rounding looks at them.
+pub struct Watched<'p, 'a> {
+    /// Their values in both networks.
+    pub pairs: &'p mut Pairs<'a>,
+    /// How they walk.
+    pub gait: Gait,
 }
 
 impl Session<'_> {
     /// Rounds every linear layer's weight and bias of the annotated `graph` into `rounded`, which
-    /// must hold all other weights; `step` is told of every layer.
+    /// must hold all other weights of the nodes; `step` is told of every layer.
     ///
     /// # Errors
     /// The layer and what is wrong with it or its inputs.
+    ///
+    /// # Panics
+    /// If the rounding wants to see inputs and there are none: a mistake of ours.
     pub fn run(
         &self,
         graph: &mut Graph,
         rounded: &mut Weights,
+        watched: Option<Watched<'_, '_>>,
         step: &(dyn Fn() + Sync),
     ) -> Result<(), SessionError> {
         let targets = self.targets(graph);
@@ -123,19 +86,14 @@ impl Session<'_> {
             return layers
                 .try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
         }
-        let start = |lane| Pair::start(lane, streams >= Streams::Both);
-        let mut pairs: Vec<Pair<'_>> = self.lanes.iter().map(start).collect();
-        let mut at = 0;
+        let mut watched = watched.expect("invariant: the rounding's inputs are watched");
         let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
         for layer in &targets {
             let known = if self.worthwhile(layer.weight) {
-                let nodes = at..layer.node;
-                pairs.par_iter_mut().for_each(|pair| pair.run(nodes.clone(), self.float, rounded));
-                at = layer.node;
                 let key = (layer.input, layer.routed);
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
-                    let residual = layer.residual.filter(|_| streams == Streams::Drift);
-                    moments = Some((key, gather(&pairs, layer, residual)));
+                    drop(moments.take());
+                    moments = Some((key, self.gather(rounded, &mut watched, layer)?));
                 }
                 // What no token of the quantized network is sent to is rounded to nearest.
                 let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
@@ -150,25 +108,51 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Takes the samples to a layer; moments of its input over all of them, in their order.
+    fn gather(
+        &self,
+        rounded: &Weights,
+        watched: &mut Watched<'_, '_>,
+        layer: &Target,
+    ) -> Result<Moments, SpoolError> {
+        let streams = self.rounding.streams();
+        let mut moments = None;
+        let weights = Both { float: self.float, rounded };
+        watched.pairs.advance(layer.node, weights, watched.gait, &mut |pairs| {
+            let new = || {
+                let width = pairs.first().and_then(|pair| pair.shape(layer.input).last().copied());
+                Moments::new(width.unwrap_or(0), streams >= Streams::Both)
+            };
+            add(moments.get_or_insert_with(new), pairs, layer, streams);
+        })?;
+        Ok(moments.unwrap_or_else(|| Moments::new(0, streams >= Streams::Both)))
+    }
+
     /// Whether the weight's grid is coarse enough for data to matter.
     fn worthwhile(&self, weight: ValueId) -> bool {
         matches!(self.plan.weight_decision(weight),
             Some(Decision::Affine { dtype, .. }) if dtype.bits() <= WORTHWHILE_BITS)
     }
 
-    /// The float tensors that [`Session::run`] leaves alone: neither weights nor biases of layers.
+    /// The float tensors that [`Session::run`] leaves alone and nothing before these nodes reads:
+    /// neither weights nor biases of layers.
     pub fn others(&self, graph: &Graph) -> Vec<(ValueId, Tensor)> {
-        let mut mine = vec![false; graph.values.len()];
-        for layer in self.targets(graph) {
+        let mut taken = vec![false; graph.values.len()];
+        for layer in self.all_targets(graph) {
             for id in &graph.nodes[layer.node].inputs[1..] {
-                mine[id.index()] = true;
+                taken[id.index()] = true;
             }
         }
-        graph
-            .params()
-            .filter(|(id, _)| !mine[id.index()])
-            .map(|(id, _)| (id, self.tensor(id)))
-            .collect()
+        for node in &graph.nodes[..self.nodes.start] {
+            node.inputs.iter().for_each(|id| taken[id.index()] = true);
+        }
+        let mut others = Vec::new();
+        for id in graph.nodes[self.nodes.clone()].iter().flat_map(|node| &node.inputs) {
+            if graph.param(*id).is_some() && !std::mem::replace(&mut taken[id.index()], true) {
+                others.push((*id, self.tensor(*id)));
+            }
+        }
+        others
     }
 
     /// Number of layers that [`Session::run`] will round.
@@ -176,8 +160,14 @@ impl Session<'_> {
         self.targets(graph).len()
     }
 
-    /// The linear layers, in graph order; of several that read one weight, the first.
     fn targets(&self, graph: &Graph) -> Vec<Target> {
+        let mut targets = self.all_targets(graph);
+        targets.retain(|target| self.nodes.contains(&target.node));
+        targets
+    }
+
+    /// The linear layers, in graph order; of several that read one weight, the first.
+    fn all_targets(&self, graph: &Graph) -> Vec<Target> {
         let mut read = vec![false; graph.values.len()];
         let mut targets = Vec::new();
         for (node, n) in graph.nodes.iter().zip(0..) {
@@ -195,7 +185,7 @@ impl Session<'_> {
     }
 
     fn tensor(&self, id: ValueId) -> Tensor {
-        self.float.get(id).cloned().expect("invariant: every weight of the graph was loaded")
+        self.float.get(id).cloned().expect("invariant: every weight of these nodes was loaded")
     }
 
     /// Grid and values of a weight.
@@ -205,7 +195,7 @@ impl Session<'_> {
         weight: ValueId,
         moments: Option<&Moments>,
     ) -> Result<Chosen, SessionError> {
-        let tensor = self.tensor(weight);
+        let tensor = self.tensor(weight).dense();
         let name = &graph.value(weight).name;
         let grid = self.plan.weight_grid(weight, name, &tensor)?;
         let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
@@ -268,43 +258,40 @@ fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
 /// A weight's grid, if it is not to stay float, and its values on it.
 type Chosen = (Option<QuantParams>, Tensor);
 
-/// Moments of a layer's input over all samples, in their order.
-fn gather(pairs: &[Pair<'_>], layer: &Target, residual: Option<ValueId>) -> Moments {
-    let (input, routed) = (layer.input, layer.routed);
-    let two = pairs.iter().all(|pair| pair.wanted.is_some());
+/// Adds the rows of a layer's input over some samples, in their order.
+fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Streams) {
+    let two = wanted >= Streams::Both;
     let live = "invariant: the input of a layer about to run is live";
-    if let Some(route) = routed {
-        let rows = pairs.iter().map(|pair| pair.rows(input, route).expect(live));
-        let width = pairs.first().map_or(0, |pair| pair.lane.float.value(input).shape[2]);
-        let mut moments = Moments::new(width, two);
-        rows.for_each(|[seen, wanted]| moments.add(&seen, &wanted));
-        return moments;
+    if let Some(route) = layer.routed {
+        for pair in pairs {
+            let [seen, wanted] = pair.rows(layer.input, route, two).expect(live);
+            moments.add(&seen, &wanted);
+        }
+        return;
     }
     let samples: Vec<(&[f32], &[f32])> = pairs
         .iter()
         .map(|pair| {
-            let seen = pair.seen.get(input).expect(live);
-            let wanted = pair.wanted.as_ref().map_or(seen, |stream| stream.get(input).expect(live));
+            let seen = pair.seen.get(layer.input).expect(live);
+            let wanted = if two { pair.wanted.get(layer.input).expect(live) } else { seen };
             (seen.data(), wanted.data())
         })
         .collect();
-    let first =
-        pairs.first().and_then(|pair| pair.seen.get(input)).expect("invariant: there are samples");
-    let mut moments = Moments::new(first.shape().last().copied().unwrap_or(0), two);
     moments.add_all(&samples);
-    let streams = |id: ValueId| -> Option<Vec<[&Tensor; 3]>> {
+    let streams = |id: ValueId| -> Option<Vec<[&[f32]; 3]>> {
         pairs
             .iter()
             .map(|pair| {
-                Some([pair.seen.get(input)?, pair.wanted.as_ref()?.get(id)?, pair.seen.get(id)?])
+                let values = [pair.seen.get(layer.input), pair.wanted.get(id), pair.seen.get(id)];
+                let [seen, float, quantized] = values.map(|x| x.map(Tensor::data));
+                Some([seen?, float?, quantized?])
             })
             .collect()
     };
-    if let Some(streams) = residual.and_then(streams)
-        && let Some(out) = streams[0][1].shape().last().copied()
+    let residual = layer.residual.filter(|_| wanted == Streams::Drift);
+    if let (Some(id), Some(pair)) = (residual, pairs.first())
+        && let (Some(values), Some(&out)) = (streams(id), pair.shape(id).last())
     {
-        let streams: Vec<[&[f32]; 3]> = streams.iter().map(|s| s.map(Tensor::data)).collect();
-        moments.add_drift(&streams, out);
+        moments.add_drift(&values, out);
     }
-    moments
 }

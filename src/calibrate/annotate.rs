@@ -1,11 +1,10 @@
 //! From statistics to `QuantParams` on the graph.
 
 use super::experts::Experts;
-use super::{CalibrateError, Plan, Site, Statistics};
+use super::{CalibrateError, Plan, Site, Statistics, tables};
 use crate::graph::{Graph, Source, ValueId};
 use crate::quant::{
-    self, AnyObserver, DType, Decision, Mse, NoRange, Observer, ObserverSpec, ParamsError,
-    QuantParams,
+    self, AnyObserver, DType, Decision, NoRange, Observer, ParamsError, QuantParams,
 };
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -82,17 +81,7 @@ impl Plan {
         tensor: &Tensor,
     ) -> Result<Option<QuantParams>, CalibrateError> {
         let Some(decision) = &self.weights[id.index()] else { return Ok(None) };
-        let ranges = match (decision, decision.observer()) {
-            (Decision::Affine { dtype, scheme, observer: ObserverSpec::Mse }, _) => {
-                Mse::of_weight(*dtype, *scheme, tensor.data(), tensor.shape())
-            }
-            (_, Some(mut observer)) => {
-                observer.observe(tensor.data(), tensor.shape());
-                observer.ranges()
-            }
-            (_, None) => Ok(Vec::new()),
-        };
-        ranges
+        tables::ranges(decision, tensor)
             .map_err(ParamsError::from)
             .and_then(|ranges| decision.params(&ranges))
             .map_err(|source| CalibrateError::Params { name: name.into(), source })
@@ -114,8 +103,7 @@ impl Plan {
             .map(|(id, tensor)| {
                 let grid = self.weight_grid(*id, name(*id), tensor)?;
                 if let Some(grid) = &grid {
-                    let shape = tensor.shape().to_vec();
-                    quant::fake_quant(grid, &shape, tensor.data_mut());
+                    *tensor = tables::rounded(tensor.clone(), grid);
                 }
                 Ok(grid)
             })

@@ -10,6 +10,7 @@ mod experts;
 mod plan;
 mod sites;
 mod statistics;
+mod tables;
 
 pub use annotate::quantize_constants;
 pub use check::{Unquantized, check};

@@ -3,7 +3,7 @@
 use super::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,17 +22,45 @@ enum Place {
 /// The bytes of one file, mapped rather than read where the file is on disk.
 #[derive(Clone, Debug)]
 pub(crate) enum Bytes {
-    Mapped(Arc<memmap2::Mmap>),
+    Mapped(Arc<memmap2::Mmap>, Arc<File>),
     Embedded(&'static [u8]),
 }
 
 impl Bytes {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(map, _) => map,
             Bytes::Embedded(bytes) => bytes,
         }
     }
+
+    /// Shows the bytes from `start` on, as many as `buffer` has: read from the file, so that they
+    /// are not counted as memory of ours and a file that was cut short is an error.
+    pub(crate) fn read_at<T>(
+        &self,
+        start: usize,
+        buffer: &mut [u8],
+        show: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<T> {
+        match self {
+            #[cfg(unix)]
+            Bytes::Mapped(_, file) => {
+                std::os::unix::fs::FileExt::read_exact_at(&**file, buffer, start as u64)?;
+                Ok(show(buffer))
+            }
+            #[cfg(not(unix))]
+            Bytes::Mapped(map, _) => shown(map, start..start + buffer.len(), show),
+            Bytes::Embedded(bytes) => shown(bytes, start..start + buffer.len(), show),
+        }
+    }
+}
+
+fn shown<T>(
+    bytes: &[u8],
+    range: std::ops::Range<usize>,
+    show: impl FnOnce(&[u8]) -> T,
+) -> io::Result<T> {
+    bytes.get(range).map(show).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 impl Files {
@@ -146,7 +174,7 @@ impl Files {
         // SAFETY: the map is read-only and private. Truncating the file while we run would end the
         // program with a bus error, as with every reader that maps; nothing else can be violated.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;
-        Ok(Bytes::Mapped(Arc::new(map)))
+        Ok(Bytes::Mapped(Arc::new(map), Arc::new(file)))
     }
 
     fn embedded_bytes(&self, name: &str) -> Option<&'static [u8]> {

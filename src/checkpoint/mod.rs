@@ -32,6 +32,7 @@ use crate::tensor::Tensor;
 use safetensors::Store;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 const CONFIG: &str = "config.json";
 /// The longest small JSON file believed, in bytes; real ones have a few thousand.
@@ -55,10 +56,11 @@ pub(crate) fn golden(files: &Files, name: &str) -> impl Fn(&str) -> Vec<u8> {
 /// let norm = checkpoint.read("model.language_model.norm.weight", &[width])?;
 /// # Ok::<(), encircle::checkpoint::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Checkpoint {
     files: Files,
-    config: Config,
-    store: Store,
+    config: Arc<Config>,
+    store: Arc<Store>,
 }
 
 impl Checkpoint {
@@ -86,7 +88,7 @@ impl Checkpoint {
         let raw = files.read_json(CONFIG, JSON_MAX)?;
         let config = Config::parse(&files.describe(CONFIG), raw)?;
         let store = Store::open(&files)?;
-        Ok(Checkpoint { files, config, store })
+        Ok(Checkpoint { files, config: Arc::new(config), store: Arc::new(store) })
     }
 
     /// The configuration, validated.
@@ -148,6 +150,15 @@ impl Checkpoint {
         let tensor = self.store.read_index(name, expected_shape, index)?;
         self.store.check_finite(name, &tensor)?;
         Ok(tensor)
+    }
+
+    /// The rows (indices of the first axis) of a tensor from `first` on, as many as `out` holds, as
+    /// f32. Whether they are finite is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`], apart from that; `OutOfRange` for rows beyond the last.
+    pub fn read_into(&self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        self.store.read_into(name, first, out)
     }
 
     /// The bytes of a tensor as stored (little endian, row-major), and what they mean.

@@ -115,6 +115,10 @@ pub(super) struct QuantizeArgs {
     /// Where weights go; only external ones let a file pass 2 GiB
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = BuffersArg::Inline)]
     pub(super) buffers: BuffersArg,
+    /// Memory that the job may use, such as 4GiB: beyond it the samples' values and rounded weights
+    /// rest on disk in OUT [default: three quarters of what is free]; results do not depend on it
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(super) memory: Option<u64>,
     /// Fail if a real-valued tensor has no quantization parameters
     #[arg(long)]
     pub(super) strict: bool,
@@ -273,6 +277,30 @@ impl QuantizeArgs {
     pub(super) fn recipe_name(&self) -> &str {
         let unsaid = if self.checkpoint.is_some() { "w4a16" } else { "npu" };
         self.recipe.as_deref().or(self.preset.as_deref()).unwrap_or(unsaid)
+    }
+}
+
+/// `4GiB`, `512 MiB`, `1.5GB` or plain bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024f64.powi(2),
+        "g" | "gib" => 1024f64.powi(3),
+        "t" | "tib" => 1024f64.powi(4),
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        _ => return Err(format!("{unit:?} is no unit: expected KiB, MiB, GiB, KB, MB or GB")),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number and a unit, as in 4GiB")?;
+    match number * unit {
+        bytes if bytes >= 1.0 && bytes < 2f64.powi(63) => Ok(bytes as u64),
+        _ => Err("expected at least one byte".into()),
     }
 }
 

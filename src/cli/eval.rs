@@ -6,7 +6,7 @@ use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Processor, Sample, Source, Windows, read_source};
 use crate::models::Head;
-use crate::pipeline::{self, Fixed, Numerics, Recipe};
+use crate::pipeline::{self, Fixed, Means, Numerics, Recipe};
 use crate::report::AnswerScore;
 use serde_json::json;
 use std::error::Error;
@@ -44,6 +44,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             seq_len: None,
             fixed: Fixed::default(),
             head: Head::Logits,
+            means: Means::default(),
         };
         let outcome = pipeline::quantize(&checkpoint, &calib, &text, &recipe, &bars)?;
         let seconds = start.elapsed().as_secs_f64();

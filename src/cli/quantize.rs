@@ -8,7 +8,7 @@ use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
-    self, Bought, Fixed, Numerics, Recipe, StageForm, Written, write_model, write_stages,
+    self, Bought, Fixed, Means, Numerics, Recipe, StageForm, Written, write_model, write_stages,
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
@@ -33,6 +33,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
+        means: Means { memory: args.memory, folder: Some(args.out.clone()) },
     };
     for folder in std::iter::once(&args.out).chain(&args.io) {
         pipeline::check_folder(folder)?;

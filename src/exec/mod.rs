@@ -4,6 +4,11 @@
 //! with a value (observe it, quantize it) is the tap's business.
 
 mod rows;
+mod spool;
+
+pub use spool::{Gait, Room, Spool, SpoolError};
+
+pub(crate) use spool::nameless;
 
 use crate::graph::{Graph, Source, ValueId};
 use crate::tensor::{Par, Tensor};
@@ -40,6 +45,11 @@ impl Weights {
     /// Puts a tensor in.
     pub fn set(&mut self, id: ValueId, tensor: Tensor) {
         self.tensors[id.index()] = Some(tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn take(&mut self, id: ValueId) -> Option<Tensor> {
+        self.tensors[id.index()].take()
     }
 
     /// The tensor, if present.

@@ -96,32 +96,71 @@ impl Param {
             _ => None,
         };
         let mut stored = read(&self.key, &self.stored_shape, matrix)?;
+        self.edit(&mut stored, 0, read)?;
+        Ok(stored.reshape(shape))
+    }
+
+    /// Whether a row (an index of the first axis) of the value, whose shape is `shape`, can be made
+    /// of the same stored row alone.
+    pub fn by_rows(&self, shape: &[usize]) -> bool {
+        let alone = |edit: &Edit| match edit {
+            Edit::ScaleRows { .. }
+            | Edit::ScaleOutputs { .. }
+            | Edit::ScaleColumns { .. }
+            | Edit::FoldGain { .. }
+            | Edit::Fill { .. } => true,
+            Edit::Rotate { side, .. } => *side == Side::Rows,
+            Edit::InterpolatePositions { .. } | Edit::Matrix { .. } | Edit::AddProduct { .. } => {
+                false
+            }
+        };
+        shape.first() == self.stored_shape.first() && self.edits.iter().all(alone)
+    }
+
+    /// The edits on the rows from `first` on, of a parameter that is made by rows.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn edit_rows<E>(
+        &self,
+        rows: &mut Tensor,
+        first: usize,
+        read: Read<'_, E>,
+    ) -> Result<(), E> {
+        self.edit(rows, first, read)
+    }
+
+    /// `first` is the index of the first row of `stored`.
+    fn edit<E>(&self, stored: &mut Tensor, first: usize, read: Read<'_, E>) -> Result<(), E> {
         for edit in &self.edits {
             match edit {
-                Edit::Matrix { columns, .. } => stored = transposed(&stored, columns),
-                Edit::ScaleRows { rows, factor } => scale_rows(&mut stored, rows, *factor),
+                Edit::Matrix { columns, .. } => *stored = transposed(stored, columns),
+                Edit::ScaleRows { rows, factor } => scale_rows(stored, first, rows, *factor),
                 Edit::InterpolatePositions { grids, merge } => {
-                    stored = position_embedding(grids, *merge, &stored)
+                    *stored = position_embedding(grids, *merge, stored)
                         .expect("invariant: a layout checked the grids");
                 }
                 Edit::AddProduct { weight, vector, repeat } => {
                     let width: usize = vector.stored_shape.iter().product();
-                    let rows = stored.data().len();
+                    let rows = stored.len();
                     let weight = weight.load(&[rows, width * repeat], read)?;
                     let vector = vector.load(&[width], read)?.data().repeat(*repeat);
-                    add_product(&mut stored, &weight, &vector);
+                    add_product(stored, &weight, &vector);
                 }
-                Edit::ScaleOutputs { factors } => scale_outputs(&mut stored, factors),
-                Edit::ScaleColumns { factors } => scale_columns(&mut stored, factors),
+                Edit::ScaleOutputs { factors } => {
+                    let count = stored.shape().first().copied().unwrap_or(1);
+                    scale_outputs(stored, &factors[first..first + count]);
+                }
+                Edit::ScaleColumns { factors } => scale_columns(stored, factors),
                 Edit::FoldGain { gain } => {
                     let width: usize = gain.stored_shape.iter().product();
-                    scale_columns(&mut stored, gain.load(&[width], read)?.data());
+                    scale_columns(stored, gain.load(&[width], read)?.data());
                 }
-                Edit::Fill { value } => stored = Tensor::full(stored.shape(), *value),
-                Edit::Rotate { side, rotation } => rotation.apply(&mut stored, *side),
+                Edit::Fill { value } => *stored = Tensor::full(stored.shape(), *value),
+                Edit::Rotate { side, rotation } => rotation.apply(stored, *side),
             }
         }
-        Ok(stored.reshape(shape))
+        Ok(())
     }
 
     /// Every tensor of the checkpoint that is read: (key, stored shape).
@@ -175,10 +214,12 @@ fn scale_columns(stored: &mut Tensor, factors: &[f32]) {
     }
 }
 
-fn scale_rows(stored: &mut Tensor, rows: &Range<usize>, factor: f32) {
+/// Scales those of `rows` that are in `stored`, whose first row has the index `first`.
+fn scale_rows(stored: &mut Tensor, first: usize, rows: &Range<usize>, factor: f32) {
     let extent = stored.shape().first().copied().unwrap_or(1).max(1);
-    let row = stored.data().len() / extent;
-    for x in &mut stored.data_mut()[rows.start * row..rows.end * row] {
+    let row = stored.len() / extent;
+    let [start, end] = [rows.start, rows.end].map(|at| at.saturating_sub(first).min(extent));
+    for x in &mut stored.data_mut()[start * row..end * row] {
         *x *= factor;
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn of(tensor: Tensor, params: Option<&QuantParams>) -> (Buffer, Vec<u
 
 impl Source for Constant {
     fn len(&self) -> u64 {
-        (self.tensor.data().len() as u64 * self.bits).div_ceil(8)
+        (self.tensor.len() as u64 * self.bits).div_ceil(8)
     }
 
     fn digest(&self) -> Option<u128> {
@@ -59,14 +59,34 @@ impl Source for Constant {
 
     fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let Some(params) = &self.params else {
-            return self.tensor.data().chunks(CHUNK).try_for_each(|reals| {
-                let bytes: Vec<u8> = reals.iter().flat_map(|x| x.to_le_bytes()).collect();
-                out.write_all(&bytes)
+            return self.tensor.each_block(|_, reals| {
+                reals.chunks(CHUNK).try_for_each(|reals| {
+                    let bytes: Vec<u8> = reals.iter().flat_map(|x| x.to_le_bytes()).collect();
+                    out.write_all(&bytes)
+                })
             });
         };
-        let codes = quant::quantize(params, self.tensor.shape(), self.tensor.data());
+        let shape = self.tensor.shape();
+        // Blocks have an even number of rows, so only the last may end within a byte.
+        match params {
+            QuantParams::Affine { axis: None | Some(0), .. } if shape.len() > 1 => {
+                let width = self.tensor.row_width();
+                self.tensor.each_block(|first, reals| {
+                    let mut shape = shape.to_vec();
+                    shape[0] = reals.len() / width.max(1);
+                    let grid = params.of_rows(first..first + shape[0]);
+                    self.write_codes(&quant::quantize(&grid, &shape, reals), out)
+                })
+            }
+            _ => self.write_codes(&quant::quantize(params, shape, self.tensor.dense().data()), out),
+        }
+    }
+}
+
+impl Constant {
+    fn write_codes(&self, codes: &[i32], out: &mut dyn Write) -> io::Result<()> {
         match self.bits {
-            4 => out.write_all(&quant::pack4(&codes)),
+            4 => out.write_all(&quant::pack4(codes)),
             8 => codes.chunks(CHUNK).try_for_each(|codes| {
                 let bytes: Vec<u8> = codes.iter().map(|&q| q as u8).collect();
                 out.write_all(&bytes)

@@ -1,80 +1,89 @@
-//! The calibration samples on their way through the job: observed in float, used to round weights,
-//! compared in the end.
+//! The float run: the calibration samples walk leg by leg while every site is observed.
 
-use super::walk::{self, Lane, Variants};
+use super::floats::Floats;
+use super::legs::Legs;
+use super::walk::Walk;
 use super::{Error, Progress};
-use crate::calibrate::{Observing, Plan, Quantizing, Statistics};
-use crate::dataset::Sample;
-use crate::exec::Weights;
-use crate::report::{ErrorFigures, ErrorSummary};
-use crate::tensor::Tensor;
+use crate::calibrate::{Observing, Plan, Statistics};
+use crate::exec::{Lifetimes, Spool, Stream, Weights};
+use crate::graph::Graph;
+use crate::tensor::Par;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// The samples, each at its own length: padding must not widen any range.
-pub(super) struct Calibration<'a> {
-    pub(super) samples: &'a [Sample],
-    pub(super) lanes: Vec<Lane>,
-    /// The float graph of each lane's shape.
-    pub(super) variants: Variants,
+/// What observes.
+pub(super) struct Observation<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) legs: &'a Legs,
+    pub(super) floats: &'a Floats<'a>,
+    pub(super) progress: &'a dyn Progress,
 }
 
-impl Calibration<'_> {
-    /// The float run over the calibration samples: their outputs, and statistics of every site.
-    pub(super) fn observe(
+impl Observation<'_> {
+    /// Statistics of every site. The streams in `spool`, empty before, are then where the last of
+    /// several legs begins, or at the end of a single one.
+    pub(super) fn run(
         &self,
-        plan: &Plan,
-        weights: &Weights,
-        progress: &dyn Progress,
-    ) -> Result<(Vec<Tensor>, Statistics), Error> {
-        let fresh = || Mutex::new(Statistics::new(plan));
+        graph: &Graph,
+        walk: &Walk<'_>,
+        spool: &mut Spool,
+    ) -> Result<Statistics, Error> {
+        let legs = &self.legs.nodes;
+        self.progress.begin("calibrate", walk.samples.len() * legs.len());
+        let fresh = || Mutex::new(Statistics::new(self.plan));
         // One set of statistics a thread: their merge does not depend on which thread saw what.
         let shards: Vec<Mutex<Statistics>> =
             (0..rayon::current_num_threads()).map(|_| fresh()).collect();
-        let outputs = walk::each_lane(&self.lanes, plan.mergeable(), |lane, par| {
-            let shard = rayon::current_thread_index().unwrap_or(0) % shards.len();
-            let mut statistics = shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut tap = Observing { plan, statistics: &mut statistics };
-            let outputs =
-                lane.walk(&self.variants[&lane.shape()], self.samples, weights, &mut tap, par)?;
-            lane.samples.iter().for_each(|_| progress.step());
-            Ok(outputs)
-        })?;
+        for (i, nodes) in legs.iter().enumerate() {
+            let weights = self.floats.load(graph, nodes.clone())?;
+            let stay = i > 0 && i + 1 == legs.len();
+            let step = Step { of: self, walk, weights: &weights, nodes, shards: &shards, stay };
+            let gait = walk.gait(self.legs, nodes, self.plan.mergeable());
+            spool.pass(gait, &|lane, item, par| step.run(lane, item, par), &mut |_, _| ())?;
+        }
         let mut shards =
             shards.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
         let mut statistics = shards.next().expect("invariant: a pool has a thread");
-        if plan.mergeable() {
+        if self.plan.mergeable() {
             for other in shards {
                 statistics.merge(&other)?;
             }
         }
-        Ok((outputs, statistics))
+        Ok(statistics)
     }
+}
 
-    /// Runs the quantized graphs on the calibration samples beside the float outputs.
-    pub(super) fn compare(
-        &self,
-        quantized: &Variants,
-        float: &[Tensor],
-        rounded: &Weights,
-        progress: &dyn Progress,
-    ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-        let outputs = walk::each_lane(&self.lanes, true, |lane, par| {
-            let variant = &quantized[&lane.shape()];
-            let tap = Quantizing::of(variant);
-            let outputs = lane.walk(variant, self.samples, rounded, &mut &tap, par)?;
-            let pairs = lane.samples.iter().zip(outputs).map(|(&i, output)| {
-                progress.step();
-                let mut summary = ErrorSummary::default();
-                summary.add(float[i].data(), output.data());
-                (summary, output)
-            });
-            Ok(pairs.collect())
-        })?;
-        let mut total = ErrorSummary::default();
-        for (summary, _) in &outputs {
-            total.merge(summary);
+/// One leg.
+struct Step<'s> {
+    of: &'s Observation<'s>,
+    walk: &'s Walk<'s>,
+    weights: &'s Weights,
+    nodes: &'s Range<usize>,
+    shards: &'s [Mutex<Statistics>],
+    /// Whether the streams stay where they are.
+    stay: bool,
+}
+
+impl Step<'_> {
+    fn run(&self, lane: usize, item: &mut Vec<Stream>, par: Par) -> Result<(), Error> {
+        let shard = rayon::current_thread_index().unwrap_or(0) % self.shards.len();
+        let mut statistics = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tap = Observing { plan: self.of.plan, statistics: &mut statistics };
+        let graph = self.walk.graph(lane);
+        if item.is_empty() {
+            item.push(Stream::start(graph, self.walk.inputs(lane), &mut tap));
         }
-        let error = total.figures().ok_or(Error::NoSamples)?;
-        Ok((error, [float[0].clone(), outputs[0].1.clone()]))
+        let mut ahead;
+        let stream = match self.stay {
+            true => {
+                ahead = item[0].clone();
+                &mut ahead
+            }
+            false => &mut item[0],
+        };
+        let lifetimes = Lifetimes::of(graph);
+        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, &mut tap, par);
+        self.walk.lanes[lane].samples.iter().for_each(|_| self.of.progress.step());
+        Ok(())
     }
 }

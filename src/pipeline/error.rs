@@ -70,6 +70,9 @@ pub enum Error {
     /// A layer that could not be rounded.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The samples' values could not be kept.
+    #[error(transparent)]
+    Spool(#[from] crate::exec::SpoolError),
     /// No Circle form.
     #[error(transparent)]
     Lower(#[from] LowerError),

@@ -2,13 +2,18 @@
 //! knows all the others.
 //!
 //! Read [`quantize`] first: it is the whole job. `prompt.rs` finds the static layout of the samples,
-//! `calibration.rs` and `evaluation.rs` are its two halves, `write.rs` puts files down.
+//! `legs.rs` how far they walk with one load of weights. They walk twice: in float while
+//! `calibration.rs` observes, then quantized while `rounding.rs` rounds and `evaluation.rs` compares.
+//! `write.rs` puts files down.
 
 mod budget;
 mod calibration;
+mod codes;
 mod error;
 mod evaluation;
+mod floats;
 mod generate;
+mod legs;
 mod prompt;
 mod recipe;
 mod rounding;
@@ -28,22 +33,27 @@ pub use save::save;
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
-use crate::algo::AlgoSpec;
+use crate::algo::{AlgoSpec, Streams};
 use crate::calibrate::{self, Plan, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
-use crate::exec::Weights;
+use crate::exec::{Room, Spool, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::layout::Layout;
 use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::Tensor;
-use calibration::Calibration;
-use evaluation::evaluate;
-use rayon::prelude::*;
-use rounding::Round;
+use calibration::Observation;
+use codes::Codes;
+use evaluation::Travellers;
+use floats::{Floats, Trouble};
+use legs::{Legs, Load};
+use rounding::{Conversion, Converted};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
+use walk::Walk;
 
 /// What the user wants, apart from data.
 #[derive(Clone, Debug)]
@@ -58,9 +68,34 @@ pub struct Recipe {
     pub fixed: Fixed,
     /// What the graph computes.
     pub head: Head,
+    /// What the job may use.
+    pub means: Means,
+}
+
+/// What the job may use of the machine. Results do not depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Means {
+    /// Bytes of memory; by default three quarters of what is free.
+    pub memory: Option<u64>,
+    /// Folder for what does not fit; by default the system's for temporary files.
+    pub folder: Option<PathBuf>,
 }
 
 impl Recipe {
+    /// The legs of the job on `graph`, given the calibration and evaluation samples.
+    fn legs(&self, graph: &Graph, samples: [&[Sample]; 2]) -> Legs {
+        let of = |id: &ValueId| graph.value(*id).shape.iter().product::<usize>();
+        let output = graph.outputs.iter().map(of).sum::<usize>() * size_of::<f32>();
+        let pixels = |sample: &Sample| sample.pixel_values.as_ref().map_or(0, Tensor::len);
+        let held = samples.iter().flat_map(|samples| samples.iter()).map(pixels).sum::<usize>();
+        let load = Load {
+            outputs: (samples[0].len() * output) as u64,
+            samples: (held * size_of::<f32>()) as u64,
+            threads: rayon::current_num_threads() as u64,
+        };
+        Legs::of(graph, self.means.memory.unwrap_or_else(legs::available), load)
+    }
+
     fn request(&self, layout: Layout, batch: usize) -> Request {
         Request { head: self.head, batch, ..Request::new(layout) }
     }
@@ -94,7 +129,7 @@ pub struct Outcome {
     pub prompt: Prompt,
     /// Distance of the quantized outputs from the float ones over the calibration samples.
     pub error: ErrorFigures,
-    /// Float and quantized outputs of the first calibration sample.
+    /// Float and quantized outputs of the first calibration sample, of very many the first rows.
     pub example: [Tensor; 2],
     /// Answers of the evaluation set by the float and by the quantized model.
     pub answers: Option<[AnswerScore; 2]>,
@@ -106,6 +141,8 @@ pub struct Outcome {
     pub sites: usize,
     /// Seconds of each phase, in order.
     pub seconds: Vec<(&'static str, f64)>,
+    /// What went wrong while weights were read again for somebody.
+    trouble: Trouble,
 }
 
 struct Clock {
@@ -116,8 +153,17 @@ struct Clock {
 impl Clock {
     fn lap(&mut self, name: &'static str) {
         let now = Instant::now();
-        self.laps.push((name, (now - self.last).as_secs_f64()));
+        let seconds = (now - self.last).as_secs_f64();
+        match self.laps.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += seconds,
+            None => self.laps.push((name, seconds)),
+        }
         self.last = now;
+    }
+
+    /// There was nothing to do in this phase.
+    fn forget(&mut self, name: &str) {
+        self.laps.retain(|(known, _)| *known != name);
     }
 }
 
@@ -147,68 +193,74 @@ pub fn quantize(
     let mut graph = built?;
     verified?;
     let plan = Plan::new(&graph, &recipe.policy)?;
-    let width = config.text.hidden_size;
-    let lanes = walk::calibration_lanes(calib, plan.mergeable(), width);
-    let variants = walk::variants(&lanes, build, &prompt)?;
-    let samples = Calibration { samples: calib, lanes, variants };
+    let rounding = recipe.algo.rounding()?;
+    let legs = recipe.legs(&graph, [calib, eval]);
+    let free = plan.mergeable() && (legs.whole() && rounding.streams() != Streams::Seen);
+    let lanes = walk::calibration_lanes(calib, free, config.text.hidden_size);
+    let walk = Walk::new(calib, lanes, &build, &prompt)?;
     clock.lap("build");
 
-    let weights = load(checkpoint, &mut graph, &recipe.algo)?;
+    let trouble = Trouble::default();
+    let floats = Floats::of(checkpoint, &mut graph, &recipe.algo, legs.large, &trouble)?;
     clock.lap("load");
 
-    progress.begin("calibrate", calib.len());
-    let (float, statistics) = samples.observe(&plan, &weights, progress)?;
+    let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let room = Room::new(legs.room, &folder);
+    let mut spool = Spool::new(walk.lanes.len(), Arc::clone(&room));
+    let observation = Observation { plan: &plan, legs: &legs, floats: &floats, progress };
+    let statistics = observation.run(&graph, &walk, &mut spool)?;
+    trouble.check()?;
     clock.lap("calibrate");
 
-    let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
+    let param = |id: ValueId| floats.all.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     let unseen_experts = plan.unseen_experts(&graph, &statistics)?;
     plan.annotate_activations(&mut graph, &statistics, &param)?;
-    let annotated = walk::annotated(samples.variants.clone(), &graph);
-    let singles = || walk::variants(&walk::one_by_one(calib), build, &prompt);
-    let round = Round { plan: &plan, samples: calib, weights: &weights, algo: &recipe.algo };
-    let rounded = round.run(&mut graph, singles, progress)?;
-    let unquantized = calibrate::check(&graph);
-    clock.lap("convert");
 
-    progress.begin("compare", calib.len());
-    let (error, example) = samples.compare(&annotated, &float, &rounded, progress)?;
-    clock.lap("compare");
-
-    progress.begin("evaluate", eval.len());
-    let seq = prompt.layout.seq_len();
-    let lanes = walk::lanes(eval, |_| seq, width);
-    let variants = walk::variants(&lanes, build, &prompt)?;
-    let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
-    if answers.is_some() {
-        clock.lap("evaluate");
+    // A rounding that follows both networks takes its samples, one by one, from the start.
+    let both = rounding.streams() >= Streams::Both;
+    let singles = match both && legs.whole() {
+        true => Some(Walk::new(calib, walk::one_by_one(calib), &build, &prompt)?),
+        false => None,
+    };
+    let at = (!both).then(|| if legs.whole() { graph.nodes.len() } else { legs.last_start() });
+    let calib = singles.as_ref().unwrap_or(&walk);
+    if both {
+        spool = Spool::new(calib.lanes.len(), Arc::clone(&room));
+    }
+    let quantized = walk::annotated(calib.float.clone(), &graph);
+    let calib = Travellers { walk: calib, pairs: calib.pairs(&quantized, spool, at) };
+    let (seq, width) = (prompt.layout.seq_len(), config.text.hidden_size);
+    let rows = Walk::new(eval, walk::lanes(eval, |_| seq, width), &build, &prompt)?;
+    let judged = walk::annotated(rows.float.clone(), &graph);
+    let spool = Spool::new(rows.lanes.len(), room);
+    let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, spool, None) };
+    let conversion = Conversion {
+        plan: &plan,
+        rounding: rounding.as_ref(),
+        legs: &legs,
+        floats: &floats,
+        codes: Codes::new(&folder, &trouble),
+        trouble: &trouble,
+        progress,
+        done: Weights::none(&graph),
+    };
+    let Converted { rounded, error, example, answers } =
+        conversion.run(&mut graph, calib, eval, &mut clock)?;
+    if answers.is_none() {
+        clock.forget("evaluate");
     }
     Ok(Outcome {
         sites: plan.site_count(),
+        unquantized: calibrate::check(&graph),
         graph,
-        weights,
+        weights: floats.all,
         rounded,
         prompt,
         error,
         example,
         answers,
         unseen_experts,
-        unquantized,
         seconds: clock.laps,
+        trouble,
     })
-}
-
-/// The weights of `graph` after the rewrites that `algo` asks for.
-fn load(checkpoint: &Checkpoint, graph: &mut Graph, algo: &AlgoSpec) -> Result<Weights, Error> {
-    let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
-    algo.rewrite(graph, &read)?;
-    let params: Vec<_> = graph.params().collect();
-    let tensors: Vec<Tensor> = params
-        .par_iter()
-        .map(|(id, param)| Ok(param.load(&graph.value(*id).shape, &read)?))
-        .collect::<Result<_, Error>>()?;
-    let mut weights = Weights::none(graph);
-    for ((id, _), tensor) in params.iter().zip(tensors) {
-        weights.set(*id, tensor);
-    }
-    Ok(weights)
 }

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::checkpoint::Config;
 use crate::dataset::Sample;
-use crate::graph::{Graph, Kind, Value, ValueId};
+use crate::graph::{Graph, Kind, ValueId};
 use crate::layout::{Layout, SpecialTokens};
 use crate::tensor::Tensor;
 
@@ -113,50 +113,47 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
     Ok(())
 }
 
-/// The graph's inputs for a batch of samples, padded at the end to the graph's length; causal
-/// attention keeps the padding from the rows before it.
+/// Whether a batch of samples fits the inputs of the graph.
 ///
 /// # Errors
 /// A sample whose tensors do not have the graph's shapes.
-pub(super) fn inputs(graph: &Graph, samples: &[&Sample]) -> Result<Vec<Tensor>, Error> {
+pub(super) fn check(graph: &Graph, samples: &[&Sample]) -> Result<(), Error> {
+    let real = graph.inputs.iter().map(|id| graph.value(*id)).filter(|v| v.kind == Kind::Real);
+    for value in real {
+        for sample in samples {
+            let pixels = sample.pixel_values.as_ref().ok_or_else(|| {
+                Error::row(sample, "has no picture, but the layout holds one".into())
+            })?;
+            let expected = [value.shape[0] / samples.len(), value.shape[1]];
+            if pixels.shape() != expected {
+                let found = pixels.shape();
+                let message = format!("{}: found {found:?}, expected {expected:?}", value.name);
+                return Err(Error::row(sample, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The graph's inputs for a batch of samples that [`check`] let pass, padded at the end to the
+/// graph's length; causal attention keeps the padding from the rows before it.
+pub(super) fn inputs(graph: &Graph, samples: &[&Sample]) -> Vec<Tensor> {
     let input = |id: &ValueId| {
         let value = graph.value(*id);
         let part = value.shape.iter().product::<usize>() / samples.len();
-        let ids = |out: &mut [f32], sample: &Sample| {
-            let (known, padding) = out.split_at_mut(sample.input_ids.len());
-            known.iter_mut().zip(&sample.input_ids).for_each(|(out, &id)| *out = id as f32);
-            padding.fill(0.0);
-        };
-        let pictures = match value.kind {
-            Kind::Index => Vec::new(),
-            Kind::Real => pictures(value, samples)?,
-        };
-        Ok(Tensor::written(value.shape.clone(), |out| {
-            for (i, out) in out.chunks_exact_mut(part).enumerate() {
-                match value.kind {
-                    Kind::Index => ids(out, samples[i]),
-                    Kind::Real => out.copy_from_slice(pictures[i].data()),
+        Tensor::written(value.shape.clone(), |out| {
+            for (sample, out) in samples.iter().zip(out.chunks_exact_mut(part)) {
+                match (value.kind, &sample.pixel_values) {
+                    (Kind::Real, Some(pixels)) => out.copy_from_slice(pixels.data()),
+                    _ => {
+                        let (known, padding) = out.split_at_mut(sample.input_ids.len());
+                        let ids = known.iter_mut().zip(&sample.input_ids);
+                        ids.for_each(|(out, &id)| *out = id as f32);
+                        padding.fill(0.0);
+                    }
                 }
             }
-        }))
+        })
     };
     graph.inputs.iter().map(input).collect()
-}
-
-/// The patches of every sample, of the shape that `value` has for one of them.
-fn pictures<'a>(value: &Value, samples: &[&'a Sample]) -> Result<Vec<&'a Tensor>, Error> {
-    let picture = |sample: &&'a Sample| {
-        let pixels = sample
-            .pixel_values
-            .as_ref()
-            .ok_or_else(|| Error::row(sample, "has no picture, but the layout holds one".into()))?;
-        let expected = [value.shape[0] / samples.len(), value.shape[1]];
-        if pixels.shape() != expected {
-            let found = pixels.shape();
-            let message = format!("{}: found {found:?}, expected {expected:?}", value.name);
-            return Err(Error::row(sample, message));
-        }
-        Ok(pixels)
-    };
-    samples.iter().map(picture).collect()
 }

@@ -1,65 +1,130 @@
-//! From annotated activations to rounded weights.
+//! The quantized run: leg by leg, weights are rounded, put away, and used to take the samples on.
 
-use super::walk::{self, Variants};
-use super::{Error, Progress, prompt};
-use crate::algo::{self, AlgoSpec, Session, Streams};
+use super::codes::Codes;
+use super::evaluation::{Arrival, Travellers};
+use super::floats::{Floats, Trouble};
+use super::legs::{self, Legs};
+use super::{Clock, Error, Progress, Silent};
+use crate::algo::{Both, Rounding, Session, Streams, Watched};
 use crate::calibrate::Plan;
-use crate::dataset::Sample;
 use crate::exec::Weights;
 use crate::graph::Graph;
+use crate::report::{AnswerScore, ErrorFigures};
+use crate::tensor::Tensor;
+use std::ops::Range;
 
-/// What the rounding works with.
-pub(super) struct Round<'a> {
+/// What the conversion works with.
+pub(super) struct Conversion<'a> {
     pub(super) plan: &'a Plan,
-    /// Every calibration sample.
-    pub(super) samples: &'a [Sample],
-    pub(super) weights: &'a Weights,
-    pub(super) algo: &'a AlgoSpec,
+    pub(super) rounding: &'a dyn Rounding,
+    pub(super) legs: &'a Legs,
+    pub(super) floats: &'a Floats<'a>,
+    pub(super) codes: Codes,
+    pub(super) trouble: &'a Trouble,
+    pub(super) progress: &'a dyn Progress,
+    /// The rounded weights of the legs so far.
+    pub(super) done: Weights,
 }
 
-impl Round<'_> {
-    /// Rounds all weights: tables, gains and what meets data elementwise to nearest, linear layers
-    /// by the recipe's rounding. Samples go one by one, whatever the number of threads, so that sums
-    /// over tokens are always made in the same order; `singles` makes graphs of one sample of each
-    /// length.
+/// What came of it.
+pub(super) struct Converted {
+    pub(super) rounded: Weights,
+    pub(super) error: ErrorFigures,
+    pub(super) example: [Tensor; 2],
+    pub(super) answers: Option<[AnswerScore; 2]>,
+}
+
+impl Conversion<'_> {
+    /// Rounds all weights; compares the outputs of the calibration samples and judges the answers of
+    /// the evaluation samples. `graph` has annotated activations.
     pub(super) fn run(
-        &self,
+        mut self,
         graph: &mut Graph,
-        singles: impl FnOnce() -> Result<Variants, Error>,
-        progress: &dyn Progress,
+        mut calib: Travellers<'_>,
+        mut eval: Travellers<'_>,
+        clock: &mut Clock,
+    ) -> Result<Converted, Error> {
+        let legs = self.legs;
+        let progress: &dyn Progress = if legs.whole() { self.progress } else { &Silent };
+        if !legs.whole() {
+            self.progress.begin("convert", legs.nodes.len());
+        }
+        for nodes in &legs.nodes {
+            let float = self.floats.load(graph, nodes.clone())?;
+            let rounded = self.round(graph, nodes, &float, &mut calib)?;
+            clock.lap("convert");
+            let weights = Both { float: &float, rounded: &rounded };
+            if nodes.end < graph.nodes.len() {
+                calib.advance(legs, nodes, weights)?;
+                clock.lap("compare");
+                eval.advance(legs, nodes, weights)?;
+                clock.lap("evaluate");
+                self.trouble.check()?;
+                self.progress.step();
+                continue;
+            }
+            progress.begin("compare", calib.walk.samples.len());
+            let gait = calib.walk.gait(legs, nodes, true);
+            let (error, example) = calib.compare(Arrival { weights, gait, progress })?;
+            clock.lap("compare");
+            progress.begin("evaluate", eval.walk.samples.len());
+            let gait = eval.walk.gait(legs, nodes, true);
+            let answers = eval.answers(Arrival { weights, gait, progress })?;
+            clock.lap("evaluate");
+            self.trouble.check()?;
+            return Ok(Converted { rounded: self.done, error, example, answers });
+        }
+        Err(Error::NoSamples)
+    }
+
+    /// Rounds what a leg is the first to read: tables, gains and what meets data elementwise to
+    /// nearest, linear layers by the recipe's rounding. All rounded weights that the leg reads.
+    fn round(
+        &mut self,
+        graph: &mut Graph,
+        nodes: &Range<usize>,
+        float: &Weights,
+        calib: &mut Travellers<'_>,
     ) -> Result<Weights, Error> {
-        let rounding = self.algo.rounding()?;
-        let variants = match rounding.streams() {
-            Streams::Neither => Variants::new(),
-            Streams::Seen | Streams::Both | Streams::Drift => singles()?,
-        };
-        let annotated = walk::annotated(variants.clone(), graph);
-        let lanes = if variants.is_empty() { vec![] } else { self.lanes(&variants, &annotated)? };
-        let (plan, rounding) = (self.plan, rounding.as_ref());
-        let session = Session { plan, lanes: &lanes, float: self.weights, rounding };
         let mut rounded = Weights::none(graph);
+        let reads = legs::params(graph, nodes.clone());
+        for &id in &reads {
+            if let Some(tensor) = self.done.get(id) {
+                rounded.set(id, if self.is_large(tensor) { tensor.clone() } else { tensor.dense() });
+            }
+        }
+        let (plan, rounding) = (self.plan, self.rounding);
+        let session = Session { plan, nodes: nodes.clone(), float, rounding };
         let mut direct = session.others(graph);
         plan.quantize_weights(graph, &mut direct)?;
         for (id, tensor) in direct {
             rounded.set(id, tensor);
         }
-        progress.begin("round", session.layers(graph));
-        session.run(graph, &mut rounded, &|| progress.step())?;
+        let (progress, whole) = (self.progress, self.legs.whole());
+        if whole {
+            progress.begin("round", session.layers(graph));
+        }
+        let gait = calib.walk.gait(self.legs, nodes, true);
+        let watched = match rounding.streams() {
+            Streams::Neither => None,
+            Streams::Seen | Streams::Both | Streams::Drift => Some(Watched { pairs: &mut calib.pairs, gait }),
+        };
+        let step = || if whole { progress.step() };
+        session.run(graph, &mut rounded, watched, &step)?;
+        for &id in &reads {
+            let (Some(tensor), None) = (rounded.get(id), self.done.get(id)) else { continue };
+            let grid = graph.value(id).qparams.as_ref();
+            let kept = if whole { tensor.clone() } else { self.codes.keep(tensor, grid)? };
+            if self.is_large(&kept) {
+                rounded.set(id, kept.clone());
+            }
+            self.done.set(id, kept);
+        }
         Ok(rounded)
     }
 
-    /// Every sample with its two graphs.
-    fn lanes<'a>(
-        &self,
-        float: &'a Variants,
-        quantized: &'a Variants,
-    ) -> Result<Vec<algo::Lane<'a>>, Error> {
-        let lane = |lane: walk::Lane| {
-            let (float, quantized) = (&float[&lane.shape()], &quantized[&lane.shape()]);
-            let members: Vec<&Sample> = lane.samples.iter().map(|&i| &self.samples[i]).collect();
-            let inputs = prompt::inputs(float, &members)?;
-            Ok(algo::Lane { float, quantized, inputs })
-        };
-        walk::one_by_one(self.samples).into_iter().map(lane).collect()
+    /// Whether a weight is never dense.
+    fn is_large(&self, tensor: &Tensor) -> bool {
+        self.legs.large.is_some_and(|large| 4 * tensor.len() as u64 > large)
     }
 }

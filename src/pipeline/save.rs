@@ -2,6 +2,7 @@
 //! half-written.
 
 use super::Error;
+use super::floats::Trouble;
 use crate::circle::{self, Model, WriteOptions};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -18,15 +19,17 @@ pub fn save(model: &Model, how: &WriteOptions, path: &Path) -> Result<u64, Error
 /// Writes a Circle model to `path`; its size and the hash of its bytes.
 ///
 /// # Errors
-/// Those of [`save`].
+/// Those of [`save`], and `trouble` with the weights that were read for it.
 pub(super) fn save_hashed(
     model: &Model,
     how: &WriteOptions,
     path: &Path,
+    trouble: &Trouble,
 ) -> Result<(u64, u64), Error> {
     save_with(path, |out| {
         let mut hashing = Hashing { out, hash: Fnv::default() };
         let size = written(model, how, path, &mut hashing)?;
+        trouble.check()?;
         Ok((size, hashing.hash.0))
     })
 }

@@ -1,15 +1,18 @@
-//! Takes samples through their graph, several of one length at a time.
+//! How samples go through their graph: several of one length as one lane.
 
+use super::legs::Legs;
 use super::{Error, Prompt, prompt};
+use crate::algo::{self, Pairs};
 use crate::calibrate::quantize_constants;
 use crate::dataset::Sample;
-use crate::exec::{Lifetimes, Stream, Tap, Weights};
+use crate::exec::{self, Float, Gait, Spool, Weights};
 use crate::graph::Graph;
 use crate::layout::Layout;
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 
 /// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
 /// own cache, large enough that an operator's fixed cost does not count.
@@ -63,10 +66,99 @@ pub(super) fn annotated(mut variants: Variants, graph: &Graph) -> Variants {
     variants
 }
 
+/// Samples in lanes, and the float graph of each lane's shape.
+pub(super) struct Walk<'a> {
+    pub(super) samples: &'a [Sample],
+    pub(super) lanes: Vec<Lane>,
+    pub(super) float: Variants,
+}
+
+impl<'a> Walk<'a> {
+    /// Builds the graphs and makes sure that all samples fit them.
+    ///
+    /// # Errors
+    /// A sample whose tensors do not have the graph's shapes.
+    pub(super) fn new(
+        samples: &'a [Sample],
+        lanes: Vec<Lane>,
+        build: &dyn Fn(Layout, usize) -> Result<Graph, Error>,
+        prompt: &Prompt,
+    ) -> Result<Walk<'a>, Error> {
+        let float = variants(&lanes, build, prompt)?;
+        let walk = Walk { samples, lanes, float };
+        for (i, lane) in walk.lanes.iter().enumerate() {
+            prompt::check(walk.graph(i), &walk.members(lane))?;
+        }
+        Ok(walk)
+    }
+
+    /// The float graph of a lane.
+    pub(super) fn graph(&self, lane: usize) -> &Graph {
+        &self.float[&self.lanes[lane].shape()]
+    }
+
+    /// The inputs of a lane's graph.
+    pub(super) fn inputs(&self, lane: usize) -> Vec<Tensor> {
+        prompt::inputs(self.graph(lane), &self.members(&self.lanes[lane]))
+    }
+
+    fn members(&self, lane: &Lane) -> Vec<&'a Sample> {
+        lane.samples.iter().map(|&i| &self.samples[i]).collect()
+    }
+
+    /// The lanes with both graphs of each, at their start; or with the float streams in `spool`, which
+    /// have reached the node `at`.
+    pub(super) fn pairs<'p>(
+        &'p self,
+        quantized: &'p Variants,
+        spool: Spool,
+        at: Option<usize>,
+    ) -> Pairs<'p> {
+        let graphs = self.lanes.iter().map(Lane::shape);
+        let lane = |shape| algo::Lane::new(&self.float[&shape], &quantized[&shape]);
+        Pairs::new(graphs.map(lane).collect(), |lane| self.inputs(lane), spool, at)
+    }
+
+    /// The float outputs of every sample, `[seq, width]` each, all of them in memory.
+    pub(super) fn outputs(&self, weights: &Weights) -> Vec<Tensor> {
+        let lane = |i: usize, par: Par| {
+            let graph = self.graph(i);
+            let output = exec::run(graph, &self.inputs(i), weights, &mut Float, par).swap_remove(0);
+            let shape = &output.shape()[1..];
+            let rows = output.data().chunks_exact(shape.iter().product());
+            rows.map(|row| Tensor::new(shape, row.to_vec())).collect::<Vec<_>>()
+        };
+        let lanes = 0..self.lanes.len();
+        self.in_order(match lanes.len() < rayon::current_num_threads() {
+            true => lanes.map(|i| lane(i, Par::All)).collect(),
+            false => lanes.into_par_iter().map(|i| lane(i, Par::Seq)).collect(),
+        })
+    }
+
+    /// Side by side if that is allowed, there are enough lanes and memory holds as many of them as
+    /// there are threads; else one after the other with all threads in each.
+    pub(super) fn gait(&self, legs: &Legs, nodes: &Range<usize>, free: bool) -> Gait {
+        let threads = rayon::current_num_threads();
+        let fits = |graph| legs.side_by_side(graph, nodes.clone(), threads as u64);
+        match free && self.lanes.len() >= threads && self.float.values().all(fits) {
+            true => Gait::SideBySide,
+            false => Gait::OneByOne,
+        }
+    }
+
+    /// What was found for every sample of every lane, in the order of the samples.
+    pub(super) fn in_order<T>(&self, found: Vec<Vec<T>>) -> Vec<T> {
+        let places = self.lanes.iter().flat_map(|lane| lane.samples.iter().copied());
+        let mut slots: Vec<(usize, T)> = places.zip(found.into_iter().flatten()).collect();
+        slots.sort_unstable_by_key(|(i, _)| *i);
+        slots.into_iter().map(|(_, value)| value).collect()
+    }
+}
+
 /// The graph of each (length, batch); they differ in shapes and constants only.
-pub(super) fn variants(
+fn variants(
     lanes: &[Lane],
-    build: impl Fn(Layout, usize) -> Result<Graph, Error>,
+    build: &dyn Fn(Layout, usize) -> Result<Graph, Error>,
     prompt: &Prompt,
 ) -> Result<Variants, Error> {
     let mut variants = Variants::new();
@@ -81,49 +173,9 @@ pub(super) fn variants(
 
 impl Lane {
     /// Which variant it runs on.
-    pub(super) fn shape(&self) -> (usize, usize) {
+    fn shape(&self) -> (usize, usize) {
         (self.len, self.samples.len())
     }
-
-    /// Runs all stages; the first output of each sample, `[seq, width]` each.
-    pub(super) fn walk(
-        &self,
-        graph: &Graph,
-        samples: &[Sample],
-        weights: &Weights,
-        tap: &mut dyn Tap,
-        par: Par,
-    ) -> Result<Vec<Tensor>, Error> {
-        let members: Vec<&Sample> = self.samples.iter().map(|&i| &samples[i]).collect();
-        let inputs = prompt::inputs(graph, &members)?;
-        let lifetimes = Lifetimes::of(graph);
-        let mut stream = Stream::start(graph, inputs, tap);
-        stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, par);
-        let output = stream.get(graph.outputs[0]).expect("invariant: outputs live on");
-        let shape = &output.shape()[1..];
-        let rows = output.data().chunks_exact(shape.iter().product());
-        Ok(rows.map(|row| Tensor::written(shape, |out| out.copy_from_slice(row))).collect())
-    }
-}
-
-/// Runs `walk` on every lane: side by side if `free` and there are enough lanes, else one after the
-/// other with all threads in each. Results are in the order of the samples.
-pub(super) fn each_lane<T: Send>(
-    lanes: &[Lane],
-    free: bool,
-    walk: impl Fn(&Lane, Par) -> Result<Vec<T>, Error> + Sync,
-) -> Result<Vec<T>, Error> {
-    let parts: Vec<Result<Vec<T>, Error>> = if !free || lanes.len() < rayon::current_num_threads() {
-        lanes.iter().map(|lane| walk(lane, Par::All)).collect()
-    } else {
-        lanes.par_iter().map(|lane| walk(lane, Par::Seq)).collect()
-    };
-    let mut slots: Vec<(usize, T)> = Vec::new();
-    for (lane, part) in lanes.iter().zip(parts) {
-        slots.extend(lane.samples.iter().copied().zip(part?));
-    }
-    slots.sort_unstable_by_key(|(i, _)| *i);
-    Ok(slots.into_iter().map(|(_, value)| value).collect())
 }
 
 /// One lane a sample, in order: for observers that count batches.

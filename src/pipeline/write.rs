@@ -75,7 +75,11 @@ pub fn write_model(
         let model = lower(&outcome.graph, precision, &constant)?;
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(name);
-        let (partial, size) = Partial::write(&path, |out| written_to(&model, how, &path, out))?;
+        let (partial, size) = Partial::write(&path, |out| {
+            let size = written_to(&model, how, &path, out)?;
+            outcome.trouble.check()?;
+            Ok(size)
+        })?;
         partials.push(partial);
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
@@ -121,8 +125,10 @@ pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<
 /// Inputs and float outputs of a sample, as names and contents of files.
 fn arrays(outcome: &Outcome, sample: &Sample) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let graph = &outcome.graph;
-    let inputs = prompt::inputs(graph, &[sample])?;
+    prompt::check(graph, &[sample])?;
+    let inputs = prompt::inputs(graph, &[sample]);
     let outputs = crate::exec::run(graph, &inputs, &outcome.weights, &mut Float, Par::All);
+    outcome.trouble.check()?;
     let input = |(i, (tensor, id)): (usize, (&Tensor, &ValueId))| {
         (format!("in{i}.npy"), array(tensor, graph.value(*id).kind == Kind::Index))
     };

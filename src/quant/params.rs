@@ -61,6 +61,24 @@ pub enum ParamsError {
 }
 
 impl QuantParams {
+    /// The grid of the rows `rows` (indices of the first axis) of a tensor on this one.
+    ///
+    /// # Panics
+    /// If there is one grid a row and `rows` reaches past them: a mistake of ours.
+    pub fn of_rows(&self, rows: std::ops::Range<usize>) -> QuantParams {
+        match self {
+            QuantParams::Affine { dtype, scale, zero_point, axis: Some(0) } => {
+                QuantParams::Affine {
+                    dtype: *dtype,
+                    scale: scale[rows.clone()].to_vec(),
+                    zero_point: zero_point[rows].to_vec(),
+                    axis: Some(0),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The grid of `dtype` that keeps `range`; `scheme` must be per tensor.
     pub fn from_range(
         dtype: DType,

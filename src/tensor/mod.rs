@@ -90,6 +90,20 @@ impl Tensor {
         Tensor::of(shape, data)
     }
 
+    /// As [`Tensor::written`] where writing may fail.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn try_written<E>(
+        shape: impl Into<Vec<usize>>,
+        write: impl FnOnce(&mut [f32]) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
+        let shape = shape.into();
+        let mut data = Buffer::arbitrary(shape.iter().product());
+        write(&mut data)?;
+        Ok(Tensor::of(shape, data))
+    }
+
     /// A matrix `[n, k]` whose rows come from `rows` when they are asked for.
     pub fn made(shape: [usize; 2], rows: impl Rows + 'static) -> Tensor {
         let made = Made { rows: Box::new(rows), all: OnceLock::new() };

@@ -1,39 +1,32 @@
-//! Stored floats to f32. The loops are plain so that the compiler vectorizes them; large tensors
-//! are split over threads because one thread does not saturate the memory.
+//! Stored floats to f32. The loops are plain so that the compiler vectorizes them; callers split
+//! large tensors over threads because one thread does not saturate the memory.
 
 use super::dtype::Dtype;
-use rayon::prelude::*;
 
 /// Elements that one task converts: 256 KiB of output stays in the second-level cache.
-const TASK: usize = 1 << 16;
+pub(super) const TASK: usize = 1 << 16;
 
 /// Writes all elements of its bytes as f32.
 pub(super) type Convert = fn(&[u8], &mut [f32]);
 
-/// How `dtype` becomes f32, or nothing if it is no float. Exact: every f16 and bf16 is an f32.
-pub(super) fn to_f32(dtype: Dtype) -> Option<Convert> {
-    match dtype {
-        Dtype::F32 => Some(|bytes, out| map(bytes, out, f32::from_le_bytes)),
-        Dtype::Bf16 => Some(|bytes, out| {
+/// Bytes of an element and how `dtype` becomes f32, or nothing if it is no float. Exact: every f16
+/// and bf16 is an f32.
+pub(super) fn to_f32(dtype: Dtype) -> Option<(usize, Convert)> {
+    Some(match dtype {
+        Dtype::F32 => (4, |bytes, out| map(bytes, out, f32::from_le_bytes)),
+        Dtype::Bf16 => (2, |bytes, out| {
             map(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
         }),
-        Dtype::F16 => Some(|bytes, out| map(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b)))),
-        _ => None,
-    }
+        Dtype::F16 => (2, |bytes, out| map(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b)))),
+        _ => return None,
+    })
 }
 
-fn map<const N: usize>(bytes: &[u8], out: &mut [f32], one: impl Fn([u8; N]) -> f32 + Sync) {
+fn map<const N: usize>(bytes: &[u8], out: &mut [f32], one: impl Fn([u8; N]) -> f32) {
     let (elements, _) = bytes.as_chunks::<N>();
     assert_eq!(elements.len(), out.len(), "the header check makes bytes fill the shape");
-    let task = |(out, elements): (&mut [f32], &[[u8; N]])| {
-        for (o, &e) in out.iter_mut().zip(elements) {
-            *o = one(e);
-        }
-    };
-    if elements.len() <= TASK {
-        task((out, elements));
-    } else {
-        out.par_chunks_mut(TASK).zip(elements.par_chunks(TASK)).for_each(task);
+    for (o, &e) in out.iter_mut().zip(elements) {
+        *o = one(e);
     }
 }
 
@@ -55,7 +48,7 @@ mod tests {
 
     fn converted<const N: usize>(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
         let mut out = vec![f32::NAN; bytes.len() / N];
-        to_f32(dtype).unwrap()(bytes, &mut out);
+        to_f32(dtype).unwrap().1(bytes, &mut out);
         out
     }
 

@@ -2,12 +2,13 @@
 
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::files::{Bytes, Files};
-use super::convert::to_f32;
+use super::convert::{TASK, to_f32};
 use super::dtype::Dtype;
 use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
 use crate::tensor::{self, Tensor};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -138,8 +139,7 @@ impl Store {
 
     pub(in super::super) fn read(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
         self.expect_shape(name, expected)?;
-        let (located, shard, bytes) = self.locate(name)?;
-        floats(located, shard, bytes, expected.to_vec())
+        Tensor::try_written(expected, |out| self.read_into(name, 0, out))
     }
 
     /// One index of the first axis of a tensor of shape `expected`.
@@ -176,7 +176,7 @@ impl Store {
     }
 
     pub(in super::super) fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor> {
-        let (located, shard, bytes) = self.locate(name)?;
+        let (located, shard, _) = self.locate(name)?;
         let count = located.info.shape.first().copied().unwrap_or(0);
         let wrong = |kind, expected: String, found: String| {
             Err(Error::new(kind, &shard.file, expected, found).tensor(&located.stored))
@@ -192,25 +192,48 @@ impl Store {
         if let Some(first) = shape.first_mut() {
             *first = rows.len();
         }
-        // a table without rows has no bytes, so any width of a row will do
-        let width = bytes.len().checked_div(count).unwrap_or(0);
-        match bytes.get(rows.start * width..rows.end * width) {
-            Some(part) => floats(located, shard, part, shape),
-            None => wrong(ErrorKind::OutOfRange, "rows inside it".into(), format!("{rows:?}")),
-        }
+        Tensor::try_written(shape, |out| self.read_into(name, rows.start, out))
+    }
+
+    /// The rows (indices of the first axis) from `first` on, as many as `out` holds.
+    pub(in super::super) fn read_into(
+        &self,
+        name: &str,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let (located, shard, _) = self.locate(name)?;
+        let width: usize = located.info.shape.iter().skip(1).product();
+        floats(located, shard, first * width, out)
     }
 }
 
-fn floats(located: &Located, shard: &Shard, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor> {
-    match to_f32(located.info.dtype) {
-        Some(convert) => Ok(Tensor::written(shape, |out| convert(bytes, out))),
-        None => {
-            let found = located.info.dtype;
-            let error =
-                Error::new(ErrorKind::WrongDtype, &shard.file, "one of F32, F16, BF16", found);
-            Err(error.tensor(&located.stored))
-        }
+/// Elements from `first` on into `out`, a piece at a time: the bytes stay near the core.
+fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Result<()> {
+    let blamed = |kind, expected: &str, found: String| {
+        Error::new(kind, &shard.file, expected, found).tensor(&located.stored)
+    };
+    let dtype = located.info.dtype;
+    let Some((size, convert)) = to_f32(dtype) else {
+        return Err(blamed(ErrorKind::WrongDtype, "one of F32, F16, BF16", dtype.to_string()));
+    };
+    let start = located.range.start + first * size;
+    if start + out.len() * size > located.range.end {
+        let found = format!("elements {first} to {}", first + out.len());
+        return Err(blamed(ErrorKind::OutOfRange, "elements inside it", found));
     }
+    let piece = |(i, out): (usize, &mut [f32])| {
+        let mut bytes = vec![0; out.len() * size];
+        let read = shard.bytes.read_at(start + i * TASK * size, &mut bytes, |b| convert(b, out));
+        read.map_err(|source| {
+            let (expected, found) = ("its bytes, as when it was opened", "a file that changed");
+            blamed(ErrorKind::Unreadable, expected, found.into()).caused_by(source)
+        })
+    };
+    if out.len() <= TASK {
+        return piece((0, out));
+    }
+    out.par_chunks_mut(TASK).enumerate().try_for_each(piece)
 }
 
 /// The index and a shard must speak of the same tensors.

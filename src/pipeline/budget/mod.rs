@@ -9,12 +9,13 @@
 
 mod knapsack;
 
-use super::walk::{self, Lane, Variants};
-use super::{Error, Progress, Prompt, Recipe, load};
+use super::floats::{Floats, Trouble};
+use super::walk::{self, Walk};
+use super::{Error, Progress, Prompt, Recipe};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
-use crate::exec::{Float, Weights};
+use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
 use crate::models;
 use crate::ops::Op;
@@ -107,12 +108,12 @@ pub fn fit(
     let plans = plans(&graph, recipe)?;
     let few = &calib[..calib.len().min(SAMPLES)];
     let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
-    let variants = walk::variants(&lanes, build, &prompt)?;
-    let mut weights = load(checkpoint, &mut graph, &recipe.algo)?;
-    let trial = Trial { samples: few, lanes: &lanes, variants: &variants };
+    let walk = Walk::new(few, lanes, &build, &prompt)?;
+    let trouble = Trouble::default();
+    let mut weights = Floats::of(checkpoint, &mut graph, &recipe.algo, None, &trouble)?.all;
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
-    let float = trial.run(&weights)?;
+    let float = walk.outputs(&weights);
     let mut choices = Vec::with_capacity(scopes.len());
     for &id in &scopes {
         let kept = weights.get(id).cloned().expect("invariant: every weight was loaded");
@@ -128,7 +129,7 @@ pub fn fit(
             let bits = kept.data().len() as u64 * u64::from(dtype.bits());
             let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
             weights.set(id, tensor);
-            let loss = trial.loss(&float, &weights)?;
+            let loss = loss(&walk, &float, &weights);
             candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
             progress.step();
         }
@@ -260,29 +261,14 @@ fn bought(choices: Vec<Choice>, fixed: u64, samples: usize) -> Bought {
     }
 }
 
-/// The samples that losses are measured on.
-struct Trial<'a> {
-    samples: &'a [Sample],
-    lanes: &'a [Lane],
-    variants: &'a Variants,
-}
-
-impl Trial<'_> {
-    fn run(&self, weights: &Weights) -> Result<Vec<Tensor>, Error> {
-        walk::each_lane(self.lanes, true, |lane, par| {
-            lane.walk(&self.variants[&lane.shape()], self.samples, weights, &mut Float, par)
-        })
+/// Mean KL divergence of `weights` from `float`.
+fn loss(walk: &Walk<'_>, float: &[Tensor], weights: &Weights) -> f64 {
+    let mut total = Answers::default();
+    for (float, judged) in float.iter().zip(walk.outputs(weights)) {
+        let vocab = float.shape().last().copied().unwrap_or(1);
+        total.add_given(vocab, float.data(), judged.data());
     }
-
-    /// Mean KL divergence of `weights` from `float`.
-    fn loss(&self, float: &[Tensor], weights: &Weights) -> Result<f64, Error> {
-        let mut total = Answers::default();
-        for (float, judged) in float.iter().zip(self.run(weights)?) {
-            let vocab = float.shape().last().copied().unwrap_or(1);
-            total.add_given(vocab, float.data(), judged.data());
-        }
-        Ok(total.given_divergence().max(0.0))
-    }
+    total.given_divergence().max(0.0)
 }
 
 #[cfg(test)]

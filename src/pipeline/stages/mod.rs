@@ -9,6 +9,7 @@ mod manifest;
 pub(super) use manifest::VERSION;
 pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 
+use super::floats::Trouble;
 use super::save::save_hashed;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
@@ -119,6 +120,7 @@ struct Piece {
 
 /// What is written where.
 struct Set<'a> {
+    trouble: &'a Trouble,
     layout: &'a Layout,
     folder: &'a Path,
     /// Where parameters are in the outcome's graph.
@@ -153,6 +155,7 @@ pub fn write_stages(
     let fill = models::Request::new(layout.clone()).mask_fill;
     let named = |id: ValueId| (outcome.graph.value(id).name.as_str(), id);
     let mut set = Set {
+        trouble: &outcome.trouble,
         layout,
         folder,
         origin: outcome.graph.ids().map(named).collect(),
@@ -223,7 +226,7 @@ impl Set<'_> {
         };
         let file = format!("{stem}.{}.circle", if quantized { "q" } else { "f32" });
         let path = self.folder.join(&file);
-        let (size, hash) = save_hashed(&model, &self.how, &path)?;
+        let (size, hash) = save_hashed(&model, &self.how, &path, self.trouble)?;
         for ((piece, subgraph), graph) in pieces.iter().zip(&model.subgraphs).zip(graphs) {
             let own = &piece.part.graph;
             let grids = |ids: &[ValueId]| -> Vec<_> {

@@ -1,0 +1,171 @@
+//! Samples on their way through two networks, the float one and the quantized one, a few nodes at a
+//! time.
+
+use crate::calibrate::Quantizing;
+use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights};
+use crate::graph::{Graph, ValueId};
+use crate::tensor::{Par, Tensor};
+
+/// Samples that run together, and the graphs of their shape.
+pub struct Lane<'a> {
+    float: &'a Graph,
+    quantized: &'a Graph,
+    tap: Quantizing<'a>,
+    lifetimes: Lifetimes,
+}
+
+impl<'a> Lane<'a> {
+    /// `float` is without annotations; `quantized` has annotated activations and rounded constants.
+    pub fn new(float: &'a Graph, quantized: &'a Graph) -> Lane<'a> {
+        let (tap, lifetimes) = (Quantizing::of(quantized), Lifetimes::of(float));
+        Lane { float, quantized, tap, lifetimes }
+    }
+}
+
+/// The weights of both networks.
+#[derive(Clone, Copy)]
+pub struct Both<'a> {
+    /// Of the checkpoint.
+    pub float: &'a Weights,
+    /// On their grids.
+    pub rounded: &'a Weights,
+}
+
+/// The lanes' live values in both networks.
+pub struct Pairs<'a> {
+    lanes: Vec<Lane<'a>>,
+    /// Inputs of a lane, in the order of its graphs'.
+    inputs: Box<dyn Fn(usize) -> Vec<Tensor> + Sync + 'a>,
+    /// Of each lane, the float stream, then the quantized one.
+    spool: Spool,
+    wanted_at: Option<usize>,
+    seen_at: Option<usize>,
+}
+
+/// One lane's values in both networks.
+pub struct Pair<'p> {
+    lane: &'p Lane<'p>,
+    /// In the float network.
+    pub wanted: &'p Stream,
+    /// In the quantized one.
+    pub seen: &'p Stream,
+}
+
+impl Pair<'_> {
+    /// The rows of a layer's input that count: what the quantized network sees, and what was wanted.
+    /// With `two` streams those that count in both, else those that count in the quantized one.
+    pub fn rows(&self, input: ValueId, route: ValueId, two: bool) -> Option<[Vec<f32>; 2]> {
+        let (here, lifetimes) = (self.seen.get(route)?, &self.lane.lifetimes);
+        if !two {
+            let seen = self.seen.rows(lifetimes, input, [here; 2])?;
+            return Some([seen.clone(), seen]);
+        }
+        let there = self.wanted.get(route)?;
+        Some([
+            self.seen.rows(lifetimes, input, [here, there])?,
+            self.wanted.rows(lifetimes, input, [there, here])?,
+        ])
+    }
+
+    /// Extents of a value in this lane.
+    pub fn shape(&self, id: ValueId) -> &[usize] {
+        &self.lane.float.value(id).shape
+    }
+}
+
+impl<'a> Pairs<'a> {
+    /// Lanes at the start; or, given the node that it has reached, with a float stream in `spool`.
+    pub fn new(
+        lanes: Vec<Lane<'a>>,
+        inputs: impl Fn(usize) -> Vec<Tensor> + Sync + 'a,
+        spool: Spool,
+        wanted_at: Option<usize>,
+    ) -> Pairs<'a> {
+        Pairs { lanes, inputs: Box::new(inputs), spool, wanted_at, seen_at: None }
+    }
+
+    /// Runs both networks up to the node `to`, as far as they are behind, and shows the lanes, some
+    /// at a time, in their order.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    pub fn advance(
+        &mut self,
+        to: usize,
+        weights: Both<'_>,
+        gait: Gait,
+        see: &mut dyn FnMut(&[Pair<'_>]),
+    ) -> Result<(), SpoolError> {
+        let Pairs { lanes, inputs, spool, wanted_at, seen_at } = self;
+        let step = Step { inputs, wanted_at: *wanted_at, seen_at: *seen_at, to, weights };
+        let mut show = |first: usize, items: &[Vec<Stream>]| {
+            let pairs: Vec<Pair<'_>> = items
+                .iter()
+                .enumerate()
+                .map(|(i, item)| Pair { lane: &lanes[first + i], wanted: &item[0], seen: &item[1] })
+                .collect();
+            see(&pairs);
+        };
+        let work = |i: usize, item: &mut Vec<Stream>, par: Par| {
+            step.run(&lanes[i], i, item, par);
+            Ok::<(), SpoolError>(())
+        };
+        spool.pass(gait, &work, &mut show)?;
+        *wanted_at = (*wanted_at).max(Some(to));
+        *seen_at = Some(to);
+        Ok(())
+    }
+
+    /// Runs both networks to their end, hands `end` the first outputs of every lane, float and
+    /// quantized, and forgets them.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    pub fn finish<T: Send>(
+        self,
+        weights: Both<'_>,
+        gait: Gait,
+        end: &(dyn Fn(usize, [&Tensor; 2]) -> T + Sync),
+    ) -> Result<Vec<T>, SpoolError> {
+        let Some(last) = self.lanes.first().map(|lane| lane.float.nodes.len()) else {
+            return Ok(Vec::new());
+        };
+        let Pairs { lanes, inputs, mut spool, wanted_at, seen_at } = self;
+        let step = Step { inputs: &inputs, wanted_at, seen_at, to: last, weights };
+        let work = |i: usize, item: &mut Vec<Stream>, par: Par| {
+            step.run(&lanes[i], i, item, par);
+            let output = |k: usize| item[k].get(lanes[i].float.outputs[0]);
+            let outputs = [0, 1].map(|k| output(k).expect("invariant: outputs live on"));
+            let result = end(i, outputs);
+            item.clear();
+            Ok(result)
+        };
+        spool.pass(gait, &work, &mut |_, _| ())
+    }
+}
+
+/// What is to be done with every lane.
+struct Step<'s> {
+    inputs: &'s (dyn Fn(usize) -> Vec<Tensor> + Sync),
+    wanted_at: Option<usize>,
+    seen_at: Option<usize>,
+    to: usize,
+    weights: Both<'s>,
+}
+
+impl Step<'_> {
+    fn run(&self, lane: &Lane<'_>, i: usize, item: &mut Vec<Stream>, par: Par) {
+        if self.wanted_at.is_none() {
+            item.push(Stream::start(lane.float, (self.inputs)(i), &mut Float));
+        }
+        if self.seen_at.is_none() {
+            item.push(Stream::start(lane.quantized, (self.inputs)(i), &mut &lane.tap));
+        }
+        let left = |at: Option<usize>| at.unwrap_or(0)..self.to;
+        let Both { float, rounded } = self.weights;
+        let (wanted, seen) = item.split_at_mut(1);
+        let lifetimes = &lane.lifetimes;
+        wanted[0].run(lane.float, left(self.wanted_at), float, lifetimes, &mut Float, par);
+        seen[0].run(lane.quantized, left(self.seen_at), rounded, lifetimes, &mut &lane.tap, par);
+    }
+}

@@ -1,0 +1,110 @@
+//! Grids and rounding of matrices that are never in memory as a whole: tables of a vocabulary.
+
+use crate::quant::{
+    self, Decision, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range,
+};
+use crate::tensor::{Rows, Tensor};
+
+/// The ranges that `decision` wants of a matrix, found block by block where that gives the same
+/// ranges: with a grid a row, and for extremes.
+pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>, NoRange> {
+    let Decision::Affine { dtype, scheme, observer } = decision else { return Ok(Vec::new()) };
+    let by_row = scheme.axis == Some(0);
+    let whole = |data: &[f32], shape: &[usize]| match (observer, decision.observer()) {
+        (ObserverSpec::Mse, _) => Mse::of_weight(*dtype, *scheme, data, shape),
+        (_, Some(mut observer)) => {
+            observer.observe(data, shape);
+            observer.ranges()
+        }
+        (_, None) => Ok(Vec::new()),
+    };
+    let width = tensor.row_width();
+    let shape = |data: &[f32]| [data.len() / width.max(1), width];
+    if tensor.is_made() && by_row {
+        let mut ranges = Vec::new();
+        tensor.each_block(|_, data| {
+            ranges.extend(whole(data, &shape(data))?);
+            Ok(())
+        })?;
+        return Ok(ranges);
+    }
+    if let (true, ObserverSpec::MinMax, None, Some(mut observer)) =
+        (tensor.is_made(), observer, scheme.axis, decision.observer())
+    {
+        tensor.each_block(|_, data| {
+            observer.observe(data, &shape(data));
+            Ok::<_, NoRange>(())
+        })?;
+        return observer.ranges();
+    }
+    whole(tensor.dense().data(), tensor.shape())
+}
+
+/// A matrix on its grid; one whose rows are made on demand stays such a one.
+pub(super) fn rounded(tensor: Tensor, grid: &QuantParams) -> Tensor {
+    match (tensor.is_made(), grid, tensor.shape()) {
+        (true, QuantParams::Affine { axis: None | Some(0), .. }, &[n, k]) => {
+            Tensor::made([n, k], OnGrid { source: tensor, grid: grid.clone() })
+        }
+        _ => {
+            let mut tensor = tensor;
+            let shape = tensor.shape().to_vec();
+            quant::fake_quant(grid, &shape, tensor.data_mut());
+            tensor
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OnGrid {
+    source: Tensor,
+    grid: QuantParams,
+}
+
+impl Rows for OnGrid {
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.source.read_rows(first, out);
+        let width = self.source.row_width();
+        let count = out.len() / width.max(1);
+        let grid = self.grid.of_rows(first..first + count);
+        quant::fake_quant(&grid, &[count, width], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{DType, Scheme};
+
+    #[derive(Debug)]
+    struct Sines(usize);
+
+    impl Rows for Sines {
+        fn fill(&self, first: usize, out: &mut [f32]) {
+            let start = first * self.0;
+            out.iter_mut().enumerate().for_each(|(i, x)| *x = ((start + i) as f32).sin());
+        }
+    }
+
+    #[test]
+    fn a_table_gets_the_grid_and_the_numbers_of_the_dense_matrix() {
+        let (n, k) = (3001, 700);
+        let made = Tensor::made([n, k], Sines(k));
+        let dense = made.dense();
+        let (rows, whole) = (Scheme::per_channel_asymm(0), Scheme::PER_TENSOR_ASYMM);
+        for (scheme, observer) in [
+            (rows, ObserverSpec::MinMax),
+            (rows, ObserverSpec::Mse),
+            (whole, ObserverSpec::MinMax),
+            (whole, ObserverSpec::Mse),
+        ] {
+            let decision = Decision::Affine { dtype: DType::UINT8, scheme, observer };
+            let found = ranges(&decision, &made).unwrap();
+            assert_eq!(found, ranges(&decision, &dense).unwrap(), "{scheme} {observer:?}");
+            let grid = decision.params(&found).unwrap().unwrap();
+            let (a, b) = (rounded(made.clone(), &grid), rounded(dense.clone(), &grid));
+            assert!(a.is_made() && !b.is_made());
+            assert_eq!(a, b, "{scheme} {observer:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Rounded weights of finished legs: their integers in a file without a name, made reals again when
+//! somebody asks.
+
+use super::Error;
+use super::floats::{SMALL, Trouble};
+use crate::quant::{self, QuantParams};
+use crate::tensor::{Rows, Tensor};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Integers of weights, one matrix after the other.
+pub(super) struct Codes {
+    folder: PathBuf,
+    file: Option<Arc<Mutex<File>>>,
+    end: u64,
+    trouble: Trouble,
+}
+
+impl Codes {
+    /// None yet; the file will be in `folder`.
+    pub(super) fn new(folder: &Path, trouble: &Trouble) -> Codes {
+        Codes { folder: folder.to_owned(), file: None, end: 0, trouble: trouble.clone() }
+    }
+
+    /// Puts a matrix away whose values are on `grid`; the same tensor with rows made of its integers.
+    /// What is small, or is made on demand already, stays as it is.
+    pub(super) fn keep(
+        &mut self,
+        tensor: &Tensor,
+        grid: Option<&QuantParams>,
+    ) -> Result<Tensor, Error> {
+        let (&[n, k], false) = (tensor.shape(), tensor.is_made() || tensor.len() <= SMALL) else {
+            return Ok(tensor.clone());
+        };
+        let failed = |source| Error::Write { path: self.folder.display().to_string(), source };
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(Mutex::new(crate::exec::nameless(&self.folder).map_err(failed)?)),
+        };
+        self.file = Some(Arc::clone(&file));
+        let coding = Coding::of(grid, k);
+        let start = self.end;
+        {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(start)).map_err(failed)?;
+            let mut out = BufWriter::with_capacity(1 << 18, &mut *file);
+            let put = |first: usize, reals: &[f32]| out.write_all(&coding.bytes(first, reals));
+            tensor.each_block(put).and_then(|()| out.flush()).map_err(failed)?;
+        }
+        self.end += (n * coding.row_bytes()) as u64;
+        let trouble = self.trouble.clone();
+        let folder = self.folder.clone();
+        Ok(Tensor::made([n, k], StoredCodes { file, start, coding, folder, trouble }))
+    }
+}
+
+/// How rows are stored.
+#[derive(Debug)]
+struct Coding {
+    width: usize,
+    /// Of an integer: 4, 8 or 16; 32 for plain reals.
+    bits: usize,
+    grid: Option<QuantParams>,
+}
+
+impl Coding {
+    fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
+        let by_rows = |axis: &Option<usize>| matches!(axis, None | Some(0));
+        let bits = match grid {
+            Some(QuantParams::Affine { dtype, axis, .. }) if by_rows(axis) => match dtype.bits() {
+                0..=4 => 4,
+                5..=8 => 8,
+                9..=16 => 16,
+                _ => 32,
+            },
+            _ => 32,
+        };
+        Coding { width, bits, grid: grid.filter(|_| bits < 32).cloned() }
+    }
+
+    /// Bytes of a row, which begins with a byte of its own.
+    fn row_bytes(&self) -> usize {
+        (self.width * self.bits).div_ceil(8)
+    }
+
+    /// The rows from `first` on, as stored.
+    fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
+        let count = reals.len() / self.width.max(1);
+        let Some(grid) = &self.grid else {
+            return reals.iter().flat_map(|x| x.to_le_bytes()).collect();
+        };
+        let codes = quant::quantize(&grid.of_rows(first..first + count), &[count, self.width], reals);
+        match self.bits {
+            4 => codes.chunks(self.width.max(1)).flat_map(quant::pack4).collect(),
+            8 => codes.iter().map(|&q| q as u8).collect(),
+            _ => codes.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
+        }
+    }
+
+    /// The reals of stored rows.
+    fn reals(&self, first: usize, bytes: &[u8], out: &mut [f32]) {
+        let Some(grid) = &self.grid else {
+            let (words, _) = bytes.as_chunks();
+            return out.iter_mut().zip(words).for_each(|(x, w)| *x = f32::from_le_bytes(*w));
+        };
+        let signed = matches!(grid, QuantParams::Affine { dtype, .. } if dtype.signed());
+        let codes: Vec<i32> = match (self.bits, signed) {
+            (4, _) => {
+                let rows = bytes.chunks(self.row_bytes().max(1));
+                rows.flat_map(|row| quant::unpack4(row, self.width, signed).unwrap_or_default())
+                    .collect()
+            }
+            (8, true) => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
+            (8, false) => bytes.iter().map(|&b| i32::from(b)).collect(),
+            (_, true) => bytes.as_chunks().0.iter().map(|w| i16::from_le_bytes(*w).into()).collect(),
+            (_, false) => bytes.as_chunks().0.iter().map(|w| u16::from_le_bytes(*w).into()).collect(),
+        };
+        let count = out.len() / self.width.max(1);
+        let grid = grid.of_rows(first..first + count);
+        out.copy_from_slice(&quant::dequantize(&grid, &[count, self.width], &codes));
+    }
+}
+
+#[derive(Debug)]
+struct StoredCodes {
+    file: Arc<Mutex<File>>,
+    start: u64,
+    coding: Coding,
+    folder: PathBuf,
+    trouble: Trouble,
+}
+
+impl StoredCodes {
+    fn read(&self, first: usize, bytes: &mut [u8]) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + (first * self.coding.row_bytes()) as u64))?;
+        file.read_exact(bytes)
+    }
+}
+
+impl Rows for StoredCodes {
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let count = out.len() / self.coding.width.max(1);
+        let mut bytes = vec![0; count * self.coding.row_bytes()];
+        match self.read(first, &mut bytes) {
+            Ok(()) => self.coding.reals(first, &bytes, out),
+            Err(source) => {
+                out.fill(0.0);
+                self.trouble.note(Error::Write { path: self.folder.display().to_string(), source });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{DType, MxFormat};
+
+    fn sines(n: usize, k: usize) -> Tensor {
+        Tensor::new([n, k], (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect())
+    }
+
+    #[test]
+    fn matrices_come_back_as_the_reals_they_were_in_every_width() {
+        let folder = tempfile::tempdir().unwrap();
+        let trouble = Trouble::default();
+        let mut codes = Codes::new(folder.path(), &trouble);
+        let mut kept = Vec::new();
+        // An odd width: with 4 bits a row ends within a byte.
+        let (n, k) = (131, 257);
+        let scale: Vec<f32> = (0..n).map(|i| 0.01 + i as f32 * 1e-4).collect();
+        for dtype in [DType::UINT4, DType::INT4, DType::INT8, DType::UINT8, DType::INT16] {
+            for axis in [None, Some(0)] {
+                let count = if axis.is_none() { 1 } else { n };
+                let zero = if dtype.signed() { 0 } else { 5 };
+                let (scale, zero_point) = (scale[..count].to_vec(), vec![zero; count]);
+                let grid = QuantParams::Affine { dtype, scale, zero_point, axis };
+                let mut tensor = sines(n, k);
+                quant::fake_quant(&grid, &[n, k], tensor.data_mut());
+                kept.push((codes.keep(&tensor, Some(&grid)).unwrap(), tensor));
+            }
+        }
+        let mx = QuantParams::Mx { format: MxFormat::Int8, axis: 1 };
+        kept.push((codes.keep(&sines(n, k), Some(&mx)).unwrap(), sines(n, k)));
+        kept.push((codes.keep(&sines(n, k), None).unwrap(), sines(n, k)));
+        for (made, tensor) in &kept {
+            assert!(made.is_made());
+            assert_eq!(made, tensor);
+        }
+        trouble.check().unwrap();
+        assert!(!codes.keep(&sines(2, 3), None).unwrap().is_made(), "small ones stay in memory");
+    }
+}

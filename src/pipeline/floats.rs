@@ -1,0 +1,166 @@
+//! The float weights: all in memory, or read from the checkpoint when a leg begins.
+
+use super::{Error, legs};
+use crate::algo::AlgoSpec;
+use crate::checkpoint::{self, Checkpoint};
+use crate::exec::Weights;
+use crate::graph::{Graph, Param, ValueId};
+use crate::tensor::{Rows, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Weights of at most so many elements are always in memory.
+pub(super) const SMALL: usize = 1 << 14;
+
+/// The first thing that went wrong where nothing can be returned: while rows were made for an
+/// operator or a file. Whoever used such rows asks afterwards.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble(Arc<Mutex<Option<Error>>>);
+
+impl Trouble {
+    pub(super) fn note(&self, error: impl Into<Error>) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error.into());
+    }
+
+    /// # Errors
+    /// What was noted.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where float weights come from.
+pub(super) struct Floats<'a> {
+    checkpoint: &'a Checkpoint,
+    /// Every weight: dense, or with rows read on demand.
+    pub(super) all: Weights,
+    /// Bytes of a weight that is never dense; none if all are in memory.
+    large: Option<u64>,
+}
+
+impl<'a> Floats<'a> {
+    /// Those of `graph`, after the rewrites that `algo` asks for were added to it. In memory if there
+    /// is no limit to the bytes of a single one.
+    pub(super) fn of(
+        checkpoint: &'a Checkpoint,
+        graph: &mut Graph,
+        algo: &AlgoSpec,
+        large: Option<u64>,
+        trouble: &Trouble,
+    ) -> Result<Floats<'a>, Error> {
+        algo.rewrite(graph, &|key: &str, shape: &[usize], part| {
+            checkpoint.read_part(key, shape, part)
+        })?;
+        let last = Arc::new(Mutex::new(None));
+        let params: Vec<ValueId> = graph.params().map(|(id, _)| id).collect();
+        let tensors = params.par_iter().map(|&id| {
+            match (&graph.value(id).shape[..], large, graph.param(id)) {
+                (&[n, k], Some(_), Some(param)) if n * k > SMALL => {
+                    let shape = [n, k];
+                    let (param, last, trouble) = (param.clone(), Arc::clone(&last), trouble.clone());
+                    let checkpoint = checkpoint.clone();
+                    let stored = Stored { checkpoint, id, param, shape, last, trouble };
+                    Ok(Tensor::made(shape, stored))
+                }
+                _ => read(checkpoint, graph, id),
+            }
+        });
+        let tensors: Vec<Tensor> = tensors.collect::<Result<_, Error>>()?;
+        let mut all = Weights::none(graph);
+        for (&id, tensor) in params.iter().zip(tensors) {
+            all.set(id, tensor);
+        }
+        Ok(Floats { checkpoint, all, large })
+    }
+
+    /// What some nodes read.
+    pub(super) fn load(&self, graph: &Graph, nodes: Range<usize>) -> Result<Weights, Error> {
+        let Some(large) = self.large else { return Ok(self.all.clone()) };
+        let params: Vec<ValueId> = legs::params(graph, nodes).into_iter().collect();
+        let tensors = params.par_iter().map(|&id| match self.all.get(id) {
+            Some(made) if made.is_made() && 4 * made.len() as u64 <= large => {
+                read(self.checkpoint, graph, id)
+            }
+            Some(tensor) => Ok(tensor.clone()),
+            None => read(self.checkpoint, graph, id),
+        });
+        let tensors: Vec<Tensor> = tensors.collect::<Result<_, Error>>()?;
+        let mut weights = Weights::none(graph);
+        for (&id, tensor) in params.iter().zip(tensors) {
+            weights.set(id, tensor);
+        }
+        Ok(weights)
+    }
+}
+
+fn read(checkpoint: &Checkpoint, graph: &Graph, id: ValueId) -> Result<Tensor, Error> {
+    Ok(graph.load(id, &|key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part))?)
+}
+
+/// A matrix of the checkpoint whose rows are read on demand.
+struct Stored {
+    checkpoint: Checkpoint,
+    id: ValueId,
+    param: Param,
+    shape: [usize; 2],
+    /// The matrix that had to be made as a whole last, for its next rows.
+    last: Arc<Mutex<Option<(ValueId, Tensor)>>>,
+    trouble: Trouble,
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stored").field("key", &self.param.key).finish_non_exhaustive()
+    }
+}
+
+impl Rows for Stored {
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let made = match self.param.by_rows(&self.shape) {
+            true => self.rows(first, out),
+            false => self.whole(first, out),
+        };
+        if let Err(error) = made {
+            out.fill(0.0);
+            self.trouble.note(error);
+        }
+    }
+}
+
+impl Stored {
+    fn read_part(
+        &self,
+    ) -> impl Fn(&str, &[usize], Option<usize>) -> Result<Tensor, checkpoint::Error> {
+        |key, shape, part| self.checkpoint.read_part(key, shape, part)
+    }
+
+    fn rows(&self, first: usize, out: &mut [f32]) -> Result<(), checkpoint::Error> {
+        let key = &self.param.key;
+        if self.param.edits.is_empty() {
+            return self.checkpoint.read_into(key, first, out);
+        }
+        let shape = [out.len() / self.shape[1].max(1), self.shape[1]];
+        let mut rows =
+            Tensor::try_written(shape, |rows| self.checkpoint.read_into(key, first, rows))?;
+        self.param.edit_rows(&mut rows, first, &self.read_part())?;
+        out.copy_from_slice(rows.data());
+        Ok(())
+    }
+
+    fn whole(&self, first: usize, out: &mut [f32]) -> Result<(), checkpoint::Error> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(id, _)| *id != self.id) {
+            *last = None;
+            *last = Some((self.id, self.param.load(&self.shape, &self.read_part())?));
+        }
+        if let Some((_, tensor)) = &*last {
+            tensor.read_rows(first, out);
+        }
+        Ok(())
+    }
+}
