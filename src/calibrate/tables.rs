@@ -1,8 +1,6 @@
 //! Grids and rounding of matrices that are never in memory as a whole: tables of a vocabulary.
 
-use crate::quant::{
-    self, Decision, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range,
-};
+use crate::quant::{self, Decision, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range};
 use crate::tensor::{Rows, Tensor};
 
 /// The ranges that `decision` wants of a matrix, found block by block where that gives the same

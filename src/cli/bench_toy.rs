@@ -18,7 +18,8 @@ pub(super) fn run(args: &BenchToyArgs) -> Outcome {
     let samples = samples(args)?;
     let policy = Numerics::find(&args.preset)?.policy;
     let (fixed, algo) = (Fixed::default(), AlgoSpec::default());
-    let recipe = Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo, means: Means::default() };
+    let recipe =
+        Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo, means: Means::default() };
     let job = || {
         let start = Instant::now();
         let outcome = pipeline::quantize(&checkpoint, &samples, &[], &recipe, &Silent)?;

@@ -210,7 +210,8 @@ impl Spill {
     fn write(&mut self, streams: &[Stream]) -> Result<u64, SpoolError> {
         let failed = failed(&self.folder);
         if self.file.is_none() {
-            self.file = Some(BufWriter::with_capacity(1 << 18, nameless(&self.folder).map_err(&failed)?));
+            self.file =
+                Some(BufWriter::with_capacity(1 << 18, nameless(&self.folder).map_err(&failed)?));
         }
         let out = self.file.as_mut().expect("invariant: made above");
         let start = self.end;

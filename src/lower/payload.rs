@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Payloads of so many bytes are made while the file is written, so that no file is ever in memory
-/// as a whole.
+/// Payloads of so many bytes, and those of tensors made on demand, are made while the file is
+/// written, so that no file is ever in memory as a whole.
 const LAZY_FROM: u64 = 1 << 20;
 /// Reals written at a time.
 const CHUNK: usize = 1 << 14;
@@ -33,7 +33,7 @@ pub(super) fn of(tensor: Tensor, params: Option<&QuantParams>) -> (Buffer, Vec<u
         _ => 32,
     };
     let mut constant = Constant { tensor, params: params.cloned(), bits, digest: 0 };
-    if constant.len() < LAZY_FROM {
+    if constant.len() < LAZY_FROM && !constant.tensor.is_made() {
         let mut bytes = Vec::new();
         constant.write_to(&mut bytes).expect("invariant: memory takes every byte");
         return (Buffer::data(bytes.clone()), bytes);

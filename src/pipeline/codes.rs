@@ -91,7 +91,8 @@ impl Coding {
         let Some(grid) = &self.grid else {
             return reals.iter().flat_map(|x| x.to_le_bytes()).collect();
         };
-        let codes = quant::quantize(&grid.of_rows(first..first + count), &[count, self.width], reals);
+        let codes =
+            quant::quantize(&grid.of_rows(first..first + count), &[count, self.width], reals);
         match self.bits {
             4 => codes.chunks(self.width.max(1)).flat_map(quant::pack4).collect(),
             8 => codes.iter().map(|&q| q as u8).collect(),
@@ -114,8 +115,12 @@ impl Coding {
             }
             (8, true) => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
             (8, false) => bytes.iter().map(|&b| i32::from(b)).collect(),
-            (_, true) => bytes.as_chunks().0.iter().map(|w| i16::from_le_bytes(*w).into()).collect(),
-            (_, false) => bytes.as_chunks().0.iter().map(|w| u16::from_le_bytes(*w).into()).collect(),
+            (_, true) => {
+                bytes.as_chunks().0.iter().map(|w| i16::from_le_bytes(*w).into()).collect()
+            }
+            (_, false) => {
+                bytes.as_chunks().0.iter().map(|w| u16::from_le_bytes(*w).into()).collect()
+            }
         };
         let count = out.len() / self.width.max(1);
         let grid = grid.of_rows(first..first + count);

@@ -86,14 +86,10 @@ impl Travellers<'_> {
     }
 
     /// The answers of both models.
-    pub(super) fn answers(
-        self,
-        arrival: Arrival<'_>,
-    ) -> Result<Option<[AnswerScore; 2]>, Error> {
+    pub(super) fn answers(self, arrival: Arrival<'_>) -> Result<Option<[AnswerScore; 2]>, Error> {
         let samples = self.walk.samples;
-        let rows = self.judged(arrival, &|sample, vocab, outputs| {
-            answers(&samples[sample], vocab, outputs)
-        })?;
+        let rows = self
+            .judged(arrival, &|sample, vocab, outputs| answers(&samples[sample], vocab, outputs))?;
         let mut total = [Answers::default(), Answers::default()];
         for [float, judged] in &rows {
             total[0].merge(float);

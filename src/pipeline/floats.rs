@@ -62,7 +62,8 @@ impl<'a> Floats<'a> {
             match (&graph.value(id).shape[..], large, graph.param(id)) {
                 (&[n, k], Some(_), Some(param)) if n * k > SMALL => {
                     let shape = [n, k];
-                    let (param, last, trouble) = (param.clone(), Arc::clone(&last), trouble.clone());
+                    let (param, last, trouble) =
+                        (param.clone(), Arc::clone(&last), trouble.clone());
                     let checkpoint = checkpoint.clone();
                     let stored = Stored { checkpoint, id, param, shape, last, trouble };
                     Ok(Tensor::made(shape, stored))
@@ -99,7 +100,8 @@ impl<'a> Floats<'a> {
 }
 
 fn read(checkpoint: &Checkpoint, graph: &Graph, id: ValueId) -> Result<Tensor, Error> {
-    Ok(graph.load(id, &|key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part))?)
+    Ok(graph
+        .load(id, &|key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part))?)
 }
 
 /// A matrix of the checkpoint whose rows are read on demand.

@@ -10,7 +10,7 @@ use crate::calibrate::Plan;
 use crate::exec::Weights;
 use crate::graph::Graph;
 use crate::report::{AnswerScore, ErrorFigures};
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 use std::ops::Range;
 
 /// What the conversion works with.
@@ -61,6 +61,8 @@ impl Conversion<'_> {
                 clock.lap("evaluate");
                 self.trouble.check()?;
                 self.progress.step();
+                drop((float, rounded));
+                tensor::release_memory();
                 continue;
             }
             progress.begin("compare", calib.walk.samples.len());
@@ -90,7 +92,8 @@ impl Conversion<'_> {
         let reads = legs::params(graph, nodes.clone());
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
-                rounded.set(id, if self.is_large(tensor) { tensor.clone() } else { tensor.dense() });
+                rounded
+                    .set(id, if self.is_large(tensor) { tensor.clone() } else { tensor.dense() });
             }
         }
         let (plan, rounding) = (self.plan, self.rounding);
@@ -109,7 +112,11 @@ impl Conversion<'_> {
             Streams::Neither => None,
             Streams::Seen | Streams::Both | Streams::Drift => Some(Watched { pairs: &mut calib.pairs, gait }),
         };
-        let step = || if whole { progress.step() };
+        let step = || {
+            if whole {
+                progress.step()
+            }
+        };
         session.run(graph, &mut rounded, watched, &step)?;
         for &id in &reads {
             let (Some(tensor), None) = (rounded.get(id), self.done.get(id)) else { continue };

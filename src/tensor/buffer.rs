@@ -96,6 +96,11 @@ fn common<T>(with: impl FnOnce(&mut Stock) -> T) -> T {
     with(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Gives the memory back that is kept for all threads.
+pub(super) fn release() {
+    common(|stock| *stock = Stock::new(stock.limit));
+}
+
 /// Free payloads by size class.
 struct Stock {
     shelves: Vec<Vec<Vec<f32>>>,

@@ -39,6 +39,11 @@ pub fn in_pieces(out: &mut [f32], width: usize, par: Par, work: impl Fn(usize, &
     pieces.for_each(|(i, out)| work(i * piece, out));
 }
 
+/// Gives memory back that is kept for tensors to come: what comes next is of other sizes.
+pub fn release_memory() {
+    buffer::release();
+}
+
 /// A row-major f32 tensor, dense or with rows that are made on demand. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub struct Tensor {
