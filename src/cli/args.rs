@@ -28,6 +28,7 @@ pub(super) enum Command {
     Export(ExportArgs),
     Generate(GenerateArgs),
     Synth(SynthArgs),
+    Merge(MergeArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -43,6 +44,7 @@ pub(super) enum Command {
   encircle quantize Qwen3-VL-2B --calib train.jsonl --preset w8a8 --json
   encircle quantize DIR --calib a.jsonl --recipe w4a16-best --budget-bits 4.5
   encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
+  encircle quantize DIR --calib a.jsonl --shard 2/8
 
 A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
@@ -84,6 +86,13 @@ pub(super) struct QuantizeArgs {
     /// The same, so that all weights with their grids take at most so many MiB
     #[arg(long, value_name = "MIB")]
     pub(super) budget_mib: Option<f64>,
+    /// Only observe share I of N of the calibration rows, write OUT/statistics.I-of-N.stats and end;
+    /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N)
+    #[arg(long, value_name = "I/N|auto|auto/N", conflicts_with = "statistics")]
+    pub(super) shard: Option<String>,
+    /// Go on from statistics that shards observed and `encircle merge` joined, instead of observing
+    #[arg(long, value_name = "FILE.stats")]
+    pub(super) statistics: Option<PathBuf>,
     /// Sequence length of the static graph [default: the longest row]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
@@ -235,6 +244,29 @@ pub(super) struct SynthArgs {
     /// New folder for the checkpoint
     #[arg(short, long, value_name = "DIR")]
     pub(super) out: PathBuf,
+    /// One JSON object on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Join the statistics that shards of a calibration observed.
+///
+/// Exact: whatever the split and the order, `quantize --statistics` then writes the bytes of one
+/// run over all rows.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle merge out/statistics.*.stats -o all.stats
+  encircle quantize DIR --calib a.jsonl --statistics all.stats -o out")]
+pub(super) struct MergeArgs {
+    /// What `quantize --shard` wrote
+    #[arg(value_name = "FILE.stats", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE.stats")]
+    pub(super) out: PathBuf,
+    /// Accept that rows are missing: the result is merged again later
+    #[arg(long)]
+    pub(super) partial: bool,
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,

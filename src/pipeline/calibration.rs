@@ -5,7 +5,7 @@ use super::walk::{self, Lane, Variants};
 use super::{Error, Progress};
 use crate::calibrate::{Observing, Plan, Quantizing, Statistics};
 use crate::dataset::Sample;
-use crate::exec::Weights;
+use crate::exec::{Float, Weights};
 use crate::report::{ErrorFigures, ErrorSummary};
 use crate::tensor::Tensor;
 use std::sync::{Mutex, PoisonError};
@@ -48,6 +48,20 @@ impl Calibration<'_> {
             }
         }
         Ok((outputs, statistics))
+    }
+
+    /// The float run alone.
+    pub(super) fn float(
+        &self,
+        weights: &Weights,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Tensor>, Error> {
+        walk::each_lane(&self.lanes, true, |lane, par| {
+            let variant = &self.variants[&lane.shape()];
+            let outputs = lane.walk(variant, self.samples, weights, &mut Float, par)?;
+            lane.samples.iter().for_each(|_| progress.step());
+            Ok(outputs)
+        })
     }
 
     /// Runs the quantized graphs on the calibration samples beside the float outputs.

@@ -2,7 +2,8 @@
 //! knows all the others.
 //!
 //! Read [`quantize`] first: it is the whole job. `prompt.rs` finds the static layout of the samples,
-//! `calibration.rs` and `evaluation.rs` are its two halves, `write.rs` puts files down.
+//! `calibration.rs` and `evaluation.rs` are its two halves, `sharing.rs` does the first of them in
+//! several processes, `write.rs` puts files down.
 
 mod budget;
 mod calibration;
@@ -14,6 +15,7 @@ mod recipe;
 mod rounding;
 mod sampling;
 mod save;
+mod sharing;
 mod stages;
 mod walk;
 mod write;
@@ -25,11 +27,12 @@ pub use prompt::{Fixed, Prompt};
 pub use recipe::{Numerics, RECIPES};
 pub use sampling::Sampling;
 pub use save::save;
+pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
 use crate::algo::AlgoSpec;
-use crate::calibrate::{self, Plan, Unquantized};
+use crate::calibrate::{self, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::Weights;
@@ -94,6 +97,8 @@ pub struct Outcome {
     pub prompt: Prompt,
     /// Distance of the quantized outputs from the float ones over the calibration samples.
     pub error: ErrorFigures,
+    /// How many calibration samples were compared: all of them, unless others observed them.
+    pub compared: usize,
     /// Float and quantized outputs of the first calibration sample.
     pub example: [Tensor; 2],
     /// Answers of the evaluation set by the float and by the quantized model.
@@ -108,6 +113,7 @@ pub struct Outcome {
     pub seconds: Vec<(&'static str, f64)>,
 }
 
+#[derive(Clone)]
 struct Clock {
     last: Instant,
     laps: Vec<(&'static str, f64)>,
@@ -118,6 +124,57 @@ impl Clock {
         let now = Instant::now();
         self.laps.push((name, (now - self.last).as_secs_f64()));
         self.last = now;
+    }
+}
+
+/// The job up to its first run: all that depends on no statistics.
+struct Prepared<'a> {
+    checkpoint: &'a Checkpoint,
+    recipe: &'a Recipe,
+    prompt: Prompt,
+    graph: Graph,
+    plan: Plan,
+    weights: Weights,
+    clock: Clock,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        calib: &[Sample],
+        eval: &[Sample],
+        recipe: &'a Recipe,
+    ) -> Result<Prepared<'a>, Error> {
+        let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
+        let config = checkpoint.config();
+        let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
+        let verify = || {
+            let needed = models::tensors(config).map_err(|source| blamed(checkpoint, source))?;
+            Ok::<_, Error>(checkpoint.verify(&needed)?)
+        };
+        let whole = || build(checkpoint, recipe, prompt.layout.clone(), 1);
+        let (graph, verified) = rayon::join(whole, verify);
+        let mut graph = graph?;
+        verified?;
+        let plan = Plan::new(&graph, &recipe.policy)?;
+        clock.lap("build");
+        let weights = load(checkpoint, &mut graph, &recipe.algo)?;
+        clock.lap("load");
+        Ok(Prepared { checkpoint, recipe, prompt, graph, plan, weights, clock })
+    }
+
+    /// The graphs that `lanes` run on.
+    fn variants(&self, lanes: &[walk::Lane]) -> Result<walk::Variants, Error> {
+        let build = |layout, batch| build(self.checkpoint, self.recipe, layout, batch);
+        walk::variants(lanes, build, &self.prompt)
+    }
+
+    /// `samples` and the graphs of their lengths.
+    fn calibration<'s>(&self, samples: &'s [Sample]) -> Result<Calibration<'s>, Error> {
+        let width = self.checkpoint.config().text.hidden_size;
+        let lanes = walk::calibration_lanes(samples, self.plan.mergeable(), width);
+        let variants = self.variants(&lanes)?;
+        Ok(Calibration { samples, lanes, variants })
     }
 }
 
@@ -134,67 +191,77 @@ pub fn quantize(
     recipe: &Recipe,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
-    let config = checkpoint.config();
-    let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let blamed =
-        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
-    let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
-        Ok(models::build(config, &recipe.request(layout, batch)).map_err(blamed)?.rewritten())
-    };
-    let verify = || Ok::<_, Error>(checkpoint.verify(&models::tensors(config).map_err(blamed)?)?);
-    let (built, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
-    let mut graph = built?;
-    verified?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
-    let width = config.text.hidden_size;
-    let lanes = walk::calibration_lanes(calib, plan.mergeable(), width);
-    let variants = walk::variants(&lanes, build, &prompt)?;
-    let samples = Calibration { samples: calib, lanes, variants };
-    clock.lap("build");
-
-    let weights = load(checkpoint, &mut graph, &recipe.algo)?;
-    clock.lap("load");
-
+    let job = Prepared::new(checkpoint, calib, eval, recipe)?;
+    let samples = job.calibration(calib)?;
     progress.begin("calibrate", calib.len());
-    let (float, statistics) = samples.observe(&plan, &weights, progress)?;
+    let (float, statistics) = samples.observe(&job.plan, &job.weights, progress)?;
+    finish(job, &samples, (float, statistics), [calib, eval], progress)
+}
+
+/// From statistics to the outcome; `samples` are those to compare on, with their float outputs.
+fn finish(
+    job: Prepared<'_>,
+    samples: &Calibration<'_>,
+    (float, statistics): (Vec<Tensor>, Statistics),
+    [calib, eval]: [&[Sample]; 2],
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    let mut clock = job.clock.clone();
+    let mut graph = job.graph.clone();
+    let (plan, weights) = (&job.plan, &job.weights);
     clock.lap("calibrate");
 
     let param = |id: ValueId| weights.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
     let unseen_experts = plan.unseen_experts(&graph, &statistics)?;
     plan.annotate_activations(&mut graph, &statistics, &param)?;
     let annotated = walk::annotated(samples.variants.clone(), &graph);
-    let singles = || walk::variants(&walk::one_by_one(calib), build, &prompt);
-    let round = Round { plan: &plan, samples: calib, weights: &weights, algo: &recipe.algo };
+    let singles = || job.variants(&walk::one_by_one(calib));
+    let round = Round { plan, samples: calib, weights, algo: &job.recipe.algo };
     let rounded = round.run(&mut graph, singles, progress)?;
     let unquantized = calibrate::check(&graph);
     clock.lap("convert");
 
-    progress.begin("compare", calib.len());
+    progress.begin("compare", samples.samples.len());
     let (error, example) = samples.compare(&annotated, &float, &rounded, progress)?;
     clock.lap("compare");
 
     progress.begin("evaluate", eval.len());
-    let seq = prompt.layout.seq_len();
-    let lanes = walk::lanes(eval, |_| seq, width);
-    let variants = walk::variants(&lanes, build, &prompt)?;
-    let answers = evaluate(&graph, &lanes, &variants, eval, [&weights, &rounded], progress)?;
+    let seq = job.prompt.layout.seq_len();
+    let lanes = walk::lanes(eval, |_| seq, job.checkpoint.config().text.hidden_size);
+    let variants = job.variants(&lanes)?;
+    let answers = evaluate(&graph, &lanes, &variants, eval, [weights, &rounded], progress)?;
     if answers.is_some() {
         clock.lap("evaluate");
     }
     Ok(Outcome {
         sites: plan.site_count(),
         graph,
-        weights,
+        weights: job.weights,
         rounded,
-        prompt,
+        prompt: job.prompt,
         error,
+        compared: samples.samples.len(),
         example,
         answers,
         unseen_experts,
         unquantized,
         seconds: clock.laps,
     })
+}
+
+fn blamed(checkpoint: &Checkpoint, source: models::ModelError) -> Error {
+    Error::Model { config: checkpoint.files().describe("config.json"), source }
+}
+
+fn build(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    layout: Layout,
+    batch: usize,
+) -> Result<Graph, Error> {
+    let request = recipe.request(layout, batch);
+    let graph = models::build(checkpoint.config(), &request);
+    Ok(graph.map_err(|source| blamed(checkpoint, source))?.rewritten())
 }
 
 /// The weights of `graph` after the rewrites that `algo` asks for.

@@ -12,5 +12,6 @@ mod golden_float;
 mod golden_quant;
 mod golden_text;
 mod running;
+mod sharded;
 mod staged;
 mod support;

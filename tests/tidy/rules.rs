@@ -4,7 +4,7 @@ use crate::source::{Source, body_end, line_of, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rooms under `src/`, in the order in which data passes through them.
-pub(crate) const ROOMS: [&str; 18] = [
+pub(crate) const ROOMS: [&str; 19] = [
     "tensor",
     "layout",
     "checkpoint",
@@ -17,6 +17,7 @@ pub(crate) const ROOMS: [&str; 18] = [
     "synth",
     "exec",
     "calibrate",
+    "cluster",
     "algo",
     "lower",
     "runtime",
