@@ -66,7 +66,7 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, npu
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, mx, npu
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
     /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16 or npu [default: w4a16; for the

@@ -8,7 +8,8 @@ use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
-    self, Bought, Fixed, Numerics, Recipe, Shared, StageForm, Written, write_model, write_stages,
+    self, Bought, Fixed, Numerics, Recipe, Shared, StageForm, Written, with_nearest, write_model,
+    write_stages,
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
@@ -121,8 +122,8 @@ fn files(
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
-        numerics.algo =
-            toml::from_str(text).map_err(|e| format!("--algo: {}", e.to_string().trim_end()))?;
+        numerics.algo = toml::from_str(text)
+            .map_err(|e| format!("--algo: {}", with_nearest(e.to_string().trim_end())))?;
     }
     let mut rest = Vec::new();
     for text in &args.overrides {
@@ -149,8 +150,8 @@ fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
             set.insert(name.into(), value);
         }
-        let set =
-            serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
+        let set = serde_json::from_value(Value::Object(set))
+            .map_err(|e| format!("--set {text}: {}", with_nearest(&e.to_string())))?;
         rules.push(Rule { pattern: pattern.into(), role: None, set, optional: false });
     }
     Ok(rules)

@@ -24,7 +24,7 @@ pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
 pub use generate::{Chain, Reading};
 pub use prompt::{Fixed, Prompt};
-pub use recipe::{Numerics, RECIPES};
+pub use recipe::{Numerics, RECIPES, with_nearest};
 pub use sampling::Sampling;
 pub use save::save;
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
