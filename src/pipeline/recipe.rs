@@ -109,7 +109,8 @@ fn check(place: &str, algo: &AlgoSpec) -> Result<(), Error> {
             let message = with_nearest(&error.to_string());
             Err(Error::Recipe { place: place.into(), message })
         }
-        other => Ok(drop(other?)),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
 }
 
