@@ -45,7 +45,7 @@ use crate::tensor::Tensor;
 use calibration::Calibration;
 use evaluation::evaluate;
 use rayon::prelude::*;
-use rounding::Round;
+use rounding::{Round, rewrite};
 use std::time::Instant;
 
 /// What the user wants, apart from data.
@@ -158,7 +158,12 @@ impl<'a> Prepared<'a> {
         verified?;
         let plan = Plan::new(&graph, &recipe.policy)?;
         clock.lap("build");
-        let weights = load(checkpoint, &mut graph, &recipe.algo)?;
+        let singles = || {
+            let build = |layout, batch| build(checkpoint, recipe, layout, batch);
+            walk::variants(&walk::one_by_one(calib), build, &prompt)
+        };
+        rewrite(&recipe.algo, &mut graph, &plan, calib, (checkpoint, singles))?;
+        let weights = load(checkpoint, &graph)?;
         clock.lap("load");
         Ok(Prepared { checkpoint, recipe, prompt, graph, plan, weights, clock })
     }
@@ -264,10 +269,9 @@ fn build(
     Ok(graph.map_err(|source| blamed(checkpoint, source))?.rewritten())
 }
 
-/// The weights of `graph` after the rewrites that `algo` asks for.
-fn load(checkpoint: &Checkpoint, graph: &mut Graph, algo: &AlgoSpec) -> Result<Weights, Error> {
+/// The weights of `graph` with their edits.
+fn load(checkpoint: &Checkpoint, graph: &Graph) -> Result<Weights, Error> {
     let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
-    algo.rewrite(graph, &read)?;
     let params: Vec<_> = graph.params().collect();
     let tensors: Vec<Tensor> = params
         .par_iter()

@@ -4,6 +4,7 @@ use super::walk::{self, Variants};
 use super::{Error, Progress, prompt};
 use crate::algo::{self, AlgoSpec, Session, Streams};
 use crate::calibrate::Plan;
+use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::Weights;
 use crate::graph::Graph;
@@ -15,6 +16,33 @@ pub(super) struct Round<'a> {
     pub(super) samples: &'a [Sample],
     pub(super) weights: &'a Weights,
     pub(super) algo: &'a AlgoSpec,
+}
+
+/// Appends the recipe's rewrites to the graph's parameters. Those that need data are fitted to the
+/// samples one by one, as [`Round::run`] sees them.
+pub(super) fn rewrite(
+    algo: &AlgoSpec,
+    graph: &mut Graph,
+    plan: &Plan,
+    samples: &[Sample],
+    (checkpoint, singles): (&Checkpoint, impl FnOnce() -> Result<Variants, Error>),
+) -> Result<(), Error> {
+    let read = |key: &str, shape: &[usize], part| {
+        checkpoint.read_part(key, shape, part).map_err(Error::from)
+    };
+    algo.rewrite(graph, &read)?;
+    if !algo.fits() {
+        return Ok(());
+    }
+    let variants = singles()?;
+    let fed = |lane: walk::Lane| {
+        let graph = &variants[&lane.shape()];
+        let members: Vec<&Sample> = lane.samples.iter().map(|&i| &samples[i]).collect();
+        Ok(algo::Fed { graph, inputs: prompt::inputs(graph, &members)? })
+    };
+    let samples: Vec<algo::Fed<'_>> =
+        walk::one_by_one(samples).into_iter().map(fed).collect::<Result<_, Error>>()?;
+    algo.fit(graph, plan, &samples, &read)
 }
 
 impl Round<'_> {

@@ -123,3 +123,6 @@ impl Tensor {
         Arc::unwrap_or_clone(self.data).into_vec()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,15 @@ struct Accuracy {
 /// Name, recipe and overrides of each method, from cheap to dear: each rung adds one thing.
 const LADDER: &[(&str, &str, &[&str])] = &[
     ("rtn", "w4a16-fast", &["algo.rounding=rtn"]),
+    ("equalization, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.equalize.rounds=2"]),
+    ("smoothing, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.smoothquant.alpha=0.5"]),
+    ("awq, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.awq.grid=20"]),
+    ("rotation, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.rotate.tries=8"]),
+    (
+        "learned rotation, rtn",
+        "w4a16-fast",
+        &["algo.rounding=rtn", "algo.rotate.tries=8", "algo.rotate.learn=50"],
+    ),
     ("mse", "w4a16-fast", &["algo.rounding=mse"]),
     (
         "gptq",
@@ -69,6 +78,11 @@ const LADDER: &[(&str, &str, &[&str])] = &[
         "rotation, two-stream",
         "w4a16-fast",
         &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.rotate.seed=0"],
+    ),
+    (
+        "awq, two-stream",
+        "w4a16-fast",
+        &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.awq.grid=20"],
     ),
     (
         "rotation, two-stream, drift",

@@ -10,7 +10,7 @@
 mod knapsack;
 
 use super::walk::{self, Lane, Variants};
-use super::{Error, Progress, Prompt, Recipe, load};
+use super::{Error, Progress, Prompt, Recipe, load, rewrite};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
@@ -108,7 +108,9 @@ pub fn fit(
     let few = &calib[..calib.len().min(SAMPLES)];
     let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
     let variants = walk::variants(&lanes, build, &prompt)?;
-    let mut weights = load(checkpoint, &mut graph, &recipe.algo)?;
+    let singles = || walk::variants(&walk::one_by_one(few), build, &prompt);
+    rewrite(&recipe.algo, &mut graph, &plan, few, (checkpoint, singles))?;
+    let mut weights = load(checkpoint, &graph)?;
     let trial = Trial { samples: few, lanes: &lanes, variants: &variants };
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
