@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::dataset::Sample;
 use crate::models::Head;
 use crate::pipeline::{self, Fixed, Numerics, Recipe, Silent};
+use crate::tensor::Products;
 use serde_json::json;
 use std::error::Error;
 use std::io::Write;
@@ -18,7 +19,8 @@ pub(super) fn run(args: &BenchToyArgs) -> Outcome {
     let samples = samples(args)?;
     let policy = Numerics::find(&args.preset)?.policy;
     let (fixed, algo) = (Fixed::default(), AlgoSpec::default());
-    let recipe = Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo };
+    let products = Products::F32;
+    let recipe = Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo, products };
     let job = || {
         let start = Instant::now();
         let outcome = pipeline::quantize(&checkpoint, &samples, &[], &recipe, &Silent)?;

@@ -31,6 +31,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let mut recipe = Recipe {
         policy: numerics.policy,
         algo: numerics.algo,
+        products: numerics.products,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
@@ -125,6 +126,7 @@ fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
         numerics.algo = toml::from_str(text)
             .map_err(|e| format!("--algo: {}", with_nearest(e.to_string().trim_end())))?;
     }
+    numerics.products = args.products.unwrap_or(numerics.products);
     let mut rest = Vec::new();
     for text in &args.overrides {
         match numerics.set_algo(text) {

@@ -6,7 +6,7 @@
 mod rows;
 
 use crate::graph::{Graph, Source, ValueId};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{Par, Products, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -40,6 +40,12 @@ impl Weights {
     /// Puts a tensor in.
     pub fn set(&mut self, id: ValueId, tensor: Tensor) {
         self.tensors[id.index()] = Some(tensor);
+    }
+
+    /// The same tensors, multiplied as `products` says; payloads are shared.
+    pub fn with_products(&self, products: Products) -> Weights {
+        let tensors = self.tensors.iter().cloned();
+        Weights { tensors: tensors.map(|t| t.map(|t| t.with_products(products))).collect() }
     }
 
     /// The tensor, if present.

@@ -41,7 +41,7 @@ use crate::layout::Layout;
 use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
-use crate::tensor::Tensor;
+use crate::tensor::{Products, Tensor};
 use calibration::Calibration;
 use evaluation::evaluate;
 use rayon::prelude::*;
@@ -55,6 +55,9 @@ pub struct Recipe {
     pub policy: Policy,
     /// Rewrites and rounding.
     pub algo: AlgoSpec,
+    /// What the linear layers of the float run multiply while statistics are taken; its outputs
+    /// are what the quantized ones are compared with. Answers are judged against f32 in any case.
+    pub products: Products,
     /// Sequence length of the static graph; by default that of the longest sample.
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
@@ -168,6 +171,11 @@ impl<'a> Prepared<'a> {
         Ok(Prepared { checkpoint, recipe, prompt, graph, plan, weights, clock })
     }
 
+    /// The weights as the observed run multiplies them.
+    fn observed_weights(&self) -> Weights {
+        self.weights.with_products(self.recipe.products)
+    }
+
     /// The graphs that `lanes` run on.
     fn variants(&self, lanes: &[walk::Lane]) -> Result<walk::Variants, Error> {
         let build = |layout, batch| build(self.checkpoint, self.recipe, layout, batch);
@@ -199,7 +207,7 @@ pub fn quantize(
     let job = Prepared::new(checkpoint, calib, eval, recipe)?;
     let samples = job.calibration(calib)?;
     progress.begin("calibrate", calib.len());
-    let (float, statistics) = samples.observe(&job.plan, &job.weights, progress)?;
+    let (float, statistics) = samples.observe(&job.plan, &job.observed_weights(), progress)?;
     finish(job, &samples, (float, statistics), [calib, eval], progress)
 }
 

@@ -3,6 +3,7 @@
 use super::Error;
 use crate::algo::{AlgoSpec, SpecError, nearest};
 use crate::quant::Policy;
+use crate::tensor::Products;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -15,6 +16,13 @@ pub struct Numerics {
     /// Rewrites and rounding.
     #[serde(default)]
     pub algo: AlgoSpec,
+    /// Products of the float run that is calibrated on.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub products: Products,
+}
+
+fn is_f32(products: &Products) -> bool {
+    *products == Products::F32
 }
 
 macro_rules! recipes {

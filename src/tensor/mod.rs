@@ -13,7 +13,7 @@ pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,
 };
-pub use gemm::{Packed, Par, matmul};
+pub use gemm::{Packed, Par, Products, matmul};
 pub use orthogonal::{Orthogonal, Side};
 
 pub(crate) use random::Random;
@@ -43,6 +43,8 @@ pub struct Tensor {
     data: Arc<Buffer>,
     /// The payload as right operand of products, made at the first one.
     packed: Arc<OnceLock<Packed>>,
+    /// How it is packed.
+    products: Products,
 }
 
 impl PartialEq for Tensor {
@@ -63,7 +65,12 @@ impl Tensor {
             data.len(),
             "payload must fill shape {shape:?}"
         );
-        Tensor { shape, data: Arc::new(data.into()), packed: Arc::default() }
+        Tensor {
+            shape,
+            data: Arc::new(data.into()),
+            packed: Arc::default(),
+            products: Products::F32,
+        }
     }
 
     /// A tensor of `shape` filled with `value`.
@@ -78,7 +85,7 @@ impl Tensor {
         let shape = shape.into();
         let mut data = Buffer::arbitrary(shape.iter().product());
         write(&mut data);
-        Tensor { shape, data: Arc::new(data), packed: Arc::default() }
+        Tensor { shape, data: Arc::new(data), packed: Arc::default(), products: Products::F32 }
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -91,9 +98,11 @@ impl Tensor {
         &self.data
     }
 
-    /// All elements for writing; copies first if the payload is shared.
+    /// All elements for writing; copies first if the payload is shared. Products with what was
+    /// written are f32: numbers on a grid need more bits than bf16 has.
     pub fn data_mut(&mut self) -> &mut [f32] {
         self.packed = Arc::default();
+        self.products = Products::F32;
         &mut *Arc::make_mut(&mut self.data)
     }
 
@@ -104,7 +113,7 @@ impl Tensor {
     pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.iter().product::<usize>(), self.data.len(), "reshape keeps the elements");
-        Tensor { shape, data: self.data, packed: Arc::default() }
+        Tensor { shape, data: self.data, packed: Arc::default(), products: Products::F32 }
     }
 
     /// A matrix `[n, k]` packed as the right operand of `x · selfᵀ`; made once, shared by clones.
@@ -115,7 +124,15 @@ impl Tensor {
         let [n, k] = self.shape[..] else {
             panic!("only a matrix is packed, not {:?}", self.shape)
         };
-        self.packed.get_or_init(|| Packed::from_nt(&self.data, k, n))
+        self.packed.get_or_init(|| Packed::from_nt(&self.data, k, n, self.products))
+    }
+
+    /// The same tensor, packed for other products.
+    pub fn with_products(self, products: Products) -> Tensor {
+        if self.products == products {
+            return self;
+        }
+        Tensor { packed: Arc::default(), products, ..self }
     }
 
     /// Takes the payload out, copying only if it is shared.

@@ -12,6 +12,7 @@ mod generating;
 mod golden_float;
 mod golden_quant;
 mod golden_text;
+mod products;
 mod running;
 mod sharded;
 mod staged;
