@@ -27,15 +27,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
-    let numerics = numerics(args)?;
-    let mut recipe = Recipe {
-        policy: numerics.policy,
-        algo: numerics.algo,
-        products: numerics.products,
-        seq_len: args.seq_len,
-        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
-        head: Head::Logits,
-    };
+    let mut recipe = recipe(args)?;
     for folder in std::iter::once(&args.out).chain(&args.io) {
         pipeline::check_folder(folder)?;
     }
@@ -49,8 +41,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
     };
-    let numerics = Numerics { policy: recipe.policy.clone(), algo: recipe.algo.clone() };
-    let effective = numerics.text();
+    let effective = recipe.numerics().text();
     let job = Shared {
         checkpoint: &checkpoint,
         calib: &calib,
@@ -117,6 +108,19 @@ fn files(
     }
     pipeline::write_recipe(job.effective, &args.out)?;
     Ok(written)
+}
+
+/// All that the arguments say of the job, data apart.
+fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
+    let numerics = numerics(args)?;
+    Ok(Recipe {
+        policy: numerics.policy,
+        algo: numerics.algo,
+        products: numerics.products,
+        seq_len: args.seq_len,
+        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+        head: Head::Logits,
+    })
 }
 
 /// The recipe, with `--algo` in place of its algorithms and `--set` after both.

@@ -67,6 +67,12 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Its part that is a recipe file.
+    pub fn numerics(&self) -> Numerics {
+        let Recipe { policy, algo, products, .. } = self;
+        Numerics { policy: policy.clone(), algo: algo.clone(), products: *products }
+    }
+
     fn request(&self, layout: Layout, batch: usize) -> Request {
         Request { head: self.head, batch, ..Request::new(layout) }
     }

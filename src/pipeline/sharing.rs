@@ -57,7 +57,8 @@ pub fn observe(
     }
     let samples = prepared.calibration(&job.calib[rows.clone()])?;
     progress.begin("calibrate", rows.len());
-    let (_, statistics) = samples.observe(&prepared.plan, &prepared.observed_weights(), progress)?;
+    let (_, statistics) =
+        samples.observe(&prepared.plan, &prepared.observed_weights(), progress)?;
     let seen = Rows::new(rows.clone(), job.calib.len());
     let origin = origin(job, &prepared)?;
     let seen_by = (&prepared.graph, statistics);

@@ -148,7 +148,10 @@ fn statistics_that_do_not_fit_are_refused_and_nothing_is_lost() {
 fn the_moving_average_and_impossible_shards_are_refused_by_name() {
     let desk = Desk::new();
     let job = format!("{JOB} --preset npu -o parts");
-    desk.fails(&format!("{job} --set *=observer:ema:0.9 --shard 1/2"), &["ema", "order", "minmax"]);
+    desk.fails(
+        &format!("{job} --set *.gated=observer:ema:0.9 --shard 1/2"),
+        &["ema", "order", "minmax"],
+    );
     desk.fails(&format!("{job} --shard 1/8"), &["1/8", "found 7"]);
     desk.fails(&format!("{job} --shard 3/2"), &["`3/2`", "I/N"]);
     assert!(!desk.at("parts").exists());
