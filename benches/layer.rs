@@ -1,6 +1,7 @@
-//! One decoder layer of the 2B shape: in float, calibrating, and fake-quantized.
+//! One decoder layer of the 2B shape: in float, calibrating, and fake-quantized; the first two with
+//! bf16 products too.
 //!
-//! `cargo bench --bench layer -- [--tokens 1024] [--repeat 5]` prints one JSON object with medians
+//! `cargo bench --bench layer -- [--tokens 1024] [--layers 1] [--repeat 5]` prints one JSON object with medians
 //! in seconds; `tools/bench_layer.py` runs it beside the peer on the same shape.
 
 use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
@@ -10,14 +11,14 @@ use encircle::graph::Graph;
 use encircle::layout::Layout;
 use encircle::models::{self, Feed, Head, Request};
 use encircle::pipeline::Numerics;
-use encircle::tensor::{Par, Tensor};
+use encircle::tensor::{Par, Products, Tensor};
 use serde_json::{Value, json};
 use std::time::Instant;
 
 fn main() {
     let (tokens, repeat) = (argument("--tokens", 1024), argument("--repeat", 5));
     let policy = Numerics::find("w8a8-minmax").expect("a known recipe").policy;
-    let graph = layer(tokens);
+    let graph = layers(tokens, argument("--layers", 1));
     let plan = Plan::new(&graph, &policy).expect("the policy fits");
     let mut weights = Weights::none(&graph);
     for (id, param) in graph.params() {
@@ -32,13 +33,18 @@ fn main() {
     let inputs: Vec<Tensor> =
         graph.inputs.iter().map(|&id| drawn(7, &graph.value(id).shape, 1.0)).collect();
 
-    let float = timed(repeat, || run(&graph, &inputs, &weights, &mut Float));
     let mut statistics = Statistics::new(&plan);
-    let calibrating = timed(repeat, || {
-        statistics = Statistics::new(&plan);
-        let mut tap = Observing { plan: &plan, statistics: &mut statistics };
-        run(&graph, &inputs, &weights, &mut tap);
-    });
+    let mut both = |weights: &Weights| {
+        let float = timed(repeat, || run(&graph, &inputs, weights, &mut Float));
+        let calibrating = timed(repeat, || {
+            statistics = Statistics::new(&plan);
+            let mut tap = Observing { plan: &plan, statistics: &mut statistics };
+            run(&graph, &inputs, weights, &mut tap);
+        });
+        [float, calibrating]
+    };
+    let [float_bf16, calibrating_bf16] = both(&weights.with_products(Products::Bf16));
+    let [float, calibrating] = both(&weights);
     let mut quantized = graph.clone();
     let param = |id| weights.get(id).cloned().expect("all weights are there");
     plan.annotate_activations(&mut quantized, &statistics, &param).expect("ranges are finite");
@@ -56,16 +62,22 @@ fn main() {
         "threads": rayon::current_num_threads(),
         "gflop": work / 1e9,
         "gflop_per_second": work / float / 1e9,
-        "seconds": {"float": float, "calibrating": calibrating, "quantized": fake},
+        "seconds": {
+            "float": float,
+            "calibrating": calibrating,
+            "quantized": fake,
+            "float bf16": float_bf16,
+            "calibrating bf16": calibrating_bf16,
+        },
     });
     println!("{facts}");
 }
 
-/// The decoder layer alone, fed embeddings `[1, tokens, hidden]`.
-fn layer(tokens: usize) -> Graph {
+/// Decoder layers alone, fed embeddings `[1, tokens, hidden]`.
+fn layers(tokens: usize, count: usize) -> Graph {
     let size = models::sizes().find(|size| size.name.ends_with("-2b")).expect("a known size");
     let mut raw: Value = serde_json::from_str(size.config).expect("a test reads it");
-    raw["text_config"]["num_hidden_layers"] = 1.into();
+    raw["text_config"]["num_hidden_layers"] = count.into();
     raw["vision_config"]["deepstack_visual_indexes"] = json!([0]);
     let config = Config::parse("config.json", raw).expect("a legal config");
     let layout = Layout::text(tokens).expect("a legal length");

@@ -4,6 +4,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod circle;
 pub mod cli;
+pub mod cluster;
 pub mod dataset;
 pub mod exec;
 pub mod graph;

@@ -87,9 +87,9 @@ fn digest(path: &Path) -> (usize, u64) {
 
 /// Quantizes and writes both files.
 fn run(checkpoint: &Checkpoint, recipe: &str, means: Means, out: &Path) -> [(usize, u64); 2] {
-    let Numerics { policy, algo } = Numerics::find(recipe).unwrap();
+    let Numerics { policy, algo, products } = Numerics::find(recipe).unwrap();
     let (fixed, head) = (Fixed::default(), Head::Logits);
-    let recipe = Recipe { policy, algo, seq_len: None, fixed, head, means };
+    let recipe = Recipe { policy, algo, products, seq_len: None, fixed, head, means };
     let samples = samples();
     let outcome =
         pipeline::quantize(checkpoint, &samples, &samples[..2], &recipe, &Silent).unwrap();

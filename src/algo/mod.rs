@@ -1,7 +1,7 @@
 //! Algorithms that make a graph easier to quantize or choose its integers better than rounding to
 //! nearest.
 //!
-//! Two kinds. A *rewrite* ([`rotate`]) changes weights so that the float network computes the same
+//! Two kinds. A *rewrite* ([`rotate`], [`equalize`], [`smoothquant`], [`awq`]) changes weights so that the float network computes the same
 //! function with friendlier values. A *rounding* chooses grid and integers of one linear layer's
 //! weight from the second moments of its inputs ([`Moments`]); [`Session`] runs it over all linear
 //! layers in graph order. Algorithms see graphs and tensors; they must not know families,
@@ -10,6 +10,9 @@
 //! Adding a rounding is adding a folder and a line in [`ROUNDINGS`].
 
 pub mod autoround;
+pub mod awq;
+mod channels;
+pub mod equalize;
 mod factor;
 pub mod gptq;
 mod moments;
@@ -21,8 +24,10 @@ mod rows;
 pub mod rtn;
 mod search;
 mod session;
+pub mod smoothquant;
 mod spec;
 
+pub use channels::Fed;
 pub use moments::Moments;
 pub use pairs::{Both, Lane, Pair, Pairs};
 pub use session::{Session, SessionError, Watched};

@@ -110,7 +110,7 @@ impl<'a> Pairs<'a> {
             step.run(&lanes[i], i, item, par);
             Ok::<(), SpoolError>(())
         };
-        spool.pass(gait, &work, &mut show)?;
+        spool.pass(gait, work, &mut show)?;
         *wanted_at = (*wanted_at).max(Some(to));
         *seen_at = Some(to);
         Ok(())
@@ -140,7 +140,7 @@ impl<'a> Pairs<'a> {
             item.clear();
             Ok(result)
         };
-        spool.pass(gait, &work, &mut |_, _| ())
+        spool.pass(gait, work, &mut |_, _| ())
     }
 }
 

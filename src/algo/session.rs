@@ -51,6 +51,8 @@ pub struct Session<'a> {
 pub struct Watched<'p, 'a> {
     /// Their values in both networks.
     pub pairs: &'p mut Pairs<'a>,
+    /// What their float network multiplies with.
+    pub float: &'p Weights,
     /// How they walk.
     pub gait: Gait,
 }
@@ -117,7 +119,7 @@ impl Session<'_> {
     ) -> Result<Moments, SpoolError> {
         let streams = self.rounding.streams();
         let mut moments = None;
-        let weights = Both { float: self.float, rounded };
+        let weights = Both { float: watched.float, rounded };
         watched.pairs.advance(layer.node, weights, watched.gait, &mut |pairs| {
             let new = || {
                 let width = pairs.first().and_then(|pair| pair.shape(layer.input).last().copied());

@@ -1,6 +1,8 @@
 //! What a recipe says of algorithms: its `[algo]` table.
 
-use super::{Entry, ROUNDINGS, Rounding, rotate};
+use super::channels::{self, Fed, Pass};
+use super::{Entry, ROUNDINGS, Rounding, SessionError, awq, equalize, rotate, smoothquant};
+use crate::calibrate::Plan;
 use crate::graph::{Graph, Read};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,15 @@ pub struct AlgoSpec {
     /// Rotates residual streams and values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate: Option<rotate::Options>,
+    /// Gives both sides of a channel the same range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equalize: Option<equalize::Options>,
+    /// Moves outliers of activations into weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothquant: Option<smoothquant::Options>,
+    /// Scales up weights that meet large inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awq: Option<awq::Options>,
     /// Name of the rounding; `rtn` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<String>,
@@ -41,11 +52,24 @@ pub enum SpecError {
         /// Which and why.
         message: String,
     },
+    /// A number outside its bounds.
+    #[error("algo.{key}: found {found}, expected a number between {least} and {most}")]
+    Bounds {
+        /// The key.
+        key: &'static str,
+        /// The number.
+        found: f64,
+        /// Its lower bound.
+        least: f64,
+        /// Its upper bound.
+        most: f64,
+    },
 }
 
 impl AlgoSpec {
-    /// Appends the rewrites asked for to the edits of the graph's parameters; the float network stays
-    /// the same function.
+    /// Appends the rewrites asked for that need no data to the edits of the graph's parameters; the
+    /// float network stays the same function. Rotation goes first, as it chooses the coordinates in
+    /// which everything after it scales channels; then equalization.
     ///
     /// # Errors
     /// Those of `read`, which is asked for one tensor at a time.
@@ -53,14 +77,80 @@ impl AlgoSpec {
         if let Some(options) = &self.rotate {
             rotate::rotate(graph, read, options)?;
         }
+        if let Some(options) = &self.equalize {
+            equalize::equalize(graph, read, options)?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`AlgoSpec::fit`] has anything to do.
+    pub fn fits(&self) -> bool {
+        self.smoothquant.is_some() || self.awq.is_some()
+    }
+
+    /// Appends the rewrites that need data, after those of [`AlgoSpec::rewrite`]: of each group of
+    /// channels first the outliers are smoothed, then the weights are scaled for what is left. One
+    /// float pass over `samples`, a few weights in memory at a time; the same edits whatever the
+    /// number of threads.
+    ///
+    /// # Errors
+    /// Those of `read`; inputs that are all zero or not finite, with the layer; a grid that cannot be.
+    pub fn fit<E: From<SessionError>>(
+        &self,
+        graph: &mut Graph,
+        plan: &Plan,
+        samples: &[Fed<'_>],
+        read: Read<'_, E>,
+    ) -> Result<(), E> {
+        if !self.fits() {
+            return Ok(());
+        }
+        let pass = Pass { samples, read, moments: self.awq.is_some() };
+        channels::each_group(graph, &pass, |graph, group, inputs| {
+            let mut divided = vec![1.0; group.free.len()];
+            if let Some(options) = &self.smoothquant {
+                let scales = smoothquant::scales(graph, group, inputs, read, options)?;
+                group.scale(graph, &scales);
+                divided = group.allowed(&scales);
+            }
+            if let Some(options) = &self.awq {
+                let divided = &divided;
+                let choice = awq::Choice { group, inputs, divided, plan };
+                let scales = choice.scales(graph, read, options)?;
+                group.scale(graph, &scales);
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether every number is within its bounds.
+    ///
+    /// # Errors
+    /// The first that is not, with its key.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let count = |n: usize| (n as f64, 1.0, 1000.0);
+        let numbers = [
+            ("smoothquant.alpha", self.smoothquant.map(|options| (options.alpha, 0.0, 1.0))),
+            ("awq.grid", self.awq.map(|options| count(options.grid))),
+            ("equalize.rounds", self.equalize.map(|options| count(options.rounds))),
+        ];
+        for (key, number) in numbers {
+            if let Some((found, least, most)) = number
+                && !(least..=most).contains(&found)
+            {
+                return Err(SpecError::Bounds { key, found, least, most });
+            }
+        }
         Ok(())
     }
 
     /// The rounding with its options.
     ///
     /// # Errors
-    /// An unknown name, with the nearest known one; options it does not take.
+    /// An unknown name, with the nearest known one; options it does not take; those of
+    /// [`AlgoSpec::check`].
     pub fn rounding(&self) -> Result<Box<dyn Rounding>, SpecError> {
+        self.check()?;
         let name = self.rounding.as_deref().unwrap_or("rtn");
         let entry = entry(name)?;
         (entry.build)(self.options.clone()).map_err(|error| SpecError::Options {

@@ -7,6 +7,7 @@
 mod annotate;
 mod check;
 mod experts;
+mod parts;
 mod plan;
 mod sites;
 mod statistics;
@@ -14,6 +15,7 @@ mod tables;
 
 pub use annotate::quantize_constants;
 pub use check::{Unquantized, check};
+pub use parts::Parts;
 pub use plan::Plan;
 pub use sites::{Class, Site, Sites};
 pub use statistics::{Observing, Quantizing, Statistics};
@@ -57,6 +59,23 @@ pub enum CalibrateError {
         name: String,
         /// The channel and the numbers.
         source: BiasError,
+    },
+    /// An observer whose result depends on the order of samples, where rows are shared out.
+    #[error(
+        "{name}: the moving average (ema) depends on the order of samples and cannot be shared out; \
+         minmax, percentile, mse and octav can"
+    )]
+    Ordered {
+        /// What the class is called after.
+        name: String,
+    },
+    /// Statistics that are not of this graph and recipe.
+    #[error("{name}: {source}")]
+    Foreign {
+        /// What the class is called after.
+        name: String,
+        /// What differs.
+        source: MergeError,
     },
     /// Statistics of different runs.
     #[error(transparent)]

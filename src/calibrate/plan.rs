@@ -75,10 +75,13 @@ impl Plan {
 
     /// Whether calibration may be split over threads: no observer depends on the order of samples.
     pub fn mergeable(&self) -> bool {
-        self.classes.iter().all(|decision| match decision {
-            Decision::Affine { observer, .. } => observer.mergeable(),
-            Decision::Mx { .. } | Decision::Float => true,
-        })
+        self.classes.iter().all(mergeable)
+    }
+
+    /// The first class with an observer that depends on the order of samples.
+    pub fn ordered<'g>(&self, graph: &'g Graph) -> Option<&'g str> {
+        let class = self.classes.iter().position(|decision| !mergeable(decision))?;
+        Some(&graph.value(self.sites.classes[class].members[0]).name)
     }
 
     /// What the policy wants of a weight or gain; none for other values.
@@ -89,6 +92,13 @@ impl Plan {
     /// Sites with statistics of their own: classes, weights and gains.
     pub fn site_count(&self) -> usize {
         self.classes.len() + self.weights.iter().flatten().count()
+    }
+}
+
+fn mergeable(decision: &Decision) -> bool {
+    match decision {
+        Decision::Affine { observer, .. } => observer.mergeable(),
+        Decision::Mx { .. } | Decision::Float => true,
     }
 }
 

@@ -4,6 +4,7 @@ use super::artifact_args::{
     BuffersArg, ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
 };
 use crate::pipeline::Budget;
+use crate::tensor::Products;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub(super) enum Command {
     Export(ExportArgs),
     Generate(GenerateArgs),
     Synth(SynthArgs),
+    Merge(MergeArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -43,6 +45,7 @@ pub(super) enum Command {
   encircle quantize Qwen3-VL-2B --calib train.jsonl --preset w8a8 --json
   encircle quantize DIR --calib a.jsonl --recipe w4a16-best --budget-bits 4.5
   encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
+  encircle quantize DIR --calib a.jsonl --shard 2/8
 
 A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
@@ -64,7 +67,7 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, npu
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, mx, npu
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
     /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16 or npu [default: w4a16; for the
@@ -84,6 +87,17 @@ pub(super) struct QuantizeArgs {
     /// The same, so that all weights with their grids take at most so many MiB
     #[arg(long, value_name = "MIB")]
     pub(super) budget_mib: Option<f64>,
+    /// Only observe share I of N of the calibration rows, write OUT/statistics.I-of-N.stats and end;
+    /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N)
+    #[arg(long, value_name = "I/N|auto|auto/N", conflicts_with = "statistics")]
+    pub(super) shard: Option<String>,
+    /// Go on from statistics that shards observed and `encircle merge` joined, instead of observing
+    #[arg(long, value_name = "FILE.stats")]
+    pub(super) statistics: Option<PathBuf>,
+    /// What linear layers multiply while calibrating: bf16 is about twice as fast where the processor
+    /// has it; ranges then differ by less than 1 % [default: the recipe's, mostly f32]
+    #[arg(long, value_name = "f32|bf16", value_parser = parse_products)]
+    pub(super) products: Option<Products>,
     /// Sequence length of the static graph [default: the longest row]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
@@ -244,6 +258,29 @@ pub(super) struct SynthArgs {
     pub(super) json: bool,
 }
 
+/// Join the statistics that shards of a calibration observed.
+///
+/// Exact: whatever the split and the order, `quantize --statistics` then writes the bytes of one
+/// run over all rows.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle merge out/statistics.*.stats -o all.stats
+  encircle quantize DIR --calib a.jsonl --statistics all.stats -o out")]
+pub(super) struct MergeArgs {
+    /// What `quantize --shard` wrote
+    #[arg(value_name = "FILE.stats", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE.stats")]
+    pub(super) out: PathBuf,
+    /// Accept that rows are missing: the result is merged again later
+    #[arg(long)]
+    pub(super) partial: bool,
+    /// One JSON object on stdout and nothing else there
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// Time the job on prepared inputs, for `tools/bench_toy.py`.
 ///
 /// INPUTS holds `N.input_ids` and `N.pixel_values` of ten samples, one picture of 1,8,8 at the start
@@ -301,6 +338,14 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     match number * unit {
         bytes if bytes >= 1.0 && bytes < 2f64.powi(63) => Ok(bytes as u64),
         _ => Err("expected at least one byte".into()),
+    }
+}
+
+fn parse_products(text: &str) -> Result<Products, String> {
+    match text {
+        "f32" => Ok(Products::F32),
+        "bf16" => Ok(Products::Bf16),
+        _ => Err("expected f32 or bf16".into()),
     }
 }
 

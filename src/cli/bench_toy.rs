@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::dataset::Sample;
 use crate::models::Head;
 use crate::pipeline::{self, Fixed, Means, Numerics, Recipe, Silent};
+use crate::tensor::Products;
 use serde_json::json;
 use std::error::Error;
 use std::io::Write;
@@ -18,8 +19,9 @@ pub(super) fn run(args: &BenchToyArgs) -> Outcome {
     let samples = samples(args)?;
     let policy = Numerics::find(&args.preset)?.policy;
     let (fixed, algo) = (Fixed::default(), AlgoSpec::default());
-    let recipe =
-        Recipe { policy, seq_len: None, fixed, head: Head::Hidden, algo, means: Means::default() };
+    let products = Products::F32;
+    let (head, means) = (Head::Hidden, Means::default());
+    let recipe = Recipe { policy, seq_len: None, fixed, head, algo, products, means };
     let job = || {
         let start = Instant::now();
         let outcome = pipeline::quantize(&checkpoint, &samples, &[], &recipe, &Silent)?;

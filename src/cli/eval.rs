@@ -41,6 +41,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         let recipe = Recipe {
             policy: numerics.policy,
             algo: numerics.algo,
+            products: numerics.products,
             seq_len: None,
             fixed: Fixed::default(),
             head: Head::Logits,

@@ -13,6 +13,7 @@ mod generate;
 mod quantize;
 mod rope;
 mod run;
+mod shard;
 mod synth;
 mod terminal;
 
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Merge(args) => shard::merge(&args),
     };
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

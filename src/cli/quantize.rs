@@ -2,13 +2,14 @@
 
 use super::args::QuantizeArgs;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
-use super::{Outcome, Verdict, budget, demo};
+use super::{Outcome, Verdict, budget, demo, shard};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
-    self, Bought, Fixed, Means, Numerics, Recipe, StageForm, Written, write_model, write_stages,
+    self, Bought, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
+    write_model, write_stages,
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
@@ -26,18 +27,13 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
-    let numerics = numerics(args)?;
-    let mut recipe = Recipe {
-        policy: numerics.policy,
-        algo: numerics.algo,
-        seq_len: args.seq_len,
-        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
-        head: Head::Logits,
-        means: Means { memory: args.memory, folder: Some(args.out.clone()) },
-    };
+    let mut recipe = recipe(args)?;
     for folder in std::iter::once(&args.out).chain(&args.io) {
         pipeline::check_folder(folder)?;
     }
+    let share = args.shard.as_deref().map(shard::share).transpose()?;
+    // before hours are spent on the rest
+    let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
@@ -45,30 +41,28 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
     };
-    let numerics = Numerics { policy: recipe.policy.clone(), algo: recipe.algo.clone() };
-    let mut outcome = pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?;
+    let effective = recipe.numerics().text();
+    let job = Shared {
+        checkpoint: &checkpoint,
+        calib: &calib,
+        eval: &eval,
+        recipe: &recipe,
+        effective: &effective,
+    };
+    if let Some(share) = share {
+        return shard::observe(args, share, &job, &bars);
+    }
+    let mut outcome = match known {
+        Some(known) => job.quantize(known, &bars)?,
+        None => pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?,
+    };
     bars.finish();
     if args.strict && !outcome.unquantized.is_empty() {
         list_unquantized(&outcome, true);
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
-    if let Some(folder) = &args.io {
-        pipeline::write_io(&outcome, &calib[..args.io_samples.min(calib.len())], folder)?;
-    }
-    let payloads = args.buffers.into();
-    let how = WriteOptions { payloads, ..WriteOptions::default() };
-    let mut written = write_model(&outcome, &args.out, &how)?;
-    if args.stages {
-        let folder = args.out.join("stages");
-        let form = StageForm {
-            bake_tables: args.bake_tables,
-            share_weights: args.share_weights,
-            payloads,
-        };
-        written.extend(write_stages(&checkpoint, &outcome, &folder, form)?);
-    }
-    pipeline::write_recipe(&numerics.text(), &args.out)?;
+    let written = files(&job, &outcome, args)?;
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -91,13 +85,53 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
+/// Writes all files of the job.
+fn files(
+    job: &Shared<'_>,
+    outcome: &pipeline::Outcome,
+    args: &QuantizeArgs,
+) -> Result<Vec<Written>, Box<dyn Error>> {
+    if let Some(folder) = &args.io {
+        pipeline::write_io(outcome, &job.calib[..args.io_samples.min(job.calib.len())], folder)?;
+    }
+    let payloads = args.buffers.into();
+    let how = WriteOptions { payloads, ..WriteOptions::default() };
+    let mut written = write_model(outcome, &args.out, &how)?;
+    if args.stages {
+        let folder = args.out.join("stages");
+        let form = StageForm {
+            bake_tables: args.bake_tables,
+            share_weights: args.share_weights,
+            payloads,
+        };
+        written.extend(write_stages(job.checkpoint, outcome, &folder, form)?);
+    }
+    pipeline::write_recipe(job.effective, &args.out)?;
+    Ok(written)
+}
+
+/// All that the arguments say of the job, data apart.
+fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
+    let numerics = numerics(args)?;
+    Ok(Recipe {
+        policy: numerics.policy,
+        algo: numerics.algo,
+        products: numerics.products,
+        seq_len: args.seq_len,
+        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+        head: Head::Logits,
+        means: Means { memory: args.memory, folder: Some(args.out.clone()) },
+    })
+}
+
 /// The recipe, with `--algo` in place of its algorithms and `--set` after both.
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
-        numerics.algo =
-            toml::from_str(text).map_err(|e| format!("--algo: {}", e.to_string().trim_end()))?;
+        numerics.algo = toml::from_str(text)
+            .map_err(|e| format!("--algo: {}", with_nearest(e.to_string().trim_end())))?;
     }
+    numerics.products = args.products.unwrap_or(numerics.products);
     let mut rest = Vec::new();
     for text in &args.overrides {
         match numerics.set_algo(text) {
@@ -123,8 +157,8 @@ fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
             set.insert(name.into(), value);
         }
-        let set =
-            serde_json::from_value(Value::Object(set)).map_err(|e| format!("--set {text}: {e}"))?;
+        let set = serde_json::from_value(Value::Object(set))
+            .map_err(|e| format!("--set {text}: {}", with_nearest(&e.to_string())))?;
         rules.push(Rule { pattern: pattern.into(), role: None, set, optional: false });
     }
     Ok(rules)
@@ -244,8 +278,12 @@ impl Summary<'_> {
         }
         let e = &outcome.error;
         let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
+        let title = match outcome.compared == self.calib {
+            true => "error, quantized against float".into(),
+            false => format!("error, quantized against float, {} samples", outcome.compared),
+        };
         out += &boxed(
-            "error, quantized against float",
+            &title,
             &[
                 format!("mean |diff|  {:<12.6} PEIR    {:.4} %", e.mean_abs_diff, 100.0 * e.peir),
                 format!("max |diff|   {:<12.6} SQNR    {sqnr}", e.max_abs_diff),
@@ -297,6 +335,7 @@ impl Summary<'_> {
             "preset": self.args.recipe_name(),
             "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
             "calibration_samples": self.calib,
+            "compared_samples": outcome.compared,
             "sites": outcome.sites,
             "error": outcome.error,
             "eval": answers,

@@ -6,6 +6,7 @@ use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
@@ -21,6 +22,7 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
     let broken = |source: ParquetError| {
         Error::new(ErrorKind::Malformed, file, "a Parquet file", "other bytes").caused_by(source)
     };
+    let size = bytes.len();
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let wrong =
@@ -39,6 +41,10 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
     }
     let mut texts = Vec::new();
     for group in 0..reader.num_row_groups() {
+        if !lies_within(reader.metadata().row_group(group).column(at), size) {
+            let found = format!("an impossible place in row group {group}");
+            return Err(wrong(ErrorKind::Malformed, "pages within the file", found));
+        }
         let column = reader.get_row_group(group).and_then(|group| group.get_column_reader(at));
         let damaged = |source: ParquetError| {
             let found = format!("damage in row group {group}");
@@ -59,6 +65,15 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
         }
     }
     Ok(texts)
+}
+
+/// Whether the pages are where a file of `size` bytes can hold them; the reader believes what it is
+/// told and panics.
+fn lies_within(column: &ColumnChunkMetaData, size: usize) -> bool {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let end = start.checked_add(column.compressed_size());
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    start >= 0 && column.compressed_size() >= 0 && end.is_some_and(|end| end <= size)
 }
 
 /// One batch more in `values`; false at the end.

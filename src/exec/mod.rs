@@ -11,7 +11,7 @@ pub use spool::{Gait, Room, Spool, SpoolError};
 pub(crate) use spool::nameless;
 
 use crate::graph::{Graph, Source, ValueId};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{Par, Products, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -50,6 +50,12 @@ impl Weights {
     /// Takes a tensor out.
     pub fn take(&mut self, id: ValueId) -> Option<Tensor> {
         self.tensors[id.index()].take()
+    }
+
+    /// The same tensors, multiplied as `products` says; payloads are shared.
+    pub fn with_products(&self, products: Products) -> Weights {
+        let tensors = self.tensors.iter().cloned();
+        Weights { tensors: tensors.map(|t| t.map(|t| t.with_products(products))).collect() }
     }
 
     /// The tensor, if present.

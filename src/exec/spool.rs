@@ -1,5 +1,6 @@
 //! Where the live values of samples rest between stages: in memory as far as the room goes, beyond
-//! it in a file without a name, which is gone with the program however that ends.
+//! it in a file without a name, which is gone with the program however that ends. The only file that
+//! this room touches: nobody but the running program ever sees it.
 
 use super::Stream;
 use crate::tensor::{Par, Tensor};
@@ -96,7 +97,7 @@ impl Spool {
     pub fn pass<T: Send, E: Send + From<SpoolError>>(
         &mut self,
         gait: Gait,
-        work: &(dyn Fn(usize, &mut Vec<Stream>, Par) -> Result<T, E> + Sync),
+        work: impl Fn(usize, &mut Vec<Stream>, Par) -> Result<T, E> + Sync,
         see: &mut dyn FnMut(usize, &[Vec<Stream>]),
     ) -> Result<Vec<T>, E> {
         let mut results = Vec::with_capacity(self.slots.len());
@@ -293,18 +294,18 @@ mod tests {
             item.push(stream(i));
             Ok::<_, SpoolError>(())
         };
-        spool.pass(gait, &start, &mut |_, _| ()).unwrap();
+        spool.pass(gait, start, &mut |_, _| ()).unwrap();
         let spilled = spool.spilled_bytes();
         let more = |_, item: &mut Vec<Stream>, _| {
             let tensor = item[0].live[1].as_mut().unwrap();
             tensor.data_mut().iter_mut().for_each(|x| *x += 1.0);
             Ok::<_, SpoolError>(())
         };
-        spool.pass(gait, &more, &mut |_, _| ()).unwrap();
+        spool.pass(gait, more, &mut |_, _| ()).unwrap();
         let mut seen = Vec::new();
         let look = |_, _: &mut Vec<Stream>, _| Ok::<_, SpoolError>(());
         spool
-            .pass(gait, &look, &mut |first, items| {
+            .pass(gait, look, &mut |first, items| {
                 assert_eq!(first, seen.len() / 6);
                 items.iter().for_each(|item| {
                     seen.extend_from_slice(item[0].live[1].as_ref().unwrap().data());
@@ -340,7 +341,7 @@ mod tests {
             item.push(stream(i));
             Ok::<_, SpoolError>(())
         };
-        let error = spool.pass(Gait::OneByOne, &start, &mut |_, _| ()).unwrap_err().to_string();
+        let error = spool.pass(Gait::OneByOne, start, &mut |_, _| ()).unwrap_err().to_string();
         assert!(error.contains("file"), "{error}");
     }
 }

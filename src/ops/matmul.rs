@@ -4,7 +4,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Packed, Par, Tensor};
+use crate::tensor::{self, Packed, Par, Products, Tensor};
 use rayon::prelude::*;
 
 /// Inputs are the left and the right operand.
@@ -53,7 +53,7 @@ impl OpDef for MatMul {
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
         let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| {
             let b = match self.transpose_rhs {
-                true => Packed::from_nt(b, k, n),
+                true => Packed::from_nt(b, k, n, Products::F32),
                 false => Packed::from_nn(b, k, n),
             };
             tensor::matmul(out, a, &b, Par::Seq);

@@ -7,7 +7,7 @@ use super::{Error, Progress};
 use crate::calibrate::{Observing, Plan, Statistics};
 use crate::exec::{Lifetimes, Spool, Stream, Weights};
 use crate::graph::Graph;
-use crate::tensor::Par;
+use crate::tensor::{Par, Products};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,8 @@ pub(super) struct Observation<'a> {
     pub(super) plan: &'a Plan,
     pub(super) legs: &'a Legs,
     pub(super) floats: &'a Floats<'a>,
+    /// What linear layers multiply.
+    pub(super) products: Products,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -35,11 +37,11 @@ impl Observation<'_> {
         let shards: Vec<Mutex<Statistics>> =
             (0..rayon::current_num_threads()).map(|_| fresh()).collect();
         for (i, nodes) in legs.iter().enumerate() {
-            let weights = self.floats.load(graph, nodes.clone())?;
+            let weights = self.floats.load(graph, nodes.clone())?.with_products(self.products);
             let stay = i > 0 && i + 1 == legs.len();
             let step = Step { of: self, walk, weights: &weights, nodes, shards: &shards, stay };
             let gait = walk.gait(self.legs, nodes, self.plan.mergeable());
-            spool.pass(gait, &|lane, item, par| step.run(lane, item, par), &mut |_, _| ())?;
+            spool.pass(gait, |lane, item, par| step.run(lane, item, par), &mut |_, _| ())?;
         }
         let mut shards =
             shards.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));

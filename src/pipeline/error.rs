@@ -2,6 +2,7 @@
 
 use crate::algo::{SessionError, SpecError};
 use crate::calibrate::CalibrateError;
+use crate::cluster::ClusterError;
 use crate::dataset::Sample;
 use crate::layout::LayoutError;
 use crate::lower::LowerError;
@@ -91,6 +92,25 @@ pub enum Error {
         place: String,
         /// Found and expected.
         message: String,
+    },
+    /// A share of rows that cannot be, or shares that do not fit.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A file of statistics that is damaged or does not fit.
+    #[error("{path}: {source}")]
+    Statistics {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: ClusterError,
+    },
+    /// A file of statistics that cannot be read.
+    #[error("{path}: cannot read: {source}")]
+    ReadStatistics {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// Nothing to calibrate on.
     #[error("the calibration list is empty: expected at least one row")]

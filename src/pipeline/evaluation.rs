@@ -46,7 +46,7 @@ impl Travellers<'_> {
     fn judged<T: Send>(
         self,
         Arrival { weights, gait, progress }: Arrival<'_>,
-        judge: &(dyn Fn(usize, usize, [&[f32]; 2]) -> T + Sync),
+        judge: impl Fn(usize, usize, [&[f32]; 2]) -> T + Sync,
     ) -> Result<Vec<T>, Error> {
         let walk = self.walk;
         let end = |lane: usize, outputs: [&Tensor; 2]| -> Vec<T> {
@@ -69,7 +69,7 @@ impl Travellers<'_> {
         self,
         arrival: Arrival<'_>,
     ) -> Result<(ErrorFigures, [Tensor; 2]), Error> {
-        let found = self.judged(arrival, &|sample, width, [float, quantized]| {
+        let found = self.judged(arrival, |sample, width, [float, quantized]| {
             let mut summary = ErrorSummary::default();
             summary.add(float, quantized);
             let rows = (float.len() / width).min(EXAMPLE.div_ceil(width));
@@ -89,7 +89,7 @@ impl Travellers<'_> {
     pub(super) fn answers(self, arrival: Arrival<'_>) -> Result<Option<[AnswerScore; 2]>, Error> {
         let samples = self.walk.samples;
         let rows = self
-            .judged(arrival, &|sample, vocab, outputs| answers(&samples[sample], vocab, outputs))?;
+            .judged(arrival, |sample, vocab, outputs| answers(&samples[sample], vocab, outputs))?;
         let mut total = [Answers::default(), Answers::default()];
         for [float, judged] in &rows {
             total[0].merge(float);

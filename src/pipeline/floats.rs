@@ -1,7 +1,6 @@
 //! The float weights: all in memory, or read from the checkpoint when a leg begins.
 
 use super::{Error, legs};
-use crate::algo::AlgoSpec;
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
@@ -44,18 +43,14 @@ pub(super) struct Floats<'a> {
 }
 
 impl<'a> Floats<'a> {
-    /// Those of `graph`, after the rewrites that `algo` asks for were added to it. In memory if there
-    /// is no limit to the bytes of a single one.
+    /// Those of `graph`, after its rewrites. In memory if there is no limit to the bytes of a single
+    /// one.
     pub(super) fn of(
         checkpoint: &'a Checkpoint,
-        graph: &mut Graph,
-        algo: &AlgoSpec,
+        graph: &Graph,
         large: Option<u64>,
         trouble: &Trouble,
     ) -> Result<Floats<'a>, Error> {
-        algo.rewrite(graph, &|key: &str, shape: &[usize], part| {
-            checkpoint.read_part(key, shape, part)
-        })?;
         let last = Arc::new(Mutex::new(None));
         let params: Vec<ValueId> = graph.params().map(|(id, _)| id).collect();
         let tensors = params.par_iter().map(|&id| {

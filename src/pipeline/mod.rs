@@ -3,8 +3,8 @@
 //!
 //! Read [`quantize`] first: it is the whole job. `prompt.rs` finds the static layout of the samples,
 //! `legs.rs` how far they walk with one load of weights. They walk twice: in float while
-//! `calibration.rs` observes, then quantized while `rounding.rs` rounds and `evaluation.rs` compares.
-//! `write.rs` puts files down.
+//! `calibration.rs` observes, or `sharing.rs` in several processes, then quantized while `rounding.rs`
+//! rounds and `evaluation.rs` compares. `write.rs` puts files down.
 
 mod budget;
 mod calibration;
@@ -19,6 +19,7 @@ mod recipe;
 mod rounding;
 mod sampling;
 mod save;
+mod sharing;
 mod stages;
 mod walk;
 mod write;
@@ -27,14 +28,15 @@ pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
 pub use generate::{Chain, Reading};
 pub use prompt::{Fixed, Prompt};
-pub use recipe::{Numerics, RECIPES};
+pub use recipe::{Numerics, RECIPES, with_nearest};
 pub use sampling::Sampling;
 pub use save::save;
+pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
-use crate::algo::{AlgoSpec, Streams};
-use crate::calibrate::{self, Plan, Unquantized};
+use crate::algo::{AlgoSpec, Rounding, Streams};
+use crate::calibrate::{self, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::{Room, Spool, Weights};
@@ -43,13 +45,13 @@ use crate::layout::Layout;
 use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
-use crate::tensor::Tensor;
+use crate::tensor::{Products, Tensor};
 use calibration::Observation;
 use codes::Codes;
 use evaluation::Travellers;
 use floats::{Floats, Trouble};
 use legs::{Legs, Load};
-use rounding::{Conversion, Converted};
+use rounding::{Conversion, Converted, rewrite};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,6 +64,10 @@ pub struct Recipe {
     pub policy: Policy,
     /// Rewrites and rounding.
     pub algo: AlgoSpec,
+    /// What the linear layers of the float run multiply while statistics are taken; the quantized
+    /// outputs are compared with its outputs, unless the rounding follows a float run of its own.
+    /// Answers are judged against f32 in any case.
+    pub products: Products,
     /// Sequence length of the static graph; by default that of the longest sample.
     pub seq_len: Option<usize>,
     /// What the layout must be, where the user fixed it.
@@ -82,6 +88,12 @@ pub struct Means {
 }
 
 impl Recipe {
+    /// Its part that is a recipe file.
+    pub fn numerics(&self) -> Numerics {
+        let Recipe { policy, algo, products, .. } = self;
+        Numerics { policy: policy.clone(), algo: algo.clone(), products: *products }
+    }
+
     /// The legs of the job on `graph`, given the calibration and evaluation samples.
     fn legs(&self, graph: &Graph, samples: [&[Sample]; 2]) -> Legs {
         let of = |id: &ValueId| graph.value(*id).shape.iter().product::<usize>();
@@ -129,6 +141,8 @@ pub struct Outcome {
     pub prompt: Prompt,
     /// Distance of the quantized outputs from the float ones over the calibration samples.
     pub error: ErrorFigures,
+    /// How many calibration samples were compared: all of them, unless others observed them.
+    pub compared: usize,
     /// Float and quantized outputs of the first calibration sample, of very many the first rows.
     pub example: [Tensor; 2],
     /// Answers of the evaluation set by the float and by the quantized model.
@@ -167,6 +181,110 @@ impl Clock {
     }
 }
 
+/// The job up to its first run: all that depends on no statistics.
+struct Prepared<'a> {
+    checkpoint: &'a Checkpoint,
+    recipe: &'a Recipe,
+    prompt: Prompt,
+    graph: Graph,
+    plan: Plan,
+    rounding: Box<dyn Rounding>,
+    legs: Legs,
+    floats: Floats<'a>,
+    /// Where values rest that memory does not hold.
+    room: Arc<Room>,
+    folder: PathBuf,
+    trouble: Trouble,
+    clock: Clock,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        calib: &[Sample],
+        eval: &[Sample],
+        recipe: &'a Recipe,
+    ) -> Result<Prepared<'a>, Error> {
+        let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
+        let config = checkpoint.config();
+        let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
+        let verify = || {
+            let needed = models::tensors(config).map_err(|source| blamed(checkpoint, source))?;
+            Ok::<_, Error>(checkpoint.verify(&needed)?)
+        };
+        let build = |layout, batch| build(checkpoint, recipe, layout, batch);
+        let (graph, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
+        let mut graph = graph?;
+        verified?;
+        let plan = Plan::new(&graph, &recipe.policy)?;
+        let rounding = recipe.algo.rounding()?;
+        let legs = recipe.legs(&graph, [calib, eval]);
+        clock.lap("build");
+        let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
+        rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
+        let trouble = Trouble::default();
+        let floats = Floats::of(checkpoint, &graph, legs.large, &trouble)?;
+        clock.lap("load");
+        let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let room = Room::new(legs.room, &folder);
+        Ok(Prepared {
+            checkpoint,
+            recipe,
+            prompt,
+            graph,
+            plan,
+            rounding,
+            legs,
+            floats,
+            room,
+            folder,
+            trouble,
+            clock,
+        })
+    }
+
+    /// `samples` and the graphs that `lanes` of them run on.
+    fn walk<'s>(&self, samples: &'s [Sample], lanes: Vec<walk::Lane>) -> Result<Walk<'s>, Error> {
+        let build = |layout, batch| build(self.checkpoint, self.recipe, layout, batch);
+        Walk::new(samples, lanes, &build, &self.prompt)
+    }
+
+    /// Calibration samples that walk at their own lengths: padding must not widen any range.
+    fn calibration<'s>(&self, samples: &'s [Sample]) -> Result<Walk<'s>, Error> {
+        let free = self.plan.mergeable() && self.legs.whole();
+        let free = free && self.rounding.streams() != Streams::Seen;
+        let width = self.checkpoint.config().text.hidden_size;
+        self.walk(samples, walk::calibration_lanes(samples, free, width))
+    }
+
+    fn spool(&self, walk: &Walk<'_>) -> Spool {
+        Spool::new(walk.lanes.len(), Arc::clone(&self.room))
+    }
+
+    /// Statistics of every site, and how far the samples of `walk` are then.
+    fn observe(
+        &self,
+        walk: &Walk<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(Statistics, Reached), Error> {
+        let (plan, legs, floats) = (&self.plan, &self.legs, &self.floats);
+        let products = self.recipe.products;
+        let observation = Observation { plan, legs, floats, products, progress };
+        let mut spool = self.spool(walk);
+        let statistics = observation.run(&self.graph, walk, &mut spool)?;
+        self.trouble.check()?;
+        let node = if legs.whole() { self.graph.nodes.len() } else { legs.last_start() };
+        Ok((statistics, Reached { spool, node: Some(node) }))
+    }
+}
+
+/// Float streams of samples.
+struct Reached {
+    spool: Spool,
+    /// The node before which they stand; none if they have not started.
+    node: Option<usize>,
+}
+
 /// Builds the static graph of the samples' layout, calibrates it on `calib`, annotates it, and
 /// measures what quantization costs on `calib` and, if there are answers, on `eval`.
 ///
@@ -180,87 +298,86 @@ pub fn quantize(
     recipe: &Recipe,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
-    let config = checkpoint.config();
-    let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-    let blamed =
-        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
-    let build = |layout: Layout, batch: usize| -> Result<Graph, Error> {
-        Ok(models::build(config, &recipe.request(layout, batch)).map_err(blamed)?.rewritten())
-    };
-    let verify = || Ok::<_, Error>(checkpoint.verify(&models::tensors(config).map_err(blamed)?)?);
-    let (built, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
-    let mut graph = built?;
-    verified?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
-    let rounding = recipe.algo.rounding()?;
-    let legs = recipe.legs(&graph, [calib, eval]);
-    let free = plan.mergeable() && (legs.whole() && rounding.streams() != Streams::Seen);
-    let lanes = walk::calibration_lanes(calib, free, config.text.hidden_size);
-    let walk = Walk::new(calib, lanes, &build, &prompt)?;
-    clock.lap("build");
+    let job = Prepared::new(checkpoint, calib, eval, recipe)?;
+    let walk = job.calibration(calib)?;
+    let (statistics, reached) = job.observe(&walk, progress)?;
+    finish(job, (walk, reached), statistics, [calib, eval], progress)
+}
 
-    let trouble = Trouble::default();
-    let floats = Floats::of(checkpoint, &mut graph, &recipe.algo, legs.large, &trouble)?;
-    clock.lap("load");
-
-    let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
-    let room = Room::new(legs.room, &folder);
-    let mut spool = Spool::new(walk.lanes.len(), Arc::clone(&room));
-    let observation = Observation { plan: &plan, legs: &legs, floats: &floats, progress };
-    let statistics = observation.run(&graph, &walk, &mut spool)?;
-    trouble.check()?;
-    clock.lap("calibrate");
-
+/// From statistics to the outcome; `walk` has the samples to compare on.
+fn finish(
+    mut job: Prepared<'_>,
+    (mut walk, mut reached): (Walk<'_>, Reached),
+    statistics: Statistics,
+    [calib, eval]: [&[Sample]; 2],
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    job.clock.lap("calibrate");
+    let (plan, floats, legs) = (&job.plan, &job.floats, &job.legs);
     let param = |id: ValueId| floats.all.get(id).cloned().unwrap_or_else(|| Tensor::full([0], 0.0));
-    let unseen_experts = plan.unseen_experts(&graph, &statistics)?;
-    plan.annotate_activations(&mut graph, &statistics, &param)?;
+    let unseen_experts = plan.unseen_experts(&job.graph, &statistics)?;
+    plan.annotate_activations(&mut job.graph, &statistics, &param)?;
 
     // A rounding that follows both networks takes its samples, one by one, from the start.
-    let both = rounding.streams() >= Streams::Both;
-    let singles = match both && legs.whole() {
-        true => Some(Walk::new(calib, walk::one_by_one(calib), &build, &prompt)?),
-        false => None,
-    };
-    let at = (!both).then(|| if legs.whole() { graph.nodes.len() } else { legs.last_start() });
-    let calib = singles.as_ref().unwrap_or(&walk);
-    if both {
-        spool = Spool::new(calib.lanes.len(), Arc::clone(&room));
+    if job.rounding.streams() >= Streams::Both {
+        if legs.whole() {
+            walk = job.walk(calib, walk::one_by_one(calib))?;
+        }
+        reached = Reached { spool: job.spool(&walk), node: None };
     }
-    let quantized = walk::annotated(calib.float.clone(), &graph);
-    let calib = Travellers { walk: calib, pairs: calib.pairs(&quantized, spool, at) };
-    let (seq, width) = (prompt.layout.seq_len(), config.text.hidden_size);
-    let rows = Walk::new(eval, walk::lanes(eval, |_| seq, width), &build, &prompt)?;
-    let judged = walk::annotated(rows.float.clone(), &graph);
-    let spool = Spool::new(rows.lanes.len(), room);
-    let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, spool, None) };
+    let products = reached.node.map_or(Products::F32, |_| job.recipe.products);
+    let quantized = walk::annotated(walk.float.clone(), &job.graph);
+    let pairs = walk.pairs(&quantized, reached.spool, reached.node);
+    let compared = walk.samples.len();
+    let calib = Travellers { walk: &walk, pairs };
+    let (seq, width) = (job.prompt.layout.seq_len(), job.checkpoint.config().text.hidden_size);
+    let rows = job.walk(eval, walk::lanes(eval, |_| seq, width))?;
+    let judged = walk::annotated(rows.float.clone(), &job.graph);
+    let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, job.spool(&rows), None) };
     let conversion = Conversion {
-        plan: &plan,
-        rounding: rounding.as_ref(),
-        legs: &legs,
-        floats: &floats,
-        codes: Codes::new(&folder, &trouble),
-        trouble: &trouble,
+        plan,
+        rounding: job.rounding.as_ref(),
+        legs,
+        floats,
+        products,
+        codes: Codes::new(&job.folder, &job.trouble),
+        trouble: &job.trouble,
         progress,
-        done: Weights::none(&graph),
+        done: Weights::none(&job.graph),
     };
     let Converted { rounded, error, example, answers } =
-        conversion.run(&mut graph, calib, eval, &mut clock)?;
+        conversion.run(&mut job.graph, calib, eval, &mut job.clock)?;
     if answers.is_none() {
-        clock.forget("evaluate");
+        job.clock.forget("evaluate");
     }
     Ok(Outcome {
         sites: plan.site_count(),
-        unquantized: calibrate::check(&graph),
-        graph,
-        weights: floats.all,
+        unquantized: calibrate::check(&job.graph),
+        graph: job.graph,
+        weights: job.floats.all,
         rounded,
-        prompt,
+        prompt: job.prompt,
         error,
+        compared,
         example,
         answers,
         unseen_experts,
-        seconds: clock.laps,
-        trouble,
+        seconds: job.clock.laps,
+        trouble: job.trouble,
     })
+}
+
+fn blamed(checkpoint: &Checkpoint, source: models::ModelError) -> Error {
+    Error::Model { config: checkpoint.files().describe("config.json"), source }
+}
+
+fn build(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    layout: Layout,
+    batch: usize,
+) -> Result<Graph, Error> {
+    let request = recipe.request(layout, batch);
+    let graph = models::build(checkpoint.config(), &request);
+    Ok(graph.map_err(|source| blamed(checkpoint, source))?.rewritten())
 }

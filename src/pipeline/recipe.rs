@@ -1,8 +1,9 @@
 //! Recipes: what the user asks of numerics, one TOML file. The known ones are such files too.
 
 use super::Error;
-use crate::algo::{AlgoSpec, nearest};
+use crate::algo::{AlgoSpec, SpecError, nearest};
 use crate::quant::Policy;
+use crate::tensor::Products;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -15,6 +16,13 @@ pub struct Numerics {
     /// Rewrites and rounding.
     #[serde(default)]
     pub algo: AlgoSpec,
+    /// Products of the float run that is calibrated on.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub products: Products,
+}
+
+fn is_f32(products: &Products) -> bool {
+    *products == Products::F32
 }
 
 macro_rules! recipes {
@@ -25,7 +33,7 @@ macro_rules! recipes {
     };
 }
 
-recipes!["w4a16-fast", "w4a16-best", "w8a8", "w8a8-minmax", "w4a8", "w8a16", "a16", "npu"];
+recipes!["w4a16-fast", "w4a16-best", "w8a8", "w8a8-minmax", "w4a8", "w8a16", "a16", "mx", "npu"];
 
 /// What people also call them.
 const ALIASES: [(&str, &str); 1] = [("w4a16", "w4a16-fast")];
@@ -58,11 +66,11 @@ impl Numerics {
     fn parse(place: &str, text: &str) -> Result<Numerics, Error> {
         let failed = |error: toml::de::Error| Error::Recipe {
             place: place.into(),
-            message: error.to_string().trim_end().into(),
+            message: with_nearest(error.to_string().trim_end()),
         };
         let numerics: Numerics = toml::from_str(text).map_err(failed)?;
         // What no rounding takes is refused before anything is computed.
-        numerics.algo.rounding()?;
+        check(place, &numerics.algo)?;
         Ok(numerics)
     }
 
@@ -74,7 +82,11 @@ impl Numerics {
     /// A key or value that the algorithms do not take.
     pub fn set_algo(&mut self, text: &str) -> Option<Result<(), Error>> {
         let rest = text.strip_prefix("algo.")?;
-        let failed = |message: String| Error::Recipe { place: format!("--set {text}"), message };
+        let place = format!("--set {text}");
+        let failed = |message: String| Error::Recipe {
+            place: place.clone(),
+            message: with_nearest(&message),
+        };
         Some((|| {
             let expected = "expected algo.KEY=VALUE";
             let (path, value) = rest.split_once('=').ok_or_else(|| failed(expected.into()))?;
@@ -86,7 +98,7 @@ impl Numerics {
                 .ok_or_else(|| failed(format!("{path} lies inside a plain value")))?;
             let algo: AlgoSpec =
                 algo.try_into().map_err(|e: toml::de::Error| failed(e.message().into()))?;
-            algo.rounding()?;
+            check(&place, &algo)?;
             self.algo = algo;
             Ok(())
         })())
@@ -95,6 +107,33 @@ impl Numerics {
     /// The text of the recipe.
     pub fn text(&self) -> String {
         toml::to_string(self).expect("invariant: a recipe that was read can be written")
+    }
+}
+
+/// What no rounding takes, as an error of the recipe at `place`.
+fn check(place: &str, algo: &AlgoSpec) -> Result<(), Error> {
+    match algo.rounding() {
+        Err(error @ SpecError::Options { .. }) => {
+            let message = with_nearest(&error.to_string());
+            Err(Error::Recipe { place: place.into(), message })
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The message about an unknown key or word that lists the known ones, with the nearest of them.
+pub fn with_nearest(message: &str) -> String {
+    let unknown = ["unknown field `", "unknown variant `"]
+        .iter()
+        .find_map(|start| message.split_once(start))
+        .and_then(|(_, rest)| rest.split_once('`'));
+    let Some((found, rest)) = unknown else { return message.into() };
+    // what stands between backticks is every other piece
+    let known = rest.split('`').skip(1).step_by(2);
+    match known.min_by_key(|known| strsim::levenshtein(found, known)) {
+        Some(nearest) => format!("{message}: did you mean `{nearest}`?"),
+        None => message.into(),
     }
 }
 
@@ -180,6 +219,21 @@ mod tests {
         assert!(error.contains("did you mean `w4a16-best`"), "{error}");
         let error = Numerics::parse("r.toml", "[policy]\nactivatoin = {}").unwrap_err().to_string();
         assert!(error.contains("r.toml") && error.contains("activatoin"), "{error}");
+        let start = "[policy]\nactivation = {}\nweight = {}\n";
+        for (text, nearest) in [
+            ("[policy]\nactivatoin = {}", "activation"),
+            ("[policy.weight]\ndtipe = \"uint4\"", "dtype"),
+            ("[[policy.rules]]\npatern = \"*\"\nset = {}", "pattern"),
+            ("[algo]\nrouding = \"rtn\"", "rounding"),
+            ("[algo]\nrounding = \"gptq\"\noptions = { dampp = 1.0 }", "damp"),
+            ("[algo]\nrounding = \"gptq\"\noptions = { search = \"wieghted\" }", "weighted"),
+        ] {
+            let text =
+                if text.starts_with("[policy") { text.into() } else { format!("{start}{text}") };
+            let error = Numerics::parse("r.toml", &text).unwrap_err().to_string();
+            let expected = format!("did you mean `{nearest}`?");
+            assert!(error.contains("r.toml") && error.ends_with(&expected), "{text}: {error}");
+        }
         assert!(Numerics::find("nowhere.toml").unwrap_err().to_string().contains("nowhere.toml"));
     }
 

@@ -4,13 +4,15 @@ use super::codes::Codes;
 use super::evaluation::{Arrival, Travellers};
 use super::floats::{Floats, Trouble};
 use super::legs::{self, Legs};
+use super::walk::Walk;
 use super::{Clock, Error, Progress, Silent};
-use crate::algo::{Both, Rounding, Session, Streams, Watched};
+use crate::algo::{self, AlgoSpec, Both, Rounding, Session, Streams, Watched};
 use crate::calibrate::Plan;
+use crate::checkpoint::Checkpoint;
 use crate::exec::Weights;
 use crate::graph::Graph;
 use crate::report::{AnswerScore, ErrorFigures};
-use crate::tensor::{self, Tensor};
+use crate::tensor::{self, Products, Tensor};
 use std::ops::Range;
 
 /// What the conversion works with.
@@ -19,6 +21,8 @@ pub(super) struct Conversion<'a> {
     pub(super) rounding: &'a dyn Rounding,
     pub(super) legs: &'a Legs,
     pub(super) floats: &'a Floats<'a>,
+    /// What linear layers of the calibration samples' float run multiply.
+    pub(super) products: Products,
     pub(super) codes: Codes,
     pub(super) trouble: &'a Trouble,
     pub(super) progress: &'a dyn Progress,
@@ -32,6 +36,27 @@ pub(super) struct Converted {
     pub(super) error: ErrorFigures,
     pub(super) example: [Tensor; 2],
     pub(super) answers: Option<[AnswerScore; 2]>,
+}
+
+/// Appends the recipe's rewrites to the graph's parameters. Those that need data are fitted to the
+/// samples one by one, as the rounding sees them.
+pub(super) fn rewrite<'a>(
+    algo: &AlgoSpec,
+    graph: &mut Graph,
+    plan: &Plan,
+    (checkpoint, singles): (&Checkpoint, impl FnOnce() -> Result<Walk<'a>, Error>),
+) -> Result<(), Error> {
+    let read = |key: &str, shape: &[usize], part| {
+        checkpoint.read_part(key, shape, part).map_err(Error::from)
+    };
+    algo.rewrite(graph, &read)?;
+    if !algo.fits() {
+        return Ok(());
+    }
+    let walk = singles()?;
+    let fed = |lane| algo::Fed { graph: walk.graph(lane), inputs: walk.inputs(lane) };
+    let samples: Vec<algo::Fed<'_>> = (0..walk.lanes.len()).map(fed).collect();
+    algo.fit(graph, plan, &samples, &read)
 }
 
 impl Conversion<'_> {
@@ -51,23 +76,25 @@ impl Conversion<'_> {
         }
         for nodes in &legs.nodes {
             let float = self.floats.load(graph, nodes.clone())?;
-            let rounded = self.round(graph, nodes, &float, &mut calib)?;
+            let observed = float.with_products(self.products);
+            let rounded = self.round(graph, nodes, [&float, &observed], &mut calib)?;
             clock.lap("convert");
             let weights = Both { float: &float, rounded: &rounded };
+            let compared = Both { float: &observed, rounded: &rounded };
             if nodes.end < graph.nodes.len() {
-                calib.advance(legs, nodes, weights)?;
+                calib.advance(legs, nodes, compared)?;
                 clock.lap("compare");
                 eval.advance(legs, nodes, weights)?;
                 clock.lap("evaluate");
                 self.trouble.check()?;
                 self.progress.step();
-                drop((float, rounded));
+                drop((float, observed, rounded));
                 tensor::release_memory();
                 continue;
             }
             progress.begin("compare", calib.walk.samples.len());
             let gait = calib.walk.gait(legs, nodes, true);
-            let (error, example) = calib.compare(Arrival { weights, gait, progress })?;
+            let (error, example) = calib.compare(Arrival { weights: compared, gait, progress })?;
             clock.lap("compare");
             progress.begin("evaluate", eval.walk.samples.len());
             let gait = eval.walk.gait(legs, nodes, true);
@@ -85,7 +112,7 @@ impl Conversion<'_> {
         &mut self,
         graph: &mut Graph,
         nodes: &Range<usize>,
-        float: &Weights,
+        [float, observed]: [&Weights; 2],
         calib: &mut Travellers<'_>,
     ) -> Result<Weights, Error> {
         let mut rounded = Weights::none(graph);
@@ -110,7 +137,9 @@ impl Conversion<'_> {
         let gait = calib.walk.gait(self.legs, nodes, true);
         let watched = match rounding.streams() {
             Streams::Neither => None,
-            Streams::Seen | Streams::Both | Streams::Drift => Some(Watched { pairs: &mut calib.pairs, gait }),
+            Streams::Seen | Streams::Both | Streams::Drift => {
+                Some(Watched { pairs: &mut calib.pairs, float: observed, gait })
+            }
         };
         let step = || {
             if whole {

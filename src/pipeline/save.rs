@@ -4,6 +4,7 @@
 use super::Error;
 use super::floats::Trouble;
 use crate::circle::{self, Model, WriteOptions};
+pub(super) use crate::cluster::Fnv;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -43,24 +44,6 @@ pub(super) fn written(
 ) -> Result<u64, Error> {
     let path = || path.display().to_string();
     circle::write_with(model, how, out).map_err(|source| Error::File { path: path(), source })
-}
-
-/// FNV-1a, 64 bits: tells a file that was changed or mixed up, not one that was forged.
-#[derive(Clone, Copy)]
-pub(super) struct Fnv(pub(super) u64);
-
-impl Default for Fnv {
-    fn default() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 struct Hashing<'a> {

@@ -24,7 +24,7 @@ pub use dtype::{DType, ParseDTypeError};
 pub use mx::{MxFormat, ParseMxError};
 pub use observer::{
     AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,
-    ObserverSpec, ParseObserverError, Percentile, Share, SoftmaxLogits,
+    ObserverSpec, Octav, ParseObserverError, Percentile, Share, SoftmaxLogits,
 };
 pub use pack::{pack4, unpack4};
 pub use params::{ParamsError, QuantParams};

@@ -321,7 +321,8 @@ impl Policy {
         for (_, rule) in self.matching(name, role) {
             folded.add(place(rule), &rule.set);
         }
-        folded.decide(rank).map_err(|why| PolicyError::Tensor {
+        let decided = folded.decide(rank).and_then(|decision| served(decision, role));
+        decided.map_err(|why| PolicyError::Tensor {
             name: name.to_owned(),
             shape: format!("{rank} axes"),
             place: folded.places.join(", then "),
@@ -353,6 +354,22 @@ impl Policy {
         }
         let rules = self.spec.rules.iter().zip(silent);
         rules.filter(|(rule, silent)| *silent && !rule.optional).map(|(rule, _)| rule).collect()
+    }
+}
+
+/// Refuses observers of data for what is no data.
+fn served(decision: Decision, role: Role) -> Result<Decision, String> {
+    match decision {
+        Decision::Affine { observer, .. } if role != Role::Activation => match observer {
+            ObserverSpec::Ema { .. } => {
+                Err(format!("observer {observer} averages over samples, but this is a weight"))
+            }
+            ObserverSpec::SoftmaxLogits { .. } => {
+                Err(format!("observer {observer} is for attention logits, but this is a weight"))
+            }
+            _ => Ok(decision),
+        },
+        other => Ok(other),
     }
 }
 

@@ -14,7 +14,7 @@ pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,
 };
-pub use gemm::{Packed, Par, matmul};
+pub use gemm::{Packed, Par, Products, matmul};
 pub use orthogonal::{Orthogonal, Side};
 pub use rows::Rows;
 
@@ -51,6 +51,8 @@ pub struct Tensor {
     payload: Payload,
     /// The payload as right operand of products, made at the first one.
     packed: Arc<OnceLock<Packed>>,
+    /// How it is packed.
+    products: Products,
 }
 
 #[derive(Clone, Debug)]
@@ -113,11 +115,12 @@ impl Tensor {
     pub fn made(shape: [usize; 2], rows: impl Rows + 'static) -> Tensor {
         let made = Made { rows: Box::new(rows), all: OnceLock::new() };
         let payload = Payload::Made(Arc::new(made));
-        Tensor { shape: shape.into(), payload, packed: Arc::default() }
+        Tensor { shape: shape.into(), payload, packed: Arc::default(), products: Products::F32 }
     }
 
     fn of(shape: Vec<usize>, data: Buffer) -> Tensor {
-        Tensor { shape, payload: Payload::Dense(Arc::new(data)), packed: Arc::default() }
+        let payload = Payload::Dense(Arc::new(data));
+        Tensor { shape, payload, packed: Arc::default(), products: Products::F32 }
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -150,9 +153,11 @@ impl Tensor {
         }
     }
 
-    /// All elements for writing; copies first if the payload is shared.
+    /// All elements for writing; copies first if the payload is shared. Products with what was
+    /// written are f32: numbers on a grid need more bits than bf16 has.
     pub fn data_mut(&mut self) -> &mut [f32] {
         self.packed = Arc::default();
+        self.products = Products::F32;
         if let Payload::Made(made) = &self.payload {
             let data = made.everything(self.len(), self.row_width());
             self.payload = Payload::Dense(Arc::new(data));
@@ -222,7 +227,8 @@ impl Tensor {
     pub fn matmul_nt(&self, out: &mut [f32], a: &[f32], par: Par) {
         match (&self.payload, &self.shape[..]) {
             (Payload::Made(made), &[n, k]) => {
-                rows::matmul_rows(out, a, made.rows.as_ref(), [n, k], par);
+                let b = (made.rows.as_ref(), self.products);
+                rows::matmul_rows(out, a, b, [n, k], par);
             }
             _ => matmul(out, a, self.packed_nt(), par),
         }
@@ -239,7 +245,7 @@ impl Tensor {
             Payload::Made(_) => self.dense().payload,
             dense => dense,
         };
-        Tensor { shape, payload, packed: Arc::default() }
+        Tensor { shape, payload, packed: Arc::default(), products: Products::F32 }
     }
 
     /// A matrix `[n, k]` packed as the right operand of `x · selfᵀ`; made once, shared by clones.
@@ -250,7 +256,15 @@ impl Tensor {
         let [n, k] = self.shape[..] else {
             panic!("only a matrix is packed, not {:?}", self.shape)
         };
-        self.packed.get_or_init(|| Packed::from_nt(self.data(), k, n))
+        self.packed.get_or_init(|| Packed::from_nt(self.data(), k, n, self.products))
+    }
+
+    /// The same tensor, packed for other products.
+    pub fn with_products(self, products: Products) -> Tensor {
+        if self.products == products {
+            return self;
+        }
+        Tensor { packed: Arc::default(), products, ..self }
     }
 
     /// Takes the payload out, copying only if it is shared.
@@ -261,3 +275,6 @@ impl Tensor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

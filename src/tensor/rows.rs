@@ -2,7 +2,7 @@
 //! at a time and multiplied with a block of rows at a time, so it need never be in memory as f32.
 
 use super::buffer::Buffer;
-use super::gemm::{Columns, Packed, Par, matmul_into};
+use super::gemm::{Columns, Packed, Par, Products, matmul_into};
 use rayon::prelude::*;
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -43,14 +43,20 @@ pub(super) fn block(width: usize) -> usize {
 
 /// `out [m, n] = a [m, k] · bᵀ` with the rows `[n, k]` of b made block by block; the same numbers as
 /// with all of b at hand.
-pub(super) fn matmul_rows(out: &mut [f32], a: &[f32], b: &dyn Rows, [n, k]: [usize; 2], par: Par) {
+pub(super) fn matmul_rows(
+    out: &mut [f32],
+    a: &[f32],
+    (b, products): (&dyn Rows, Products),
+    [n, k]: [usize; 2],
+    par: Par,
+) {
     let block = block(k);
     let columns = Columns::of(out, n);
     let one = |start: usize| {
         let count = block.min(n - start);
         let mut rows = Buffer::arbitrary(count * k);
         b.fill(start, &mut rows);
-        let packed = Packed::from_nt(&rows, k, count);
+        let packed = Packed::from_nt(&rows, k, count, products);
         drop(rows);
         // SAFETY: blocks are disjoint columns of `out`, which is borrowed until all are done.
         unsafe { matmul_into(columns, start, a, &packed) };
@@ -87,12 +93,15 @@ mod tests {
             let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.73).cos()).collect();
             let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
             let made = Tensor::made([n, k], Table(b.clone(), k));
-            let mut dense = vec![0.0; m * n];
-            matmul(&mut dense, &a, &Packed::from_nt(&b, k, n), Par::Seq);
-            for par in [Par::Seq, Par::All] {
-                let mut out = vec![f32::NAN; m * n];
-                made.matmul_nt(&mut out, &a, par);
-                prop_assert_eq!(&out, &dense);
+            for products in [Products::F32, Products::Bf16] {
+                let made = made.clone().with_products(products);
+                let mut dense = vec![0.0; m * n];
+                matmul(&mut dense, &a, &Packed::from_nt(&b, k, n, products), Par::Seq);
+                for par in [Par::Seq, Par::All] {
+                    let mut out = vec![f32::NAN; m * n];
+                    made.matmul_nt(&mut out, &a, par);
+                    prop_assert_eq!(&out, &dense);
+                }
             }
             let mut row = vec![0.0; k];
             made.read_rows(n - 1, &mut row);

@@ -343,7 +343,10 @@ fn bad_presets_and_overrides_are_refused() {
     let desk = Desk::new();
     desk.fails(&["--preset", "w8a9"], &["`w8a9`", "did you mean `w8a8`"]);
     desk.fails(&["--set", "foo"], &["--set foo", "expected GLOB="]);
-    desk.fails(&["--set", "*=dtipe:uint8"], &["unknown field `dtipe`", "`dtype`"]);
+    desk.fails(&["--set", "*=dtipe:uint8"], &["unknown field `dtipe`", "did you mean `dtype`?"]);
+    let both = ["--preset", "w8a8", "--recipe", "npu"];
+    desk.fails(&both, &["'--preset <PRESET>' cannot be used with", "--recipe"]);
+    desk.fails(&["--set", "algo.rotat.seed=1"], &["did you mean `rotate`?"]);
     desk.fails(&["--set", "*.nothing*=dtype:uint8"], &["`*.nothing*`", "matches no tensor"]);
     // after a recipe with rules of its own, the misfit is still called by what was typed
     let wrong = ["--preset", "w4a16", "--set", "*q_proj.weight=axis:7"];
@@ -362,6 +365,8 @@ fn mx_activations_are_written_and_mx_weights_are_refused_by_name() {
             "[policy]\nactivation = { dtype = \"uint8\" }\nweight = { dtype = \"uint8\" }\n";
         fs::write(desk.at("mx.toml"), format!("{defaults}{text}")).unwrap();
     };
+    // the preset is blocks throughout: measured by `eval`, not written
+    desk.fails(&["--preset", "mx"], &["model.visual.", "no tensor type for constants of mx int8"]);
     recipe("weight", "fp4");
     desk.fails(
         &["--recipe", "mx.toml"],

@@ -4,6 +4,7 @@
 mod artifact;
 mod behaviours;
 mod cli_budget;
+mod cli_eval;
 mod cli_quantize;
 mod cli_rope;
 mod experts;
@@ -11,6 +12,8 @@ mod generating;
 mod golden_float;
 mod golden_quant;
 mod golden_text;
+mod products;
 mod running;
+mod sharded;
 mod staged;
 mod support;

@@ -4,7 +4,7 @@ use crate::source::{Source, body_end, line_of, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rooms under `src/`, in the order in which data passes through them.
-pub(crate) const ROOMS: [&str; 18] = [
+pub(crate) const ROOMS: [&str; 19] = [
     "tensor",
     "layout",
     "checkpoint",
@@ -17,6 +17,7 @@ pub(crate) const ROOMS: [&str; 18] = [
     "synth",
     "exec",
     "calibrate",
+    "cluster",
     "algo",
     "lower",
     "runtime",
@@ -34,13 +35,13 @@ const STRANGERS: [(&str, &[&str]); 5] = [
     ("exec", &["checkpoint"]),
 ];
 
-const ROOMS_WITH_FILES: [&str; 5] = ["checkpoint", "dataset", "synth", "pipeline", "cli"];
+const ROOMS_WITH_FILES: [&str; 6] = ["checkpoint", "dataset", "synth", "exec", "pipeline", "cli"];
 const FAMILIES: [&str; 4] = ["qwen", "llama", "gemma", "mistral"];
 const ALGORITHMS: [&str; 6] = ["gptq", "spinquant", "smoothquant", "awq", "adaround", "omniquant"];
 const BANNED_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "manager", "base"];
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
-const TOTAL_LINES_MAX: usize = 30_000;
+const TOTAL_LINES_MAX: usize = 40_000;
 
 /// A room names only rooms before it, and none of its strangers. Tests may know more.
 pub(crate) fn rooms_know_only_earlier_rooms(files: &[Source]) -> Vec<String> {
@@ -120,8 +121,8 @@ pub(crate) fn super_stays_inside_the_room(files: &[Source]) -> Vec<String> {
 pub(crate) fn only_border_rooms_touch_the_system(files: &[Source]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files.iter().filter(|file| file.ships()) {
-        if file.path == "src/main.rs" || file.room().is_some_and(|r| ROOMS_WITH_FILES.contains(&r))
-        {
+        let inside = file.room().is_some_and(|r| ROOMS_WITH_FILES.contains(&r));
+        if inside || FILES_WITH_FILES.contains(&&*file.path) {
             continue;
         }
         let code = file.code();

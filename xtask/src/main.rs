@@ -2,6 +2,9 @@
 //! table. Every cell is a run of the released program of its own, so that peak memory is that of
 //! one method alone.
 
+mod bench;
+
+use bench::Bench;
 use clap::{Args, Parser};
 use serde_json::Value;
 use std::error::Error;
@@ -15,6 +18,8 @@ use std::time::Duration;
 enum Task {
     /// Perplexity, divergence, exact match, seconds and peak memory of every method
     Accuracy(Accuracy),
+    /// Speed as ratios to the peer, to other products and to ourselves
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -51,6 +56,15 @@ struct Accuracy {
 /// Name, recipe and overrides of each method, from cheap to dear: each rung adds one thing.
 const LADDER: &[(&str, &str, &[&str])] = &[
     ("rtn", "w4a16-fast", &["algo.rounding=rtn"]),
+    ("equalization, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.equalize.rounds=2"]),
+    ("smoothing, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.smoothquant.alpha=0.5"]),
+    ("awq, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.awq.grid=20"]),
+    ("rotation, rtn", "w4a16-fast", &["algo.rounding=rtn", "algo.rotate.tries=8"]),
+    (
+        "learned rotation, rtn",
+        "w4a16-fast",
+        &["algo.rounding=rtn", "algo.rotate.tries=8", "algo.rotate.learn=50"],
+    ),
     ("mse", "w4a16-fast", &["algo.rounding=mse"]),
     (
         "gptq",
@@ -69,6 +83,11 @@ const LADDER: &[(&str, &str, &[&str])] = &[
         "rotation, two-stream",
         "w4a16-fast",
         &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.rotate.seed=0"],
+    ),
+    (
+        "awq, two-stream",
+        "w4a16-fast",
+        &["algo.rounding=qronos", "algo.options.alpha=0.5", "algo.awq.grid=20"],
     ),
     (
         "rotation, two-stream, drift",
@@ -110,12 +129,19 @@ struct Subject {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Task::Accuracy(task) = Task::parse();
+    let task = Task::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no repository above xtask")?;
     let built = Command::new("cargo").args(["build", "--release"]).current_dir(root).status()?;
     if !built.success() {
         return Err("the program does not build".into());
     }
+    match task {
+        Task::Accuracy(task) => accuracy(&task, root),
+        Task::Bench(task) => bench::run(&task, root),
+    }
+}
+
+fn accuracy(task: &Accuracy, root: &Path) -> Result<(), Box<dyn Error>> {
     println!(
         "{:<28} {:<24} {:>9} {:>11} {:>10} {:>7} {:>8} {:>9}",
         "model", "method", "PPL", "KLD", "KLD 99.9%", "VQA", "seconds", "peak MiB"

@@ -16,6 +16,7 @@
 //! | n | `Space::n` | dimensions; a value may hold several copies side by side |
 
 mod fold;
+mod learn;
 mod spaces;
 
 use crate::graph::{Edit, Graph, Read};
@@ -39,11 +40,14 @@ pub struct Options {
     pub values: bool,
     /// Rotations drawn for each space; the one that leaves its weights the narrowest rows is taken.
     pub tries: u64,
+    /// Steps of descent from the best draw on what rounding the space's weights costs; the draw is
+    /// kept where the descent leaves wider rows.
+    pub learn: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 0, residual: true, values: true, tries: 1 }
+        Options { seed: 0, residual: true, values: true, tries: 1, learn: 0 }
     }
 }
 
@@ -86,7 +90,7 @@ pub fn rotate<E>(
     Ok(rotated)
 }
 
-/// The best of the rotations drawn for a space, the first of equals.
+/// The best of the rotations drawn for a space, or what is learned from it.
 fn best<E>(
     graph: &Graph,
     read: Read<'_, E>,
@@ -98,13 +102,28 @@ fn best<E>(
         let seed = options.seed + i + attempt * SEEDS_APART;
         Orthogonal::random(space.n, space.fix_ones, seed)
     };
-    let mut drawn: Vec<Orthogonal> = (0..options.tries.max(1)).map(draw).collect();
-    if drawn.len() == 1 {
-        return Ok(drawn.remove(0));
+    let drawn = (0..options.tries.max(1)).map(draw).collect();
+    let drawn = narrowest(graph, read, space, drawn)?;
+    if options.learn == 0 {
+        return Ok(drawn);
     }
-    let costs = widths(graph, read, space, &drawn)?;
-    let best = (0..drawn.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b]));
-    Ok(drawn.swap_remove(best.unwrap_or(0)))
+    let learned = learn::learned(graph, read, space, &drawn, options.learn)?;
+    narrowest(graph, read, space, vec![drawn, learned])
+}
+
+/// The rotation that leaves a space the narrowest rows, the first of equals.
+fn narrowest<E>(
+    graph: &Graph,
+    read: Read<'_, E>,
+    space: &Space,
+    mut rotations: Vec<Orthogonal>,
+) -> Result<Orthogonal, E> {
+    if rotations.len() == 1 {
+        return Ok(rotations.remove(0));
+    }
+    let costs = widths(graph, read, space, &rotations)?;
+    let best = (0..rotations.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b]));
+    Ok(rotations.swap_remove(best.unwrap_or(0)))
 }
 
 /// The [`width`]s of a space's tensors under each rotation, summed; one tensor is held at a time.

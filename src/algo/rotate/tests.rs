@@ -1,5 +1,6 @@
 //! Rotation changes weights and nothing else.
 
+use super::learn::{STRIDE, Sample, judge, moved, steepest};
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::exec::{Float, Weights, run};
@@ -63,9 +64,9 @@ fn rotation_leaves_float_outputs_unchanged() {
     let (plain, checkpoint) = demo();
     let expected = weights(&plain, &checkpoint);
     for graph in [plain.clone(), plain.clone().rewritten()] {
-        for (seed, tries) in [(0, 1), (1, 1), (2, 3)] {
+        for (seed, tries, learn) in [(0, 1, 0), (1, 1, 3), (2, 3, 0)] {
             let mut turned = graph.clone();
-            let options = Options { seed, tries, ..Options::default() };
+            let options = Options { seed, tries, learn, ..Options::default() };
             rotate(
                 &mut turned,
                 &|key, shape, part| checkpoint.read_part(key, shape, part),
@@ -107,20 +108,67 @@ fn folding_leaves_gains_of_one_behind_and_float_outputs_unchanged() {
 }
 
 #[test]
-fn more_tries_never_leave_wider_rows() {
+fn more_tries_and_learning_never_leave_wider_rows() {
     let (mut graph, checkpoint) = demo();
     let read = |key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part);
     fold::fold_norms(&mut graph, &read).unwrap();
     let spaces = spaces::rotatable(&graph, &read).unwrap();
-    let of = |tries: u64| -> Vec<f64> {
-        let options = Options { tries, ..Options::default() };
+    let of = |tries: u64, learn: usize| -> Vec<f64> {
+        let options = Options { tries, learn, ..Options::default() };
         let found = |(i, space)| {
             let best = best(&graph, &read, space, &options, i).unwrap();
             widths(&graph, &read, space, &[best]).unwrap()[0]
         };
         (0..).zip(&spaces).map(found).collect()
     };
-    let (one, four) = (of(1), of(4));
-    assert!(one.iter().zip(&four).all(|(one, four)| four <= one), "{one:?} {four:?}");
-    assert!(one.iter().zip(&four).any(|(one, four)| four < one), "{one:?} {four:?}");
+    let (one, four, learned) = (of(1, 0), of(4, 0), of(1, 8));
+    for better in [four, learned] {
+        assert!(one.iter().zip(&better).all(|(one, better)| better <= one), "{one:?} {better:?}");
+        assert!(one.iter().zip(&better).any(|(one, better)| better < one), "{one:?} {better:?}");
+    }
+}
+
+/// Rows that a rotation by 45° evens out: all their weight lies on one axis or the other.
+fn spiky(n: usize) -> Vec<Sample> {
+    let spike = |i: usize| if i / n % n == i % n { 1.0 } else { 0.02 * (i as f64).sin() };
+    let data = (0..3 * n * n).map(spike).collect();
+    vec![Sample { data, across: false, share: 1.0 }]
+}
+
+#[test]
+fn the_gradient_is_that_of_the_loss() {
+    let n = 5;
+    let mut samples = spiky(n);
+    samples.push(Sample { data: spiky(n).remove(0).data, across: true, share: 0.3 });
+    let r = Orthogonal::random(n, false, 1).matrix();
+    let (_, gradient) = judge(&samples, &r, n);
+    for i in 0..n * n {
+        let at = |step: f64| {
+            let mut r = r.clone();
+            r[i] += step;
+            judge(&samples, &r, n).0
+        };
+        let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
+        assert!((slope - gradient[i]).abs() < 1e-5 * (1.0 + slope.abs()), "{i}");
+    }
+}
+
+#[test]
+fn a_step_stays_orthogonal_and_keeps_ones_on_request() {
+    for (n, fix) in [(6, false), (6, true)] {
+        let r = Orthogonal::random(n, fix, 2).matrix();
+        let (_, gradient) = judge(&spiky(n), &r, n);
+        let s = steepest(&gradient, &r, n, fix);
+        let length = s.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let y = moved(&r, &s, STRIDE / length, n);
+        assert!(y.iter().zip(&r).any(|(a, b)| (a - b).abs() > 1e-2));
+        for i in 0..n {
+            for j in 0..n {
+                let dot: f64 = (0..n).map(|l| y[i * n + l] * y[j * n + l]).sum();
+                assert!((dot - f64::from(u8::from(i == j))).abs() < 1e-12);
+            }
+            let sum: f64 = y[i * n..(i + 1) * n].iter().sum();
+            assert!(!fix || (sum - 1.0).abs() < 1e-12, "{sum}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 mod knapsack;
 
 use super::floats::{Floats, Trouble};
+use super::rounding::rewrite;
 use super::walk::{self, Walk};
 use super::{Error, Progress, Prompt, Recipe};
 use crate::calibrate::{CalibrateError, Plan, Site};
@@ -110,7 +111,9 @@ pub fn fit(
     let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
     let walk = Walk::new(few, lanes, &build, &prompt)?;
     let trouble = Trouble::default();
-    let mut weights = Floats::of(checkpoint, &mut graph, &recipe.algo, None, &trouble)?.all;
+    let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
+    rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
+    let mut weights = Floats::of(checkpoint, &graph, None, &trouble)?.all;
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
     let float = walk.outputs(&weights);

@@ -11,12 +11,33 @@ use crate::quant::{NoRange, Range};
 
 /// Buckets that share sign and exponent.
 const PAGE: usize = 128;
+/// Signs and exponents.
+const PAGES: usize = 512;
 
 /// How many values fell into each bucket. Pages of unused exponents are not stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Histogram {
     /// By sign and exponent, the upper nine bits.
     pages: Vec<Option<Vec<u64>>>,
+}
+
+/// A histogram as read, before anything is believed.
+#[derive(Deserialize)]
+struct Stored {
+    pages: Vec<Option<Vec<u64>>>,
+}
+
+impl TryFrom<Stored> for Histogram {
+    type Error = &'static str;
+
+    fn try_from(Stored { pages }: Stored) -> Result<Histogram, &'static str> {
+        let fits = pages.iter().flatten().all(|page| page.len() == PAGE);
+        match matches!(pages.len(), 0 | PAGES) && fits {
+            true => Ok(Histogram { pages }),
+            false => Err("a histogram has 512 pages of 128 buckets"),
+        }
+    }
 }
 
 /// A bucket that holds something: its ends and its count.
@@ -34,7 +55,7 @@ impl Histogram {
     /// Counts the finite values of `data`.
     pub fn add(&mut self, data: &[f32]) {
         if self.pages.is_empty() {
-            self.pages.resize(512, None);
+            self.pages.resize(PAGES, None);
         }
         for x in data {
             let bucket = (x.to_bits() >> 16) as usize;
@@ -55,7 +76,7 @@ impl Histogram {
             let Some(other) = other else { continue };
             let page = page.get_or_insert_with(|| vec![0; PAGE]);
             for (count, other) in page.iter_mut().zip(other) {
-                *count += other;
+                *count = count.saturating_add(*other);
             }
         }
     }

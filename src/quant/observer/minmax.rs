@@ -11,6 +11,7 @@ const SHORT_RUN: usize = 32;
 
 /// Keeps the smallest and the largest value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct MinMax {
     axis: Option<usize>,
     /// Empty until the first batch tells how many channels there are. Not `Range`, because the
@@ -18,6 +19,26 @@ pub struct MinMax {
     low: Vec<Option<f32>>,
     high: Vec<Option<f32>>,
     non_finite: bool,
+}
+
+/// Extremes as read, before anything is believed.
+#[derive(Deserialize)]
+struct Stored {
+    axis: Option<usize>,
+    low: Vec<Option<f32>>,
+    high: Vec<Option<f32>>,
+    non_finite: bool,
+}
+
+impl TryFrom<Stored> for MinMax {
+    type Error = &'static str;
+
+    fn try_from(Stored { axis, low, high, non_finite }: Stored) -> Result<MinMax, &'static str> {
+        match low.len() == high.len() {
+            true => Ok(MinMax { axis, low, high, non_finite }),
+            false => Err("extremes have as many upper as lower ends"),
+        }
+    }
 }
 
 impl MinMax {

@@ -100,6 +100,55 @@ fn mse_beats_min_max_where_there_are_outliers_and_is_never_much_worse() {
     }
 }
 
+/// Sakr et al. 2022: the bound is a fixed point of equal noise inside and clipping error outside.
+#[test]
+fn octav_finds_the_fixed_point_of_the_paper_and_beats_min_max_where_there_are_outliers() {
+    let mut data = gaussian(20_000);
+    data.push(40.0);
+    let scheme = Scheme::PER_TENSOR_SYMM;
+    let mut observer = Octav::new(DType::INT4, scheme);
+    observer.observe(&data, &[data.len()]);
+    let s = f64::from(observer.range().unwrap().max);
+    let outside = data.iter().map(|x| f64::from(x.abs())).filter(|x| *x > s);
+    let (count, sum) = outside.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x));
+    let inside = data.len() as f64 - count;
+    let expected = sum / (0.25f64.powi(4) / 3.0 * inside + count);
+    assert!((s - expected).abs() < 0.01 * s, "{s} maps to {expected}");
+    // 2.55 standard deviations are optimal for a Gaussian at 4 bits; the outlier pulls a little
+    assert!((2.4..2.8).contains(&s), "{s}");
+    let error = |range| squared_error(DType::INT4, scheme, range, &data);
+    assert!(error(observer.range().unwrap()) < 0.5 * error(Range::new(-40.0, 40.0)));
+}
+
+#[test]
+fn octav_serves_grids_with_a_zero_point_and_loses_nothing_at_16_bits() {
+    let shifted: Vec<f32> = gaussian(20_000).iter().map(|x| x + 2.0).chain([60.0]).collect();
+    let range = |dtype, scheme, data: &[f32]| {
+        let mut observer = Octav::new(dtype, scheme);
+        observer.observe(data, &[data.len()]);
+        observer.range().unwrap()
+    };
+    let found = range(DType::UINT4, Scheme::PER_TENSOR_ASYMM, &shifted);
+    let (low, high) = (f64::from(found.min), f64::from(found.max));
+    assert!(low < 0.0 && high < 20.0, "{found:?}");
+    let tail = |beyond: &dyn Fn(f64) -> bool| {
+        let tail = shifted.iter().map(|x| f64::from(*x)).filter(|x| beyond(*x));
+        tail.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x))
+    };
+    let ((above, up), (below, down)) = (tail(&|x| x > high), tail(&|x| x < low));
+    let c = 0.25f64.powi(4) / 12.0 * (shifted.len() as f64 - above - below);
+    let expected = [(down + c * high) / (below + c), (up + c * low) / (above + c)];
+    let near = |a: f64, b: f64| (a - b).abs() < 0.01 * (high - low);
+    assert!(near(expected[0], low) && near(expected[1], high), "{found:?} {expected:?}");
+    let magnitudes: Vec<f32> = gaussian(5_000).iter().map(|x| x.abs()).collect();
+    assert_eq!(range(DType::UINT8, Scheme::PER_TENSOR_ASYMM, &magnitudes).min, 0.0);
+    let mut wide = gaussian(5_000);
+    let top = wide.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    assert!(range(DType::INT16, Scheme::PER_TENSOR_SYMM, &wide).max > 0.99 * top);
+    wide.fill(0.0);
+    assert_eq!(range(DType::INT8, Scheme::PER_TENSOR_SYMM, &wide), Range::new(0.0, 0.0));
+}
+
 #[test]
 fn per_channel_statistics_equal_those_of_each_row() {
     let data = gaussian(4 * 500);
@@ -159,6 +208,7 @@ fn observers_are_named_in_text() {
         "percentile:99.99",
         "percentile:0.1:99.5",
         "mse",
+        "octav",
         "softmax:16",
         "mx:fp4",
         "identity",
@@ -194,7 +244,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<f32>>> {
 proptest! {
     #[test]
     fn shards_in_any_order_equal_one_pass(batches in batches(), cut in 0..8_usize, turn in 0..8_usize) {
-        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "softmax:16"] {
+        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
             for axis in [None, Some(0), Some(1)] {
                 let scheme = Scheme { symmetric: false, axis };
                 let spec: ObserverSpec = text.parse().unwrap();
@@ -215,7 +265,7 @@ proptest! {
 
     #[test]
     fn merge_is_associative(batches in prop::collection::vec(prop::collection::vec(-9.0..9.0_f32, 4), 3)) {
-        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "softmax:16"] {
+        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
             let spec: ObserverSpec = text.parse().unwrap();
             let [a, b, c]: [MergeableObserver; 3] = batches.iter().map(|batch| {
                 let mut o = spec.build(DType::UINT8, Scheme::PER_TENSOR_ASYMM).unwrap()

@@ -1,4 +1,7 @@
-//! The register tile: `MR` rows by two vectors of columns, for each instruction set.
+//! The register tile: `MR` rows by two vectors of columns, for each instruction set and for f32 and
+//! bf16 factors. A tile sees 32-bit words: one f32 each, or two bf16 (see `pairs.rs`).
+
+use super::Products;
 
 /// The widest instruction set the processor has, of those we have a tile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +11,11 @@ pub(super) enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    #[cfg(target_arch = "x86_64")]
+    Avx2Pairs,
+    PortablePairs,
 }
 
 /// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
@@ -27,27 +35,49 @@ pub(super) struct Tile<'a> {
 }
 
 impl Isa {
-    pub(super) fn detect() -> Isa {
+    pub(super) fn detect(products: Products) -> Isa {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
-                return Isa::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Isa::Avx2;
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            match products {
+                Products::F32 if is_x86_feature_detected!("avx512f") => return Isa::Avx512,
+                Products::F32 if fma => return Isa::Avx2,
+                Products::Bf16
+                    if is_x86_feature_detected!("avx512f")
+                        && is_x86_feature_detected!("avx512bf16") =>
+                {
+                    return Isa::Avx512Bf16;
+                }
+                Products::Bf16 if fma => return Isa::Avx2Pairs,
+                _ => {}
             }
         }
-        Isa::Portable
+        match products {
+            Products::F32 => Isa::Portable,
+            Products::Bf16 => Isa::PortablePairs,
+        }
+    }
+
+    /// What its tiles multiply.
+    pub(super) fn products(self) -> Products {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx2 => Products::F32,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 | Isa::Avx2Pairs => Products::Bf16,
+            Isa::Portable => Products::F32,
+            Isa::PortablePairs => Products::Bf16,
+        }
     }
 
     /// Columns of a panel: two vectors.
     pub(super) fn panel_width(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 32,
+            Isa::Avx512 | Isa::Avx512Bf16 => 32,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 16,
-            Isa::Portable => 8,
+            Isa::Avx2 | Isa::Avx2Pairs => 16,
+            Isa::Portable | Isa::PortablePairs => 8,
         }
     }
 
@@ -55,10 +85,13 @@ impl Isa {
     pub(super) fn tile_rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 12,
+            Isa::Avx512 | Isa::Avx512Bf16 => 12,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => 6,
-            Isa::Portable => 4,
+            // A halved factor takes two registers more.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Pairs => 4,
+            Isa::Portable | Isa::PortablePairs => 4,
         }
     }
 
@@ -78,6 +111,11 @@ impl Isa {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => x86::avx2(tile),
                 Isa::Portable => portable(tile),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Bf16 => x86::avx512_bf16(tile),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2Pairs => x86::avx2_pairs(tile),
+                Isa::PortablePairs => portable_pairs(tile),
             }
         }
     }
@@ -89,7 +127,7 @@ trait Vector: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// self + a · b
+    /// self + a · b, of pairs the sum of both products.
     unsafe fn mul_add(self, a: f32, b: Self) -> Self;
     unsafe fn plus(self, other: Self) -> Self;
 }
@@ -172,13 +210,61 @@ unsafe fn portable(tile: Tile<'_>) {
     unsafe { by_count!(Four, tile, 1 2 3 4) }
 }
 
+/// The two bf16 of a word, the earlier first.
+#[inline(always)]
+fn halves(word: f32) -> [f32; 2] {
+    let bits = word.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+}
+
+/// Four words of pairs as operand, four sums as accumulator.
+#[derive(Clone, Copy)]
+struct FourPairs(Four);
+
+impl Vector for FourPairs {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn zero() -> FourPairs {
+        FourPairs(Four([0.0; 4]))
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> FourPairs {
+        // SAFETY: the caller passes a pointer to at least four words.
+        FourPairs(unsafe { Four::load(from) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller passes a pointer to at least four words.
+        unsafe { self.0.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: f32, b: FourPairs) -> FourPairs {
+        let [first, second] = halves(a);
+        FourPairs(Four(std::array::from_fn(|i| {
+            let [b0, b1] = halves(b.0.0[i]);
+            self.0.0[i] + first * b0 + second * b1
+        })))
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: FourPairs) -> FourPairs {
+        // SAFETY: needs no instruction of its own.
+        FourPairs(unsafe { self.0.plus(other.0) })
+    }
+}
+
+unsafe fn portable_pairs(tile: Tile<'_>) {
+    // SAFETY: passed on from `Isa::tile`.
+    unsafe { by_count!(FourPairs, tile, 1 2 3 4) }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Tile, Vector, rows};
+    use super::{Tile, Vector, halves, rows};
     use std::arch::x86_64::*;
+    use std::mem::transmute;
 
     macro_rules! vector {
-        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident, $add:ident) => {
+        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $add:ident, |$a:ident, $b:ident, $sum:ident| $fma:expr) => {
             #[derive(Clone, Copy)]
             struct $name($inner);
 
@@ -201,8 +287,10 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn mul_add(self, a: f32, b: Self) -> Self {
-                    // SAFETY: the tile function enables the instruction.
-                    Self(unsafe { $fma($set(a), b.0, self.0) })
+                    let ($a, $b, $sum) = (a, b.0, self.0);
+                    // SAFETY: the tile function enables the instructions; transmutations are
+                    // between registers of one size.
+                    Self(unsafe { $fma })
                 }
                 #[inline(always)]
                 unsafe fn plus(self, other: Self) -> Self {
@@ -220,9 +308,8 @@ mod x86 {
         _mm512_setzero_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps
+        _mm512_add_ps,
+        |a, b, sum| _mm512_fmadd_ps(_mm512_set1_ps(a), b, sum)
     );
     vector!(
         Eight,
@@ -231,15 +318,54 @@ mod x86 {
         _mm256_setzero_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps
+        _mm256_add_ps,
+        |a, b, sum| _mm256_fmadd_ps(_mm256_set1_ps(a), b, sum)
+    );
+    vector!(
+        SixteenPairs,
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        |a, b, sum| {
+            let a: __m512bh = transmute(_mm512_set1_ps(a));
+            _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
+        }
+    );
+    vector!(
+        EightPairs,
+        __m256,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        |a, b, sum| {
+            let [first, second] = halves(a).map(|half| _mm256_set1_ps(half));
+            let low = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(b)));
+            let high = _mm256_and_ps(b, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff)));
+            _mm256_fmadd_ps(second, high, _mm256_fmadd_ps(first, low, sum))
+        }
     );
 
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn avx512(tile: Tile<'_>) {
         // SAFETY: passed on from `Isa::tile`.
         unsafe { by_count!(Sixteen, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn avx512_bf16(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(SixteenPairs, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2_pairs(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(EightPairs, tile, 1 2 3 4) }
     }
 
     #[target_feature(enable = "avx2,fma")]

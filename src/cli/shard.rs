@@ -1,0 +1,145 @@
+//! Shares of a calibration: `quantize --shard` and `merge`.
+
+use super::args::{MergeArgs, QuantizeArgs};
+use super::terminal::{Bars, bytes};
+use super::{Outcome, Verdict};
+use crate::cluster::Share;
+use crate::pipeline::{self, Known, Shared};
+use serde_json::json;
+use std::env;
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+
+/// `I/N`, or `auto` and `auto/N` from what Slurm or Kubernetes tell.
+pub(super) fn share(text: &str) -> Result<Share, Box<dyn Error>> {
+    let told = |name: &str| env::var(name).ok();
+    let (auto, of) = match text.split_once('/') {
+        Some((auto, of)) => (auto, Some(of.to_owned())),
+        None => (text, None),
+    };
+    match auto {
+        "auto" => told_share(&told, of),
+        _ => Ok(text.parse()?),
+    }
+}
+
+/// The share that the environment tells: index from 0 (Kubernetes) or from the array's least.
+fn told_share(
+    told: &dyn Fn(&str) -> Option<String>,
+    of: Option<String>,
+) -> Result<Share, Box<dyn Error>> {
+    let number = |name: &'static str| -> Result<Option<usize>, String> {
+        let Some(text) = told(name) else { return Ok(None) };
+        let parsed = text.trim().parse().map(Some);
+        parsed.map_err(|_| format!("--shard auto: {name}: found {text:?}, expected a number"))
+    };
+    let (from_zero, known) = if let Some(id) = number("SLURM_ARRAY_TASK_ID")? {
+        let least = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
+        let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
+        (id.checked_sub(least).map(|above| above / step), number("SLURM_ARRAY_TASK_COUNT")?)
+    } else if let Some(index) = number("JOB_COMPLETION_INDEX")? {
+        (Some(index), number("JOB_COMPLETIONS")?)
+    } else {
+        return Err(
+            "--shard auto: found neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX in the \
+                    environment, expected one of them; or say --shard I/N"
+                .into(),
+        );
+    };
+    let of = match of {
+        Some(text) => Some(text.parse().map_err(|_| format!("--shard auto/{text}: no number"))?),
+        None => known,
+    };
+    let of = of.ok_or(
+        "--shard auto: found no SLURM_ARRAY_TASK_COUNT or JOB_COMPLETIONS in the environment, \
+         expected the number of shards; or say --shard auto/N",
+    )?;
+    let share = from_zero.and_then(|index| Share::new(index.checked_add(1)?, of));
+    let index = from_zero.map_or("below the array's least".into(), |index| (index + 1).to_string());
+    share.ok_or_else(|| format!("--shard auto: shard {index} of {of}: out of range").into())
+}
+
+/// Observes one share and writes its statistics.
+pub(super) fn observe(args: &QuantizeArgs, share: Share, job: &Shared<'_>, bars: &Bars) -> Outcome {
+    let (collected, rows) = pipeline::observe(job, share, bars)?;
+    bars.finish();
+    let path = args.out.join(share.file_name());
+    let size = pipeline::write_statistics(&collected, &path)?;
+    let mut stdout = std::io::stdout().lock();
+    let [first, last] = [rows.start + 1, rows.end];
+    if args.json {
+        let facts = json!({
+            "shard": share.to_string(),
+            "rows": {"first": first, "last": last, "of": job.calib.len()},
+            "file": path,
+            "size": size,
+        });
+        writeln!(stdout, "{facts}")?;
+    } else {
+        let of = job.calib.len();
+        writeln!(stdout, "shard {share}: calibration rows {first}-{last} of {of} observed")?;
+        writeln!(stdout, "  wrote {}  {}", path.display(), bytes(size))?;
+    }
+    Ok(Verdict::Fine)
+}
+
+/// `encircle merge`.
+pub(super) fn merge(args: &MergeArgs) -> Outcome {
+    let known = joined(args.files.iter().map(AsRef::as_ref))?;
+    if !args.partial {
+        known.complete()?;
+    }
+    let size = pipeline::write_statistics(&known.collected, &args.out)?;
+    let mut stdout = std::io::stdout().lock();
+    let rows = known.collected.rows();
+    let (seen, of) = (rows.to_string(), rows.total());
+    if args.json {
+        let facts = json!({"rows": seen, "of": of, "file": args.out, "size": size});
+        writeln!(stdout, "{facts}")?;
+    } else {
+        writeln!(stdout, "calibration rows {seen} of {of}")?;
+        writeln!(stdout, "  wrote {}  {}", args.out.display(), bytes(size))?;
+    }
+    Ok(Verdict::Fine)
+}
+
+fn joined<'a>(mut files: impl Iterator<Item = &'a Path>) -> Result<Known, Box<dyn Error>> {
+    let first = files.next().ok_or("merge: found no file, expected at least one")?;
+    let mut known = pipeline::read_statistics(first)?;
+    for file in files {
+        known.merge(&pipeline::read_statistics(file)?)?;
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_of_slurm_and_jobs_of_kubernetes_tell_their_share() {
+        let share = |told: &[(&str, &str)], of: Option<&str>| {
+            let find = |name: &str| {
+                told.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            let found = told_share(&find, of.map(str::to_owned));
+            found.map(|share| share.to_string()).map_err(|error| error.to_string())
+        };
+        let slurm = [
+            ("SLURM_ARRAY_TASK_ID", "6"),
+            ("SLURM_ARRAY_TASK_MIN", "2"),
+            ("SLURM_ARRAY_TASK_STEP", "2"),
+            ("SLURM_ARRAY_TASK_COUNT", "4"),
+        ];
+        assert_eq!(share(&slurm, None), Ok("3/4".into()));
+        let job = [("JOB_COMPLETION_INDEX", "0")];
+        assert_eq!(share(&job, Some("5")), Ok("1/5".into()));
+        assert!(share(&job, None).unwrap_err().contains("auto/N"));
+        assert!(share(&[], None).unwrap_err().contains("JOB_COMPLETION_INDEX"));
+        let beyond = [("JOB_COMPLETION_INDEX", "5"), ("JOB_COMPLETIONS", "5")];
+        assert!(share(&beyond, None).unwrap_err().contains("shard 6 of 5"));
+        let text = [("JOB_COMPLETION_INDEX", "x")];
+        assert!(share(&text, Some("5")).unwrap_err().contains("\"x\""));
+    }
+}

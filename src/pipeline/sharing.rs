@@ -1,0 +1,157 @@
+//! Calibration in several processes: each observes a share of the rows, one goes on from what all
+//! have seen.
+
+use super::save::save_with;
+use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
+use crate::algo::Streams;
+use crate::calibrate::CalibrateError;
+use crate::checkpoint::Checkpoint;
+use crate::cluster::{self, ClusterError, Collected, Origin, Rows, Share};
+use crate::dataset::Sample;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+/// The longest file of statistics believed, in bytes.
+const STATISTICS_MAX: u64 = 4 << 30;
+/// Calibration rows that the quantized model is compared on where others have observed them.
+const COMPARED: usize = 8;
+
+/// A job whose observing is shared out.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    /// The checkpoint.
+    pub checkpoint: &'a Checkpoint,
+    /// All calibration rows: the layout and the fingerprint are those of all.
+    pub calib: &'a [Sample],
+    /// Rows with answers; of a share only their lengths matter.
+    pub eval: &'a [Sample],
+    /// What the user wants.
+    pub recipe: &'a Recipe,
+    /// The same as text: what must be equal in all processes.
+    pub effective: &'a str,
+}
+
+/// Statistics that were observed elsewhere, and the file they come from.
+pub struct Known {
+    /// For errors.
+    pub file: String,
+    /// Of all rows, once they are used.
+    pub collected: Collected,
+}
+
+/// Observes the calibration rows of `share`; also which they are, from 0.
+///
+/// # Errors
+/// Those of [`super::quantize`]; an observer that depends on the order of rows; fewer rows than
+/// shares.
+pub fn observe(
+    job: &Shared<'_>,
+    share: Share,
+    progress: &dyn Progress,
+) -> Result<(Collected, Range<usize>), Error> {
+    let rows = share.rows(job.calib.len())?;
+    let prepared = Prepared::new(job.checkpoint, job.calib, job.eval, job.recipe)?;
+    if let Some(name) = prepared.plan.ordered(&prepared.graph) {
+        return Err(CalibrateError::Ordered { name: name.into() }.into());
+    }
+    let walk = prepared.calibration(&job.calib[rows.clone()])?;
+    let (statistics, _) = prepared.observe(&walk, progress)?;
+    let seen = Rows::new(rows.clone(), job.calib.len());
+    let origin = origin(job, &prepared)?;
+    let seen_by = (&prepared.graph, statistics);
+    Ok((Collected::new(origin, seen, &prepared.plan, seen_by)?, rows))
+}
+
+impl Shared<'_> {
+    /// Goes on from statistics that were observed elsewhere: the same graph and weights as
+    /// [`super::quantize`] gives. Compares on a few rows only, since observing was to be spared.
+    ///
+    /// # Errors
+    /// Those of [`super::quantize`]; statistics of another job or not of all rows.
+    pub fn quantize(&self, known: Known, progress: &dyn Progress) -> Result<Outcome, Error> {
+        let prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
+        let origin = origin(self, &prepared)?;
+        let statistics = known
+            .collected
+            .statistics(&origin, &prepared.plan, &prepared.graph)
+            .map_err(|source| Error::Statistics { path: known.file, source })?;
+        let compared = match prepared.rounding.streams() {
+            Streams::Neither => COMPARED.min(self.calib.len()),
+            // The rounding takes all of them through the network.
+            Streams::Seen | Streams::Both | Streams::Drift => self.calib.len(),
+        };
+        let walk = prepared.calibration(&self.calib[..compared])?;
+        let reached = Reached { spool: prepared.spool(&walk), node: None };
+        finish(prepared, (walk, reached), statistics, [self.calib, self.eval], progress)
+    }
+}
+
+fn origin(job: &Shared<'_>, prepared: &Prepared<'_>) -> Result<Origin, Error> {
+    let layout = &prepared.prompt.layout;
+    let span =
+        |span: &crate::layout::VisualSpan| format!(", {:?} at {}", span.grid_thw, span.start);
+    let spans: String = layout.spans().iter().map(span).collect();
+    Ok(Origin {
+        version: env!("CARGO_PKG_VERSION").into(),
+        checkpoint: format!("{:016x}", cluster::of_checkpoint(job.checkpoint)?),
+        recipe: job.effective.into(),
+        layout: format!("{} tokens{spans}", layout.seq_len()),
+        calibration: format!("{:016x}", cluster::of_samples(job.calib)),
+    })
+}
+
+/// Writes statistics to `path`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_statistics(collected: &Collected, path: &Path) -> Result<u64, Error> {
+    let failed = |source| Error::Write { path: path.display().to_string(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let bytes = collected.to_bytes();
+    save_with(path, |out| out.write_all(&bytes).map_err(failed))?;
+    Ok(bytes.len() as u64)
+}
+
+/// Reads what [`write_statistics`] wrote.
+///
+/// # Errors
+/// A file that cannot be read, is too long, cut, damaged or of another version.
+pub fn read_statistics(path: &Path) -> Result<Known, Error> {
+    let file = path.display().to_string();
+    let unreadable = |source| Error::ReadStatistics { path: file.clone(), source };
+    let mut bytes = Vec::new();
+    let opened = File::open(path).map_err(unreadable)?;
+    opened.take(STATISTICS_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > STATISTICS_MAX {
+        let (found, expected) = ("more".into(), format!("at most {STATISTICS_MAX} bytes"));
+        let source = ClusterError::Malformed { field: "length", found, expected };
+        return Err(Error::Statistics { path: file, source });
+    }
+    match Collected::from_bytes(&bytes) {
+        Ok(collected) => Ok(Known { file, collected }),
+        Err(source) => Err(Error::Statistics { path: file, source }),
+    }
+}
+
+impl Known {
+    /// Joins the statistics of `other`.
+    ///
+    /// # Errors
+    /// What does not fit, with the name of the other file.
+    pub fn merge(&mut self, other: &Known) -> Result<(), Error> {
+        let failed = |source| Error::Statistics { path: other.file.clone(), source };
+        self.collected.merge(&other.collected).map_err(failed)
+    }
+
+    /// Whether no row is missing.
+    ///
+    /// # Errors
+    /// Those that are.
+    pub fn complete(&self) -> Result<(), Error> {
+        Ok(self.collected.rows().complete()?)
+    }
+}

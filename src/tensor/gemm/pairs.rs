@@ -1,0 +1,77 @@
+//! Operands of bf16 products: two neighbours along the reduction in one 32-bit word, the earlier one
+//! in its low half, as the processor's dot product of pairs takes them.
+//!
+//! Words travel as the f32 of the same bits, so that they live in the stock of all payloads and in
+//! the panels and tiles of f32 products; nobody computes with them as numbers.
+
+use super::super::buffer::Buffer;
+use super::super::in_pieces;
+use super::super::simd::dispatch;
+use super::Par;
+
+/// Words of a row of `k` numbers.
+pub(super) fn words(k: usize) -> usize {
+    k.div_ceil(2)
+}
+
+/// Rows of `k` numbers as rows of words, each number rounded to bf16, ties to even; an odd row ends
+/// with a zero.
+pub(super) fn paired(data: &[f32], k: usize, par: Par) -> Buffer {
+    let mut out = Buffer::arbitrary(data.len() / k.max(1) * words(k));
+    in_pieces(&mut out, words(k), par, |at, out| {
+        let from = at / words(k).max(1) * k;
+        pair(out, &data[from..from + out.len() / words(k).max(1) * k], k);
+    });
+    out
+}
+
+dispatch! {
+    fn pair(out: &mut [f32], data: &[f32], k: usize) {
+        for (out, row) in out.chunks_exact_mut(words(k).max(1)).zip(data.chunks_exact(k.max(1))) {
+            let whole = row.chunks_exact(2);
+            let rest = whole.remainder();
+            for (word, two) in out.iter_mut().zip(whole) {
+                *word = f32::from_bits(rounded(two[0]) >> 16 | rounded(two[1]) & 0xffff_0000);
+            }
+            if let ([last], Some(word)) = (rest, out.last_mut()) {
+                *word = f32::from_bits(rounded(*last) >> 16);
+            }
+        }
+    }
+}
+
+/// The bits of `x`, of which the upper sixteen are its bf16; the lower ones have no meaning.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // Rounding must not carry a NaN over into a number; a set quiet bit keeps it one.
+    if x.is_nan() { bits | 0x0040_0000 } else { nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_rounded_as_bf16_is_defined(bits: u32, next: u32) {
+            let two = [bits, next].map(f32::from_bits);
+            let word = paired(&two, 2, Par::Seq)[0].to_bits();
+            for (x, half) in two.into_iter().zip([word as u16, (word >> 16) as u16]) {
+                let (ours, theirs) = (half::bf16::from_bits(half), half::bf16::from_f32(x));
+                prop_assert!(ours == theirs || ours.is_nan() && theirs.is_nan(), "{x}: {ours}");
+            }
+        }
+    }
+
+    #[test]
+    fn odd_rows_end_with_a_zero() {
+        let words: Vec<u32> = paired(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, Par::Seq)
+            .iter()
+            .map(|word| word.to_bits())
+            .collect();
+        assert_eq!(words, [0x4000_3f80, 0x0000_4040, 0x40a0_4080, 0x0000_40c0]);
+    }
+}
