@@ -35,7 +35,9 @@ const STRANGERS: [(&str, &[&str]); 5] = [
     ("exec", &["checkpoint"]),
 ];
 
-const ROOMS_WITH_FILES: [&str; 6] = ["checkpoint", "dataset", "synth", "exec", "pipeline", "cli"];
+const ROOMS_WITH_FILES: [&str; 5] = ["checkpoint", "dataset", "synth", "pipeline", "cli"];
+/// The program itself, and memory that goes on on disk: a file that nobody else ever sees.
+const FILES_WITH_FILES: [&str; 2] = ["src/main.rs", "src/exec/spool.rs"];
 const FAMILIES: [&str; 4] = ["qwen", "llama", "gemma", "mistral"];
 const ALGORITHMS: [&str; 6] = ["gptq", "spinquant", "smoothquant", "awq", "adaround", "omniquant"];
 const BANNED_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "manager", "base"];
