@@ -2,73 +2,23 @@
 //! is the greatest memory of its whole process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use encircle::checkpoint::{Checkpoint, Config};
+mod written;
+
+use encircle::checkpoint::Checkpoint;
 use encircle::circle::WriteOptions;
-use encircle::dataset::Sample;
-use encircle::models::{self, Head};
+use encircle::models::Head;
 use encircle::pipeline::{self, Fixed, Means, Numerics, Recipe, Silent};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 use std::env;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
+use written::{checkpoint, samples};
 
-const TOKENS: usize = 48;
-const SAMPLES: usize = 6;
 /// Of the job; the program itself is not counted in it.
 const MEMORY: u64 = 64 << 20;
-
-/// A text model of `layers` layers of 12.6 MB each in f32.
-fn checkpoint(folder: &Path, layers: usize) {
-    let config = json!({
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": 1000,
-        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": layers,
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64,
-        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 4096,
-        "hidden_act": "silu", "tie_word_embeddings": true, "attention_bias": false,
-    });
-    fs::create_dir(folder).unwrap();
-    fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    let tensors = models::tensors(&Config::parse("config.json", config).unwrap()).unwrap();
-    let (mut header, mut at) = (Map::new(), 0);
-    for (name, shape) in &tensors {
-        let end = at + 4 * shape.iter().product::<usize>();
-        header.insert(
-            name.clone(),
-            json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]}),
-        );
-        at = end;
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    let mut out = BufWriter::new(File::create(folder.join("model.safetensors")).unwrap());
-    out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
-    out.write_all(&header).unwrap();
-    let mut seed = 1u32;
-    for (_, shape) in &tensors {
-        for _ in 0..shape.iter().product::<usize>() {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let x = (seed >> 8) as f32 / (1 << 24) as f32 - 0.5;
-            let x = if shape.len() == 1 { 1.0 + 0.1 * x } else { 0.1 * x };
-            out.write_all(&x.to_le_bytes()).unwrap();
-        }
-    }
-    out.flush().unwrap();
-}
-
-fn samples() -> Vec<Sample> {
-    let sample = |i: usize| Sample {
-        input_ids: (0..TOKENS).map(|t| ((31 * i + 7 * t * t + 3 * t) % 1000) as u32).collect(),
-        prompt_len: TOKENS / 2,
-        pixel_values: None,
-        grids: Vec::new(),
-        video_grids: Vec::new(),
-        place: format!("sample {i}"),
-    };
-    (0..SAMPLES).map(sample).collect()
-}
 
 /// Length and hash of a file, of which little is in memory at a time.
 fn digest(path: &Path) -> (usize, u64) {

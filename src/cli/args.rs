@@ -4,8 +4,8 @@ use super::artifact_args::{
     BuffersArg, ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
 };
 use crate::pipeline::Budget;
-use crate::tensor::Products;
-use clap::{Args, Parser, Subcommand};
+use crate::tensor::{Device, DeviceError, Products, device_trouble, use_device};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Hugging Face checkpoints in, static quantized Circle models out.
@@ -142,6 +142,10 @@ pub(super) struct QuantizeArgs {
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
+    /// Where products by large weights are computed: cpu, or cuda where the program was built with that
+    /// feature; results then differ as sums in another order do
+    #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]
+    pub(super) device: DeviceArg,
     /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
@@ -190,6 +194,10 @@ pub(super) struct EvalArgs {
     /// Windows of text to calibrate on
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(super) calib_windows: usize,
+    /// Where products by large weights are computed: cpu, or cuda where the program was built with that
+    /// feature; results then differ as sums in another order do
+    #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]
+    pub(super) device: DeviceArg,
     /// One JSON object a recipe and nothing else on stdout
     #[arg(long)]
     pub(super) json: bool,
@@ -314,6 +322,37 @@ impl QuantizeArgs {
     pub(super) fn recipe_name(&self) -> &str {
         let unsaid = if self.checkpoint.is_some() { "w4a16" } else { "npu" };
         self.recipe.as_deref().or(self.preset.as_deref()).unwrap_or(unsaid)
+    }
+}
+
+/// Where products by large weights are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DeviceArg {
+    /// This processor
+    Cpu,
+    /// The first CUDA device, by cuBLAS in f32
+    Cuda,
+}
+
+impl DeviceArg {
+    /// Takes the device into use for the rest of the process.
+    ///
+    /// # Errors
+    /// A device that is not there.
+    pub(super) fn open(self) -> Result<(), DeviceError> {
+        use_device(match self {
+            DeviceArg::Cpu => Device::Cpu,
+            DeviceArg::Cuda => Device::Cuda,
+        })
+    }
+
+    /// Says so if the device did not do all that it should have.
+    pub(super) fn warn() {
+        if let Some(trouble) = device_trouble() {
+            eprintln!(
+                "warning: device: {trouble}; this processor computed what the device did not"
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `encircle eval`.
 
-use super::args::EvalArgs;
+use super::args::{DeviceArg, EvalArgs};
 use super::terminal::Bars;
 use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn run(args: &EvalArgs) -> Outcome {
+    args.device.open()?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let processor = Processor::new(&checkpoint)?;
     let windows = |limit| Windows {
@@ -48,6 +49,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             means: Means::default(),
         };
         let outcome = pipeline::quantize(&checkpoint, &calib, &text, &recipe, &bars)?;
+        DeviceArg::warn();
         let seconds = start.elapsed().as_secs_f64();
         let [float, quantized] =
             outcome.answers.ok_or("the evaluation rows hold no token to judge")?;

@@ -1,6 +1,6 @@
 //! `encircle quantize`.
 
-use super::args::QuantizeArgs;
+use super::args::{DeviceArg, QuantizeArgs};
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, shard};
 use crate::checkpoint::{Checkpoint, Files};
@@ -13,6 +13,7 @@ use crate::pipeline::{
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
+use crate::tensor::Products;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -27,7 +28,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
+    args.device.open()?;
     let mut recipe = recipe(args)?;
+    if (args.device, recipe.products) == (DeviceArg::Cuda, Products::Bf16) {
+        return Err("--device cuda multiplies in f32: found products bf16, expected f32".into());
+    }
     for folder in std::iter::once(&args.out).chain(&args.io) {
         pipeline::check_folder(folder)?;
     }
@@ -80,6 +85,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         true => writeln!(stdout, "{}", summary.json())?,
         false => stdout.write_all(summary.text().as_bytes())?,
     }
+    DeviceArg::warn();
     list_unseen(&outcome);
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)

@@ -3,6 +3,9 @@
 //! This room is the leaf of the house: it must not know any other room.
 
 mod buffer;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 mod elementwise;
 mod gemm;
 mod orthogonal;
@@ -10,6 +13,7 @@ mod random;
 mod rows;
 pub(crate) mod simd;
 
+pub use device::{Device, DeviceError, device_trouble, use_device};
 pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,
@@ -50,9 +54,17 @@ pub struct Tensor {
     shape: Vec<usize>,
     payload: Payload,
     /// The payload as right operand of products, made at the first one.
-    packed: Arc<OnceLock<Packed>>,
+    operand: Arc<Operand>,
     /// How it is packed.
     products: Products,
+}
+
+/// A right operand, ready for products.
+#[derive(Debug, Default)]
+struct Operand {
+    packed: OnceLock<Packed>,
+    /// On another device.
+    held: device::Slot,
 }
 
 #[derive(Clone, Debug)]
@@ -115,12 +127,12 @@ impl Tensor {
     pub fn made(shape: [usize; 2], rows: impl Rows + 'static) -> Tensor {
         let made = Made { rows: Box::new(rows), all: OnceLock::new() };
         let payload = Payload::Made(Arc::new(made));
-        Tensor { shape: shape.into(), payload, packed: Arc::default(), products: Products::F32 }
+        Tensor { shape: shape.into(), payload, operand: Arc::default(), products: Products::F32 }
     }
 
     fn of(shape: Vec<usize>, data: Buffer) -> Tensor {
         let payload = Payload::Dense(Arc::new(data));
-        Tensor { shape, payload, packed: Arc::default(), products: Products::F32 }
+        Tensor { shape, payload, operand: Arc::default(), products: Products::F32 }
     }
 
     /// Extent of every axis; empty for a scalar.
@@ -156,7 +168,7 @@ impl Tensor {
     /// All elements for writing; copies first if the payload is shared. Products with what was
     /// written are f32: numbers on a grid need more bits than bf16 has.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        self.packed = Arc::default();
+        self.operand = Arc::default();
         self.products = Products::F32;
         if let Payload::Made(made) = &self.payload {
             let data = made.everything(self.len(), self.row_width());
@@ -230,6 +242,9 @@ impl Tensor {
                 let b = (made.rows.as_ref(), self.products);
                 rows::matmul_rows(out, a, b, [n, k], par);
             }
+            (_, &[n, k])
+                if self.products == Products::F32
+                    && device::multiplied(out, a, &self.operand.held, || self.data(), [n, k]) => {}
             _ => matmul(out, a, self.packed_nt(), par),
         }
     }
@@ -245,7 +260,7 @@ impl Tensor {
             Payload::Made(_) => self.dense().payload,
             dense => dense,
         };
-        Tensor { shape, payload, packed: Arc::default(), products: Products::F32 }
+        Tensor { shape, payload, operand: Arc::default(), products: Products::F32 }
     }
 
     /// A matrix `[n, k]` packed as the right operand of `x · selfᵀ`; made once, shared by clones.
@@ -256,7 +271,7 @@ impl Tensor {
         let [n, k] = self.shape[..] else {
             panic!("only a matrix is packed, not {:?}", self.shape)
         };
-        self.packed.get_or_init(|| Packed::from_nt(self.data(), k, n, self.products))
+        self.operand.packed.get_or_init(|| Packed::from_nt(self.data(), k, n, self.products))
     }
 
     /// The same tensor, packed for other products.
@@ -264,7 +279,7 @@ impl Tensor {
         if self.products == products {
             return self;
         }
-        Tensor { packed: Arc::default(), products, ..self }
+        Tensor { operand: Arc::default(), products, ..self }
     }
 
     /// Takes the payload out, copying only if it is shared.
