@@ -27,6 +27,8 @@ pub(super) struct Factor {
     pub(super) upper: Vec<f64>,
     /// λ, after retries.
     pub(super) damping: f64,
+    /// λ over the mean of the diagonal.
+    pub(super) damp: f64,
     k: usize,
 }
 
@@ -51,7 +53,7 @@ impl Factor {
             tried = damp * 10f64.powi(attempt as i32);
             let damping = tried * mean;
             if let Some(upper) = upper_factor(hessian, &order, damping) {
-                return Ok(Factor { order, upper, damping, k });
+                return Ok(Factor { order, upper, damping, damp: tried, k });
             }
         }
         Err(AlgoError::Singular { damp: tried })

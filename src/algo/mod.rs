@@ -17,6 +17,7 @@ mod factor;
 pub mod gptq;
 mod moments;
 pub mod mse;
+mod note;
 mod pairs;
 pub mod qronos;
 pub mod rotate;
@@ -29,6 +30,7 @@ mod spec;
 
 pub use channels::Fed;
 pub use moments::Moments;
+pub use note::Note;
 pub use pairs::{Both, Lane, Pair, Pairs};
 pub use session::{Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
@@ -75,6 +77,10 @@ pub struct Rounded {
 pub trait Rounding: Sync + Send {
     /// The inputs it wants to know.
     fn streams(&self) -> Streams;
+    /// Whether it needs the whole Hessian, and that of full rank to be sure of all it chooses.
+    fn factors(&self) -> bool {
+        self.streams() >= Streams::Seen
+    }
     /// Chooses grid and integers.
     ///
     /// # Errors

@@ -5,11 +5,15 @@
 //! | X̂ | `seen` | inputs as the quantized network sees them, one row a token |
 //! | X | `wanted` | inputs of the float network |
 //! | H | [`Moments::hessian`] | X̂ᵀX̂, half the Hessian of ‖(W − Ŵ)X̂ᵀ‖² |
-//! | G | [`Moments::cross`] | XᵀX̂ |
+//! | C | [`Moments::gap`] | (X − X̂)ᵀX̂ |
 //! | D | [`Moments::drift`] | (R − R̂)ᵀX̂, R and R̂ being what the layer's output is added to |
+//!
+//! Products are summed in f32 over [`BLOCK`] tokens at most, those sums in f64: what f32 loses on so
+//! few is far below any damping, and most of the time of a rounding goes into these products.
 
 use super::AlgoError;
 use super::factor::Factor;
+use crate::tensor::simd::dispatch;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -18,26 +22,29 @@ use std::sync::OnceLock;
 
 /// Columns of H that one task makes: fixed, so that sums do not depend on the number of threads.
 const TILE: usize = 64;
+/// Tokens of a sample whose products are summed in f32.
+const BLOCK: usize = 256;
 
-/// Sums over tokens in f64; samples are added in their order.
+/// Sums over tokens; samples are added in their order.
 #[derive(Clone, Debug)]
 pub struct Moments {
     width: usize,
     tokens: u64,
     hessian: Vec<f64>,
-    cross: Option<Vec<f64>>,
+    gap: Option<Vec<f64>>,
     drift: Option<Vec<f64>>,
     /// Of the first order and damping asked for: layers that share inputs share it.
     factor: OnceLock<((bool, f64), Result<Factor, AlgoError>)>,
 }
 
 impl Moments {
-    /// Of no token yet. `two_streams` also sums the products with the float network's inputs.
+    /// Of no token yet. `two_streams` also sums the products with what the float network's inputs are
+    /// off.
     pub fn new(width: usize, two_streams: bool) -> Moments {
         let square = width * width;
-        let cross = two_streams.then(|| vec![0.0; square]);
+        let gap = two_streams.then(|| vec![0.0; square]);
         let hessian = vec![0.0; square];
-        Moments { width, tokens: 0, hessian, cross, drift: None, factor: OnceLock::new() }
+        Moments { width, tokens: 0, hessian, gap, drift: None, factor: OnceLock::new() }
     }
 
     /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
@@ -54,16 +61,18 @@ impl Moments {
     /// As [`Moments::add`].
     pub fn add_all(&mut self, samples: &[(&[f32], &[f32])]) {
         let k = self.width;
-        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
         for (seen, wanted) in samples {
             assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
-            let m = seen.len() / k.max(1);
-            let seen = wide(seen);
-            accumulate(&mut self.hessian, &seen, &seen, m, k, true);
-            if let Some(cross) = &mut self.cross {
-                accumulate(cross, &wide(wanted), &seen, m, k, false);
-            }
-            self.tokens += m as u64;
+            self.tokens += (seen.len() / k.max(1)) as u64;
+        }
+        let seen: Vec<[&[f32]; 2]> = samples.iter().map(|(seen, _)| [*seen; 2]).collect();
+        accumulate(&mut self.hessian, &seen, [k; 2], true);
+        if let Some(gap) = &mut self.gap {
+            let off: Vec<Vec<f32>> =
+                samples.par_iter().map(|(seen, wanted)| difference(wanted, seen)).collect();
+            let pairs: Vec<[&[f32]; 2]> =
+                off.iter().zip(samples).map(|(off, (seen, _))| [&off[..], *seen]).collect();
+            accumulate(gap, &pairs, [k; 2], false);
         }
         mirror(&mut self.hessian, k);
         self.factor = OnceLock::new();
@@ -78,14 +87,15 @@ impl Moments {
     pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize) {
         let k = self.width;
         let mut drift = self.drift.take().unwrap_or_else(|| vec![0.0; out * k]);
-        for [seen, float, quantized] in samples {
-            let m = seen.len() / k.max(1);
-            assert_eq!([float.len(), quantized.len()], [m * out; 2], "streams share their tokens");
-            let missing = float.iter().zip(*quantized);
-            let missing: Vec<f64> = missing.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
-            let seen: Vec<f64> = seen.iter().map(|&x| f64::from(x)).collect();
-            accumulate(&mut drift, &missing, &seen, m, k, false);
-        }
+        let missing = |[seen, float, quantized]: &[&[f32]; 3]| {
+            let tokens = seen.len() / k.max(1);
+            assert_eq!([float.len(), quantized.len()], [tokens * out; 2], "streams share tokens");
+            difference(float, quantized)
+        };
+        let missing: Vec<Vec<f32>> = samples.par_iter().map(missing).collect();
+        let pairs: Vec<[&[f32]; 2]> =
+            missing.iter().zip(samples).map(|(off, [seen, ..])| [&off[..], *seen]).collect();
+        accumulate(&mut drift, &pairs, [out, k], false);
         self.drift = Some(drift);
     }
 
@@ -93,7 +103,7 @@ impl Moments {
     pub fn merge(&mut self, other: &Moments) {
         let join = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         join(&mut self.hessian, &other.hessian);
-        if let (Some(a), Some(b)) = (&mut self.cross, &other.cross) {
+        if let (Some(a), Some(b)) = (&mut self.gap, &other.gap) {
             join(a, b);
         }
         if let (Some(a), Some(b)) = (&mut self.drift, &other.drift) {
@@ -121,6 +131,15 @@ impl Moments {
         }
     }
 
+    /// The damping that was asked for first and the one that was needed, if it is greater: shares of
+    /// the mean diagonal.
+    pub fn raised_damping(&self) -> Option<[f64; 2]> {
+        match self.factor.get() {
+            Some(((_, asked), Ok(factor))) if factor.damp > *asked => Some([*asked, factor.damp]),
+            _ => None,
+        }
+    }
+
     /// Number of inputs.
     pub fn width(&self) -> usize {
         self.width
@@ -136,9 +155,10 @@ impl Moments {
         &self.hessian
     }
 
-    /// G `[width, width]`, row-major: wanted by seen. None with one stream.
-    pub fn cross(&self) -> Option<&[f64]> {
-        self.cross.as_deref()
+    /// C `[width, width]`, row-major: what the float network's inputs are off, by seen. None with one
+    /// stream.
+    pub fn gap(&self) -> Option<&[f64]> {
+        self.gap.as_deref()
     }
 
     /// D `[out, width]`, row-major. None where the layer's output is added to no stream.
@@ -147,20 +167,41 @@ impl Moments {
     }
 }
 
-/// out += aᵀ b with a `[m, n]`, b `[m, k]`; only the tiles on and right of the diagonal if `upper`.
-fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize, upper: bool) {
-    if m == 0 || k == 0 {
+/// out `[n, k]` += Σ aᵀ b over the pairs in their order, a `[tokens, n]`, b `[tokens, k]`; only the
+/// tiles on and right of the diagonal if `upper`.
+fn accumulate(out: &mut [f64], pairs: &[[&[f32]; 2]], [n, k]: [usize; 2], upper: bool) {
+    if k == 0 {
         return;
     }
     out.par_chunks_mut(TILE * k).enumerate().for_each(|(i, out)| {
         let rows = out.len() / k;
         let from = if upper { i * TILE } else { 0 };
-        let a = MatRef::from_row_major_slice(a, m, a.len() / m);
-        let a = a.subcols(i * TILE, rows).transpose();
-        let b = MatRef::from_row_major_slice(b, m, k).subcols(from, k - from);
-        let out = MatMut::from_row_major_slice_mut(out, rows, k).subcols_mut(from, k - from);
-        matmul(out, Accum::Add, a, b, 1.0, Par::Seq);
+        let width = k - from;
+        let mut sums = vec![0.0f32; rows * width];
+        for [a, b] in pairs {
+            for (a, b) in a.chunks(BLOCK * n).zip(b.chunks(BLOCK * k)) {
+                let tokens = b.len() / k;
+                let a = MatRef::from_row_major_slice(a, tokens, n).subcols(i * TILE, rows);
+                let b = MatRef::from_row_major_slice(b, tokens, k).subcols(from, width);
+                let product = MatMut::from_row_major_slice_mut(&mut sums, rows, width);
+                matmul(product, Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
+                for (out, sums) in out.chunks_exact_mut(k).zip(sums.chunks_exact(width)) {
+                    widen(&mut out[from..], sums);
+                }
+            }
+        }
     });
+}
+
+dispatch! {
+    /// out[i] += x[i]
+    fn widen(out: &mut [f64], x: &[f32]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out += f64::from(*x));
+    }
+}
+
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
 /// Copies what is right of the diagonal to its left, tile by tile: both sides stay in cache.
@@ -173,5 +214,58 @@ fn mirror(square: &mut [f64], k: usize) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_of_the_definition_whatever_the_blocks() {
+        // More than one tile and one block, and rests of both.
+        let (k, out, tokens) = (TILE + 3, 5, [BLOCK + 9, 7]);
+        let values = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 37 + seed) as f32 * 0.7).sin()).collect()
+        };
+        let seen = tokens.map(|m| values(m * k, m));
+        let wanted = tokens.map(|m| values(m * k, 3 * m));
+        let streams = tokens.map(|m| [values(m * out, 5 * m), values(m * out, 9 * m)]);
+        let mut moments = Moments::new(k, true);
+        moments.add_all(&[(&seen[0], &wanted[0]), (&seen[1], &wanted[1])]);
+        let drift = [0, 1].map(|i| [&seen[i][..], &streams[i][0], &streams[i][1]]);
+        moments.add_drift(&drift, out);
+        let sum = |term: &dyn Fn(usize, usize) -> f64| -> f64 {
+            (0..2).map(|i| (0..tokens[i]).map(|t| term(i, t)).sum::<f64>()).sum()
+        };
+        let x = |i: usize, t: usize, j: usize| f64::from(seen[i][t * k + j]);
+        let off = |i: usize, t: usize, j: usize| f64::from(wanted[i][t * k + j]) - x(i, t, j);
+        for (i, j) in [(0, 0), (2, TILE + 1), (TILE + 2, 1), (TILE, TILE)] {
+            let expected = sum(&|s, t| x(s, t, i) * x(s, t, j));
+            assert!((moments.hessian()[i * k + j] - expected).abs() < 1e-3);
+            let expected = sum(&|s, t| off(s, t, i) * x(s, t, j));
+            assert!((moments.gap().unwrap()[i * k + j] - expected).abs() < 1e-3);
+        }
+        let lost = |s: usize, t: usize| {
+            let [a, b] = [0, 1].map(|side| f64::from(streams[s][side][t * out + 4]));
+            (a - b) * x(s, t, 2)
+        };
+        assert!((moments.drift().unwrap()[4 * k + 2] - sum(&lost)).abs() < 1e-3);
+        assert_eq!(moments.tokens(), (tokens[0] + tokens[1]) as u64);
+    }
+
+    #[test]
+    fn damping_that_had_to_be_raised_is_told() {
+        let k = 4;
+        let mut moments = Moments::new(k, false);
+        // One direction only: rank 1.
+        moments.add(&[1.0; 8], &[1.0; 8]);
+        assert!(moments.raised_damping().is_none(), "nothing was factored yet");
+        moments.factor(false, 1e-17).unwrap();
+        let [asked, needed] = moments.raised_damping().unwrap();
+        assert!(asked == 1e-17 && needed >= 10.0 * asked, "{asked} {needed}");
+        moments.add(&[1.0; 8], &[1.0; 8]);
+        moments.factor(false, 0.01).unwrap();
+        assert_eq!(moments.raised_damping(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Candidate grids of one row of a weight, and the choice among them.
 
 use crate::quant::{DType, ParamsError, QuantParams, Range, Scheme};
+use crate::tensor::simd::dispatch;
 
 /// One row's grid in f64, with the exact f32 scale that the file will carry.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,16 +78,31 @@ pub(super) fn weighted(
     grids: &[RowGrid],
     count: usize,
 ) -> Vec<RowGrid> {
-    let error = |grid: &RowGrid| {
-        row.iter()
-            .zip(importance)
-            .map(|(&w, h)| {
-                let miss = w - grid.code(w) * grid.scale;
-                h * miss * miss
-            })
-            .sum::<f64>()
-    };
+    let error = |grid: &RowGrid| miss(row, importance, grid);
     let mut ranked: Vec<(f64, RowGrid)> = grids.iter().map(|grid| (error(grid), *grid)).collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     ranked.into_iter().take(count).map(|(_, grid)| grid).collect()
+}
+
+/// Terms that are summed side by side; fixed, so that every instruction set gives the same sum.
+const LANES: usize = 16;
+
+dispatch! {
+    /// Σ hⱼ (wⱼ − ŵⱼ)²
+    fn miss(row: &[f64], importance: &[f64], grid: &RowGrid) -> f64 {
+        let term = |w: f64, h: f64| {
+            let miss = w - grid.code(w) * grid.scale;
+            h * miss * miss
+        };
+        let mut sums = [0.0; LANES];
+        let (rows, rest) = row.as_chunks::<LANES>();
+        let (weights, last) = importance.as_chunks::<LANES>();
+        for (row, weight) in rows.iter().zip(weights) {
+            for ((sum, w), h) in sums.iter_mut().zip(row).zip(weight) {
+                *sum += term(*w, *h);
+            }
+        }
+        let rest: f64 = rest.iter().zip(last).map(|(w, h)| term(*w, *h)).sum();
+        sums.iter().sum::<f64>() + rest
+    }
 }

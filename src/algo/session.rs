@@ -1,7 +1,9 @@
 //! Rounds the linear layers of a graph in its order, each on the inputs that the layers already
 //! rounded give it.
 
-use super::{AlgoError, Both, Layer, Moments, Pair, Pairs, Rounded, Rounding, Streams, rtn::Rtn};
+use super::{
+    AlgoError, Both, Layer, Moments, Note, Pair, Pairs, Rounded, Rounding, Streams, rtn::Rtn,
+};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
@@ -59,7 +61,8 @@ pub struct Watched<'p, 'a> {
 
 impl Session<'_> {
     /// Rounds every linear layer's weight and bias of the annotated `graph` into `rounded`, which
-    /// must hold all other weights of the nodes; `step` is told of every layer.
+    /// must hold all other weights of the nodes; `step` is told of every layer. What was odd about
+    /// their calibration, in graph order.
     ///
     /// # Errors
     /// The layer and what is wrong with it or its inputs.
@@ -72,7 +75,7 @@ impl Session<'_> {
         rounded: &mut Weights,
         watched: Option<Watched<'_, '_>>,
         step: &(dyn Fn() + Sync),
-    ) -> Result<(), SessionError> {
+    ) -> Result<Vec<Note>, SessionError> {
         let targets = self.targets(graph);
         let streams = self.rounding.streams();
         if streams == Streams::Neither {
@@ -85,17 +88,20 @@ impl Session<'_> {
                 })
                 .collect::<Result<_, _>>()?;
             let mut layers = targets.iter().zip(chosen);
-            return layers
-                .try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen));
+            layers.try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen))?;
+            return Ok(Vec::new());
         }
         let mut watched = watched.expect("invariant: the rounding's inputs are watched");
         let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
+        let mut notes = Vec::new();
         for layer in &targets {
             let known = if self.worthwhile(layer.weight) {
                 let key = (layer.input, layer.routed);
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
                     drop(moments.take());
-                    moments = Some((key, self.gather(rounded, &mut watched, layer)?));
+                    let gathered = self.gather(rounded, &mut watched, layer)?;
+                    notes.extend(self.sparse(graph, layer, &gathered));
+                    moments = Some((key, gathered));
                 }
                 // What no token of the quantized network is sent to is rounded to nearest.
                 let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
@@ -103,11 +109,32 @@ impl Session<'_> {
             } else {
                 None
             };
+            let unasked = known.is_some_and(|moments| moments.raised_damping().is_none());
             let chosen = self.choose(graph, layer.weight, known)?;
+            if let Some([asked, needed]) =
+                known.and_then(Moments::raised_damping).filter(|_| unasked)
+            {
+                let layer = graph.value(layer.weight).name.clone();
+                notes.push(Note::Damped { layer, asked, needed });
+            }
             self.settle(graph, rounded, layer, chosen)?;
             step();
         }
-        Ok(())
+        Ok(notes)
+    }
+
+    /// Whether a layer saw fewer tokens than it has inputs.
+    fn sparse(&self, graph: &Graph, layer: &Target, moments: &Moments) -> Option<Note> {
+        let (tokens, channels) = (moments.tokens(), moments.width());
+        let name = graph.value(layer.weight).name.clone();
+        match tokens {
+            0 if layer.routed.is_some() => Some(Note::Unreached { layer: name }),
+            // The scale search of single inputs needs no full rank.
+            _ if tokens < channels as u64 && self.rounding.factors() => {
+                Some(Note::FewTokens { layer: name, tokens, channels })
+            }
+            _ => None,
+        }
     }
 
     /// Takes the samples to a layer; moments of its input over all of them, in their order.

@@ -56,6 +56,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         if args.json {
             let facts = json!({
                 "recipe": name, "float": float, "quantized": quantized, "seconds": seconds,
+                "phases": outcome.seconds.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+                "notes": outcome.notes,
                 "context": cut.then_some(args.context),
                 "stride": cut.then(|| args.stride.unwrap_or(args.context)),
             });
@@ -66,6 +68,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             writeln!(stdout, "{}", row("float", &float, 0.0))?;
         }
         writeln!(stdout, "{}", row(name, &quantized, seconds))?;
+        write!(stdout, "{}", super::quantize::noted(&outcome.notes))?;
     }
     bars.finish();
     Ok(Verdict::Fine)

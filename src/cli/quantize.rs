@@ -3,6 +3,7 @@
 use super::args::{DeviceArg, QuantizeArgs};
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, shard};
+use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
@@ -220,6 +221,23 @@ fn list_unseen(outcome: &pipeline::Outcome) {
     }
 }
 
+/// The first note of each kind, and how many there are; a line each.
+pub(super) fn noted(notes: &[Note]) -> String {
+    let mut left: Vec<&Note> = notes.iter().collect();
+    let mut out = String::new();
+    while let Some(first) = left.first().copied() {
+        let kind = std::mem::discriminant(first);
+        let count = left.len();
+        left.retain(|note| std::mem::discriminant(*note) != kind);
+        let more = match count - left.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more: --json lists them)"),
+        };
+        out += &format!("note: {first}{more}\n");
+    }
+    out
+}
+
 fn list_unquantized(outcome: &pipeline::Outcome, verbose: bool) {
     let missing = &outcome.unquantized;
     if missing.is_empty() {
@@ -278,6 +296,10 @@ impl Summary<'_> {
             "  QuantCheck  {} real tensors without qparams\n\n",
             outcome.unquantized.len()
         );
+        if !outcome.notes.is_empty() {
+            out += &noted(&outcome.notes);
+            out += "\n";
+        }
         if let Some(bought) = self.bought {
             out += &budget::table(bought);
             out += "\n";
@@ -348,6 +370,7 @@ impl Summary<'_> {
             "budget": self.bought,
             "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
             "unseen_experts": outcome.unseen_experts,
+            "notes": outcome.notes,
             "files": files,
             "seconds": seconds,
             "total_seconds": self.total,

@@ -35,7 +35,7 @@ pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
-use crate::algo::{AlgoSpec, Rounding, Streams};
+use crate::algo::{AlgoSpec, Note, Rounding, Streams};
 use crate::calibrate::{self, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
@@ -149,6 +149,8 @@ pub struct Outcome {
     pub answers: Option<[AnswerScore; 2]>,
     /// Experts that no calibration token reached, in graph order.
     pub unseen_experts: Vec<String>,
+    /// What was odd about the calibration of layers, in graph order.
+    pub notes: Vec<Note>,
     /// QuantCheck: real tensors without a grid.
     pub unquantized: Vec<Unquantized>,
     /// Sites that had statistics of their own.
@@ -344,8 +346,9 @@ fn finish(
         trouble: &job.trouble,
         progress,
         done: Weights::none(&job.graph),
+        notes: Vec::new(),
     };
-    let Converted { rounded, error, example, answers } =
+    let Converted { rounded, notes, error, example, answers } =
         conversion.run(&mut job.graph, calib, eval, &mut job.clock)?;
     if answers.is_none() {
         job.clock.forget("evaluate");
@@ -362,6 +365,7 @@ fn finish(
         example,
         answers,
         unseen_experts,
+        notes,
         seconds: job.clock.laps,
         trouble: job.trouble,
     })

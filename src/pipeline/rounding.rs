@@ -6,7 +6,7 @@ use super::floats::{Floats, Trouble};
 use super::legs::{self, Legs};
 use super::walk::Walk;
 use super::{Clock, Error, Progress, Silent};
-use crate::algo::{self, AlgoSpec, Both, Rounding, Session, Streams, Watched};
+use crate::algo::{self, AlgoSpec, Both, Note, Rounding, Session, Streams, Watched};
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::exec::Weights;
@@ -28,11 +28,14 @@ pub(super) struct Conversion<'a> {
     pub(super) progress: &'a dyn Progress,
     /// The rounded weights of the legs so far.
     pub(super) done: Weights,
+    /// What was odd about their calibration.
+    pub(super) notes: Vec<Note>,
 }
 
 /// What came of it.
 pub(super) struct Converted {
     pub(super) rounded: Weights,
+    pub(super) notes: Vec<Note>,
     pub(super) error: ErrorFigures,
     pub(super) example: [Tensor; 2],
     pub(super) answers: Option<[AnswerScore; 2]>,
@@ -101,7 +104,8 @@ impl Conversion<'_> {
             let answers = eval.answers(Arrival { weights, gait, progress })?;
             clock.lap("evaluate");
             self.trouble.check()?;
-            return Ok(Converted { rounded: self.done, error, example, answers });
+            let (rounded, notes) = (self.done, self.notes);
+            return Ok(Converted { rounded, notes, error, example, answers });
         }
         Err(Error::NoSamples)
     }
@@ -146,7 +150,7 @@ impl Conversion<'_> {
                 progress.step()
             }
         };
-        session.run(graph, &mut rounded, watched, &step)?;
+        self.notes.extend(session.run(graph, &mut rounded, watched, &step)?);
         for &id in &reads {
             let (Some(tensor), None) = (rounded.get(id), self.done.get(id)) else { continue };
             let grid = graph.value(id).qparams.as_ref();

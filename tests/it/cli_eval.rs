@@ -163,3 +163,34 @@ fn recipes_that_contradict_themselves_are_refused() {
     refused(&["--recipe", "typo.toml"], &["typo.toml", "`observr`", "did you mean `observer`?"]);
     refused(&["--recipe", "w8a88"], &["`w8a88`", "did you mean `w8a8`?"]);
 }
+
+#[test]
+fn too_little_calibration_is_noted_with_layer_tokens_and_channels() {
+    let folder = folder();
+    let more = ["--context", "24", "--calib-windows", "1", "--windows", "1"];
+    let recipe = ["--recipe", "w4a16-fast"];
+    let (code, table, stderr) = eval(&folder, "a.txt", "a.txt", &[&more[..], &recipe].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = table.lines().filter(|line| line.starts_with("note: ")).collect();
+    let [note] = lines[..] else { panic!("one note of a kind: {table}") };
+    let first =
+        "note: model.language_model.layers.0.self_attn.q_proj.weight: 24 calibration tokens";
+    assert!(note.starts_with(first) && note.contains("rank-deficient"), "{note}");
+    let more = [&more[..], &["--json"]].concat();
+    let (code, json, stderr) = eval(&folder, "a.txt", "a.txt", &[&more[..], &recipe].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let facts: Value = serde_json::from_str(&json).unwrap();
+    let notes = facts["notes"].as_array().unwrap();
+    assert!(note.contains(&format!("and {} more", notes.len() - 1)), "{note}");
+    for note in notes {
+        assert_eq!((&note["what"], &note["tokens"]), (&"few_tokens".into(), &24.into()));
+        assert!(note["channels"].as_u64() > Some(24) && note["layer"].is_string());
+    }
+    // A rounding that never looks at the data has nothing to say about it.
+    let nearest = [&more[..], &recipe, &["--set", "algo.rounding=rtn"]].concat();
+    let (code, json, stderr) = eval(&folder, "a.txt", "a.txt", &nearest);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let facts: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(facts["notes"], serde_json::json!([]));
+    assert!(facts["phases"]["calibrate"].as_f64() > Some(0.0));
+}

@@ -432,3 +432,16 @@ fn help_has_examples() {
     let best = (0..5).map(start).min().unwrap();
     assert!(best < std::time::Duration::from_millis(50), "{best:?}");
 }
+
+#[test]
+fn a_layer_whose_inputs_are_all_zero_is_refused_by_name() {
+    let desk = Desk::new();
+    let layer = "model.language_model.layers.1";
+    desk.weights(|header, payload| {
+        let offsets = &header[format!("{layer}.input_layernorm.weight")]["data_offsets"];
+        let [from, to] = [0, 1].map(|i| offsets[i].as_u64().unwrap() as usize);
+        payload[from..to].fill(0);
+    });
+    let name = format!("{layer}.self_attn.q_proj.weight: every calibration input is zero");
+    desk.fails(&["--preset", "w4a16-fast"], &[&name]);
+}

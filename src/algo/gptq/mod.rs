@@ -178,36 +178,53 @@ impl Gptq {
     }
 }
 
-/// W + (α W (G − H) + β D)(H + λ I)⁻¹
+/// W + (α W C + β D)(H + λ I)⁻¹
 fn targets(weight: &Tensor, moments: &Moments, factor: &Factor, towards: Towards) -> Vec<f64> {
     let (n, k) = (weight.shape()[0], weight.shape()[1]);
-    let cross = moments.cross().filter(|_| towards.alpha != 0.0);
+    let gap = moments.gap().filter(|_| towards.alpha != 0.0);
     let drift = moments.drift().filter(|_| towards.beta != 0.0);
+    // C (H + λ I)⁻¹ once, where that is less work than solving for every row.
+    let shared = gap.filter(|_| n >= k).map(|gap| shift(gap, factor, towards.alpha));
     let mut rows = vec![0.0; n * k];
     let parts = rows.par_chunks_mut(ROWS * k).zip(weight.data().par_chunks(ROWS * k));
     parts.enumerate().for_each(|(part, (out, w))| {
-        let w: Vec<f64> = w.iter().map(|&w| w.into()).collect();
         let n = w.len() / k;
-        let mut add = |square: &[f64], share| {
+        if let (Some(gap), None) = (gap, &shared) {
+            let w: Vec<f64> = w.iter().map(|&w| w.into()).collect();
             let product = MatMut::from_row_major_slice_mut(out, n, k);
-            let (lhs, rhs) = (
-                MatRef::from_row_major_slice(&w, n, k),
-                MatRef::from_row_major_slice(square, k, k),
-            );
-            matmul(product, Accum::Add, lhs, rhs, share, Par::Seq);
-        };
-        if let Some(cross) = cross {
-            add(cross, towards.alpha);
-            add(moments.hessian(), -towards.alpha);
+            let (lhs, rhs) =
+                (MatRef::from_row_major_slice(&w, n, k), MatRef::from_row_major_slice(gap, k, k));
+            matmul(product, Accum::Replace, lhs, rhs, towards.alpha, Par::Seq);
         }
         if let Some(drift) = drift {
             let drift = &drift[part * ROWS * k..][..out.len()];
             out.iter_mut().zip(drift).for_each(|(out, d)| *out += towards.beta * d);
         }
-        factor.solve(out);
-        out.iter_mut().zip(&w).for_each(|(target, w)| *target += w);
+        if drift.is_some() || shared.is_none() {
+            factor.solve(out);
+        }
+        let mut moved = w.to_vec();
+        if let Some(shift) = &shared {
+            let product = MatMut::from_row_major_slice_mut(&mut moved, n, k);
+            let (lhs, rhs) =
+                (MatRef::from_row_major_slice(w, n, k), MatRef::from_row_major_slice(shift, k, k));
+            matmul(product, Accum::Add, lhs, rhs, 1.0, Par::Seq);
+        }
+        out.iter_mut().zip(&moved).for_each(|(target, w)| *target += f64::from(*w));
     });
     rows
+}
+
+/// α C (H + λ I)⁻¹, in f32: a correction of the weights needs no more.
+fn shift(gap: &[f64], factor: &Factor, alpha: f64) -> Vec<f32> {
+    let k = factor.order.len();
+    let mut shift = vec![0.0; k * k];
+    shift.par_chunks_mut(ROWS * k).zip(gap.par_chunks(ROWS * k)).for_each(|(out, gap)| {
+        let mut rows = gap.to_vec();
+        factor.solve(&mut rows);
+        out.iter_mut().zip(&rows).for_each(|(out, x)| *out = (alpha * x) as f32);
+    });
+    shift
 }
 
 type RoundRows<'a> = &'a (

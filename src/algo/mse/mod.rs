@@ -36,6 +36,10 @@ impl Rounding for Mse {
         if self.weighted { Streams::Seen } else { Streams::Neither }
     }
 
+    fn factors(&self) -> bool {
+        false
+    }
+
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
         let k = layer.weight.shape()[1];
         let importance: Vec<f64> = match layer.moments.filter(|_| self.weighted) {

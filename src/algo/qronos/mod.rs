@@ -4,7 +4,7 @@
 //! minimise ‖W Xᵀ − Ŵ X̂ᵀ‖² (GPTAQ, Li et al., ICML 2025; Qronos, Zhang et al., 2025). Completing the
 //! square, up to a constant this is (V − Ŵ) H (V − Ŵ)ᵀ with
 //!
-//! V = (W G + λ W)(H + λ I)⁻¹,
+//! V = W + W C (H + λ I)⁻¹,
 //!
 //! so it is GPTQ towards V instead of W: where Qronos corrects its first column and then
 //! diffuses, here the whole correction is made at once, and everything GPTQ offers here (search
@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | X, X̂ | | inputs in the float and in the quantized network |
 //! | R, R̂ | | what the output is added to, in the float and in the quantized network |
-//! | H, G, D | `Moments` | X̂ᵀX̂, XᵀX̂, (R − R̂)ᵀX̂ |
+//! | H, C, D | `Moments` | X̂ᵀX̂, (X − X̂)ᵀX̂, (R − R̂)ᵀX̂ |
 //! | λ | `damp` | damping; also what ties V to W where the data says little |
 //! | α | `alpha` | share of the way from W to V |
 //! | β | `beta` | share of what the stream lost |

@@ -1,0 +1,54 @@
+//! What a rounding could do, but only just: for people to judge.
+
+use serde::Serialize;
+use std::fmt;
+
+/// Something odd about the calibration of one layer, which was rounded all the same.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "what")]
+pub enum Note {
+    /// Fewer tokens than inputs: the Hessian is rank-deficient, so some directions are chosen by
+    /// the damping alone.
+    FewTokens {
+        /// The weight; those after it that read the same input go without a note.
+        layer: String,
+        /// Calibration tokens.
+        tokens: u64,
+        /// Its inputs.
+        channels: usize,
+    },
+    /// The damping asked for did not give a Cholesky factor.
+    Damped {
+        /// The weight.
+        layer: String,
+        /// The share of the mean diagonal asked for.
+        asked: f64,
+        /// The share that was needed.
+        needed: f64,
+    },
+    /// No calibration token of the quantized network is sent to it: rounded to nearest.
+    Unreached {
+        /// The weight.
+        layer: String,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::FewTokens { layer, tokens, channels } => write!(
+                f,
+                "{layer}: {tokens} calibration tokens for {channels} inputs leave its Hessian \
+                 rank-deficient: at least {channels} are advised"
+            ),
+            Note::Damped { layer, asked, needed } => write!(
+                f,
+                "{layer}: damping raised from {asked:e} to {needed:e} of the mean diagonal, as its \
+                 Hessian had no Cholesky factor"
+            ),
+            Note::Unreached { layer } => {
+                write!(f, "{layer}: rounded to nearest, as no calibration token is sent to it")
+            }
+        }
+    }
+}
