@@ -221,7 +221,7 @@ fn list_unseen(outcome: &pipeline::Outcome) {
     }
 }
 
-/// The first note of each kind, and how many there are; a line each.
+/// The first note of each kind, and how many there are; a line each, and an empty one.
 pub(super) fn noted(notes: &[Note]) -> String {
     let mut left: Vec<&Note> = notes.iter().collect();
     let mut out = String::new();
@@ -234,6 +234,9 @@ pub(super) fn noted(notes: &[Note]) -> String {
             more => format!(" (and {more} more: --json lists them)"),
         };
         out += &format!("note: {first}{more}\n");
+        if left.is_empty() {
+            out += "\n";
+        }
     }
     out
 }
@@ -296,10 +299,7 @@ impl Summary<'_> {
             "  QuantCheck  {} real tensors without qparams\n\n",
             outcome.unquantized.len()
         );
-        if !outcome.notes.is_empty() {
-            out += &noted(&outcome.notes);
-            out += "\n";
-        }
+        out += &noted(&outcome.notes);
         if let Some(bought) = self.bought {
             out += &budget::table(bought);
             out += "\n";
