@@ -30,7 +30,7 @@ mod spec;
 pub use channels::Fed;
 pub use moments::Moments;
 pub use pairs::{Both, Lane, Pair, Pairs};
-pub use session::{Session, SessionError, Watched};
+pub use session::{Chosen, Ledger, Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
 
 use crate::quant::{Decision, ParamsError, QuantParams};

@@ -120,13 +120,13 @@ impl<'a> Pairs<'a> {
     /// quantized, and forgets them.
     ///
     /// # Errors
-    /// Those of the spool.
-    pub fn finish<T: Send>(
+    /// Those of the spool and of `end`.
+    pub fn finish<T: Send, E: Send + From<SpoolError>>(
         self,
         weights: Both<'_>,
         gait: Gait,
-        end: &(dyn Fn(usize, [&Tensor; 2]) -> T + Sync),
-    ) -> Result<Vec<T>, SpoolError> {
+        end: &(dyn Fn(usize, [&Tensor; 2]) -> Result<T, E> + Sync),
+    ) -> Result<Vec<T>, E> {
         let Some(last) = self.lanes.first().map(|lane| lane.float.nodes.len()) else {
             return Ok(Vec::new());
         };
@@ -136,7 +136,7 @@ impl<'a> Pairs<'a> {
             step.run(&lanes[i], i, item, par);
             let output = |k: usize| item[k].get(lanes[i].float.outputs[0]);
             let outputs = [0, 1].map(|k| output(k).expect("invariant: outputs live on"));
-            let result = end(i, outputs);
+            let result = end(i, outputs)?;
             item.clear();
             Ok(result)
         };
