@@ -72,7 +72,8 @@ fn work() -> Option<()> {
         task.push(env::var(name).ok()?);
     }
     let folder = Path::new(&task[0]);
-    let means = Means { memory: task[3].parse().ok(), folder: Some(folder.join("spool")) };
+    let means =
+        Means { memory: task[3].parse().ok(), folder: Some(folder.join("spool")), durable: None };
     let checkpoint = Checkpoint::open(&folder.join(&task[1])).unwrap();
     let files = run(&checkpoint, &task[2], means, &folder.join("out"));
     let found = serde_json::to_vec(&Found { files, peak: peak() }).unwrap();

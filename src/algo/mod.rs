@@ -31,8 +31,8 @@ mod spec;
 pub use channels::Fed;
 pub use moments::Moments;
 pub use note::Note;
-pub use pairs::{Both, Lane, Pair, Pairs};
-pub use session::{Session, SessionError, Watched};
+pub use pairs::{Both, End, Lane, Pair, Pairs};
+pub use session::{Chosen, Ledger, Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
 
 use crate::quant::{Decision, ParamsError, QuantParams};

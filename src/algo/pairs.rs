@@ -31,6 +31,9 @@ pub struct Both<'a> {
     pub rounded: &'a Weights,
 }
 
+/// What becomes of the outputs of a lane, float and quantized.
+pub type End<'e, T, E> = dyn Fn(usize, [&Tensor; 2]) -> Result<T, E> + Sync + 'e;
+
 /// The lanes' live values in both networks.
 pub struct Pairs<'a> {
     lanes: Vec<Lane<'a>>,
@@ -120,13 +123,13 @@ impl<'a> Pairs<'a> {
     /// quantized, and forgets them.
     ///
     /// # Errors
-    /// Those of the spool.
-    pub fn finish<T: Send>(
+    /// Those of the spool and of `end`.
+    pub fn finish<T: Send, E: Send + From<SpoolError>>(
         self,
         weights: Both<'_>,
         gait: Gait,
-        end: &(dyn Fn(usize, [&Tensor; 2]) -> T + Sync),
-    ) -> Result<Vec<T>, SpoolError> {
+        end: &End<'_, T, E>,
+    ) -> Result<Vec<T>, E> {
         let Some(last) = self.lanes.first().map(|lane| lane.float.nodes.len()) else {
             return Ok(Vec::new());
         };
@@ -136,7 +139,7 @@ impl<'a> Pairs<'a> {
             step.run(&lanes[i], i, item, par);
             let output = |k: usize| item[k].get(lanes[i].float.outputs[0]);
             let outputs = [0, 1].map(|k| output(k).expect("invariant: outputs live on"));
-            let result = end(i, outputs);
+            let result = end(i, outputs)?;
             item.clear();
             Ok(result)
         };

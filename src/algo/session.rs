@@ -59,47 +59,71 @@ pub struct Watched<'p, 'a> {
     pub gait: Gait,
 }
 
-impl Session<'_> {
-    /// Rounds every linear layer's weight and bias of the annotated `graph` into `rounded`, which
-    /// must hold all other weights of the nodes; `step` is told of every layer. What was odd about
-    /// their calibration, in graph order.
+/// What becomes of rounded layers, and which are known from before.
+pub trait Ledger<E>: Sync {
+    /// Grid and values of a weight that need not be rounded again.
+    fn known(&self, graph: &Graph, weight: ValueId) -> Option<Chosen>;
+    /// Told of every weight as soon as its grid and values are known; an error ends the session.
     ///
     /// # Errors
-    /// The layer and what is wrong with it or its inputs.
+    /// What hinders it from going on.
+    fn done(&self, graph: &Graph, weight: ValueId, chosen: &Chosen) -> Result<(), E>;
+}
+
+impl Session<'_> {
+    /// Rounds every linear layer's weight and bias of the annotated `graph` into `rounded`, which
+    /// must hold all other weights of the nodes; `ledger` is told of every layer. What was odd about
+    /// the calibration of those that were not known, in graph order.
+    ///
+    /// # Errors
+    /// The layer and what is wrong with it or its inputs; those of the ledger.
     ///
     /// # Panics
     /// If the rounding wants to see inputs and there are none: a mistake of ours.
-    pub fn run(
+    pub fn run<E: From<SessionError> + Send>(
         &self,
         graph: &mut Graph,
         rounded: &mut Weights,
         watched: Option<Watched<'_, '_>>,
-        step: &(dyn Fn() + Sync),
-    ) -> Result<Vec<Note>, SessionError> {
+        ledger: &dyn Ledger<E>,
+    ) -> Result<Vec<Note>, E> {
         let targets = self.targets(graph);
         let streams = self.rounding.streams();
         if streams == Streams::Neither {
             let chosen: Vec<Chosen> = targets
                 .par_iter()
                 .map(|target| {
-                    let chosen = self.choose(graph, target.weight, None);
-                    step();
-                    chosen
+                    let chosen = match ledger.known(graph, target.weight) {
+                        Some(chosen) => chosen,
+                        None => self.choose(graph, target.weight, None)?,
+                    };
+                    ledger.done(graph, target.weight, &chosen)?;
+                    Ok(chosen)
                 })
-                .collect::<Result<_, _>>()?;
-            let mut layers = targets.iter().zip(chosen);
-            layers.try_for_each(|(layer, chosen)| self.settle(graph, rounded, layer, chosen))?;
+                .collect::<Result<_, E>>()?;
+            for (layer, chosen) in targets.iter().zip(chosen) {
+                self.settle(graph, rounded, layer, chosen)?;
+            }
             return Ok(Vec::new());
         }
         let mut watched = watched.expect("invariant: the rounding's inputs are watched");
         let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
         let mut notes = Vec::new();
-        for layer in &targets {
+        for (i, layer) in targets.iter().enumerate() {
+            if let Some(chosen) = ledger.known(graph, layer.weight) {
+                ledger.done(graph, layer.weight, &chosen)?;
+                self.settle(graph, rounded, layer, chosen)?;
+                continue;
+            }
             let known = if self.worthwhile(layer.weight) {
                 let key = (layer.input, layer.routed);
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
                     drop(moments.take());
-                    let gathered = self.gather(rounded, &mut watched, layer)?;
+                    // The first of those that share the input, even if that one is known already.
+                    let before = targets[..=i].iter().rev().filter(|t| self.worthwhile(t.weight));
+                    let first = before.take_while(|t| (t.input, t.routed) == key).last();
+                    let gathered = self.gather(rounded, &mut watched, first.unwrap_or(layer));
+                    let gathered = gathered.map_err(SessionError::from)?;
                     notes.extend(self.sparse(graph, layer, &gathered));
                     moments = Some((key, gathered));
                 }
@@ -117,8 +141,8 @@ impl Session<'_> {
                 let layer = graph.value(layer.weight).name.clone();
                 notes.push(Note::Damped { layer, asked, needed });
             }
+            ledger.done(graph, layer.weight, &chosen)?;
             self.settle(graph, rounded, layer, chosen)?;
-            step();
         }
         Ok(notes)
     }
@@ -285,7 +309,7 @@ fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
 }
 
 /// A weight's grid, if it is not to stay float, and its values on it.
-type Chosen = (Option<QuantParams>, Tensor);
+pub type Chosen = (Option<QuantParams>, Tensor);
 
 /// Adds the rows of a layer's input over some samples, in their order.
 fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Streams) {

@@ -18,7 +18,7 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    Quantize(QuantizeArgs),
+    Quantize(Box<QuantizeArgs>),
     Eval(EvalArgs),
     Rope(RopeArgs),
     BenchToy(BenchToyArgs),
@@ -133,6 +133,13 @@ pub(super) struct QuantizeArgs {
     /// rest on disk in OUT [default: three quarters of what is free]; results do not depend on it
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
+    /// Throw away what an interrupted run has left in OUT/unfinished, instead of going on from there
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// Put finished work down in OUT/unfinished at least every so many seconds of it; 0 after every
+    /// layer. The folder is gone when the job has ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = parse_seconds)]
+    pub(super) save_every: f64,
     /// Fail if a real-valued tensor has no quantization parameters
     #[arg(long)]
     pub(super) strict: bool,
@@ -377,6 +384,13 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     match number * unit {
         bytes if bytes >= 1.0 && bytes < 2f64.powi(63) => Ok(bytes as u64),
         _ => Err("expected at least one byte".into()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds, 0 or more".into()),
     }
 }
 

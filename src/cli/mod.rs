@@ -1,6 +1,7 @@
 //! The command line: arguments in two stages (typed, then meant), output for people and machines.
 //!
-//! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed.
+//! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed, 130
+//! stopped by Ctrl-C.
 
 mod args;
 mod artifact;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 enum Verdict {
     Fine,
     Wanting,
+    Stopped,
 }
 
 type Outcome = Result<Verdict, Box<dyn Error>>;
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Wanting) => ExitCode::from(1),
+        Ok(Verdict::Stopped) => ExitCode::from(terminal::INTERRUPTED),
         Err(error) => {
             report(error.as_ref());
             ExitCode::from(2)

@@ -9,8 +9,8 @@ use crate::circle::WriteOptions;
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
-    self, Bought, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
-    write_model, write_stages,
+    self, Bought, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written,
+    with_nearest, write_model, write_stages,
 };
 use crate::quant::Rule;
 use crate::report::{AnswerScore, scatter};
@@ -18,13 +18,27 @@ use crate::tensor::Products;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Questions that the demo answers where nobody says which: as many as two slow cores do in less
 /// than a second, everything else included.
 const DEMO_ROWS: usize = 100;
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
+    job(args).or_else(|error| match error.downcast_ref() {
+        Some(stopped @ pipeline::Error::Stopped { .. }) => {
+            let rest = match pipeline::is_unfinished(&args.out) {
+                true => "the same command goes on from there",
+                false => "nothing was finished that a rerun could go on from",
+            };
+            eprintln!("{stopped}: {rest}");
+            Ok(Verdict::Stopped)
+        }
+        _ => Err(error),
+    })
+}
+
+fn job(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
@@ -42,7 +56,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
-    let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let bought = match args.budget() {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
@@ -65,10 +79,12 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     bars.finish();
     if args.strict && !outcome.unquantized.is_empty() {
         list_unquantized(&outcome, true);
+        outcome.done()?;
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
     let written = files(&job, &outcome, args)?;
+    outcome.done()?;
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -127,8 +143,17 @@ fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
         head: Head::Logits,
-        means: Means { memory: args.memory, folder: Some(args.out.clone()) },
+        means: means(args),
     })
+}
+
+/// What the job may use, and what it leaves for a rerun.
+fn means(args: &QuantizeArgs) -> Means {
+    let every = Duration::from_secs_f64(args.save_every);
+    let durable = Some(Durable { every, fresh: args.fresh });
+    // A share is its own unit of work.
+    let durable = durable.filter(|_| args.shard.is_none());
+    Means { memory: args.memory, folder: Some(args.out.clone()), durable }
 }
 
 /// The recipe, with `--algo` in place of its algorithms and `--set` after both.

@@ -2,18 +2,35 @@
 
 use crate::pipeline::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::Mutex;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Exit code of a program that Ctrl-C ended.
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
 pub(super) struct Bars {
     bar: Mutex<ProgressBar>,
     shown: bool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Bars {
     pub(super) fn new(shown: bool) -> Bars {
-        Bars { bar: Mutex::new(ProgressBar::hidden()), shown }
+        let stop = Arc::new(AtomicBool::new(false));
+        Bars { bar: Mutex::new(ProgressBar::hidden()), shown, stop }
+    }
+
+    /// From now on Ctrl-C asks the job to stop; the second time it ends the program.
+    pub(super) fn stop_on_interrupt(self) -> io::Result<Bars> {
+        // In this order: the first time the second of them sets what the first looks at.
+        flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&self.stop))?;
+        flag::register(SIGINT, Arc::clone(&self.stop))?;
+        Ok(self)
     }
 
     pub(super) fn finish(&self) {
@@ -38,6 +55,10 @@ impl Progress for Bars {
         if let Ok(bar) = self.bar.lock() {
             bar.inc(1);
         }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }
 

@@ -27,19 +27,28 @@ impl Origin {
     /// # Errors
     /// The first field that differs, with both values; of long text the first line.
     pub fn same(&self, expected: &Origin) -> Result<(), ClusterError> {
-        for (field, found, expected) in [
-            ("version", &self.version, &expected.version),
-            ("checkpoint", &self.checkpoint, &expected.checkpoint),
-            ("recipe", &self.recipe, &expected.recipe),
-            ("layout", &self.layout, &expected.layout),
-            ("calibration rows", &self.calibration, &expected.calibration),
+        match self.difference(expected) {
+            None => Ok(()),
+            Some((field, found, expected)) => Err(ClusterError::Differs { field, found, expected }),
+        }
+    }
+
+    /// The first field that differs from that of another job, and what both have; of long text the
+    /// first line.
+    pub fn difference(&self, other: &Origin) -> Option<(&'static str, String, String)> {
+        for (field, one, other) in [
+            ("version", &self.version, &other.version),
+            ("checkpoint", &self.checkpoint, &other.checkpoint),
+            ("recipe", &self.recipe, &other.recipe),
+            ("layout", &self.layout, &other.layout),
+            ("calibration rows", &self.calibration, &other.calibration),
         ] {
-            if found != expected {
-                let (found, expected) = first_difference(found, expected);
-                return Err(ClusterError::Differs { field, found, expected });
+            if one != other {
+                let (one, other) = first_difference(one, other);
+                return Some((field, one, other));
             }
         }
-        Ok(())
+        None
     }
 }
 

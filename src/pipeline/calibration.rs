@@ -3,7 +3,7 @@
 use super::floats::Floats;
 use super::legs::Legs;
 use super::walk::Walk;
-use super::{Error, Progress};
+use super::{Error, Progress, go_on};
 use crate::calibrate::{Observing, Plan, Statistics};
 use crate::exec::{Lifetimes, Spool, Stream, Weights};
 use crate::graph::Graph;
@@ -68,6 +68,7 @@ struct Step<'s> {
 
 impl Step<'_> {
     fn run(&self, lane: usize, item: &mut Vec<Stream>, par: Par) -> Result<(), Error> {
+        go_on(self.of.progress, || "while calibrating".into())?;
         let shard = rayon::current_thread_index().unwrap_or(0) % self.shards.len();
         let mut statistics = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let mut tap = Observing { plan: self.of.plan, statistics: &mut statistics };

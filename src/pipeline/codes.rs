@@ -51,14 +51,14 @@ impl Codes {
         }
         self.end += (n * coding.row_bytes()) as u64;
         let trouble = self.trouble.clone();
-        let folder = self.folder.clone();
-        Ok(Tensor::made([n, k], StoredCodes { file, start, coding, folder, trouble }))
+        let path = self.folder.clone();
+        Ok(Tensor::made([n, k], StoredCodes { file, start, coding, path, trouble }))
     }
 }
 
 /// How rows are stored.
 #[derive(Debug)]
-struct Coding {
+pub(super) struct Coding {
     width: usize,
     /// Of an integer: 4, 8 or 16; 32 for plain reals.
     bits: usize,
@@ -66,7 +66,7 @@ struct Coding {
 }
 
 impl Coding {
-    fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
+    pub(super) fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
         let by_rows = |axis: &Option<usize>| matches!(axis, None | Some(0));
         let bits = match grid {
             Some(QuantParams::Affine { dtype, axis, .. }) if by_rows(axis) => match dtype.bits() {
@@ -81,12 +81,12 @@ impl Coding {
     }
 
     /// Bytes of a row, which begins with a byte of its own.
-    fn row_bytes(&self) -> usize {
+    pub(super) fn row_bytes(&self) -> usize {
         (self.width * self.bits).div_ceil(8)
     }
 
     /// The rows from `first` on, as stored.
-    fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
+    pub(super) fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
         let count = reals.len() / self.width.max(1);
         let Some(grid) = &self.grid else {
             return reals.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -101,7 +101,7 @@ impl Coding {
     }
 
     /// The reals of stored rows.
-    fn reals(&self, first: usize, bytes: &[u8], out: &mut [f32]) {
+    pub(super) fn reals(&self, first: usize, bytes: &[u8], out: &mut [f32]) {
         let Some(grid) = &self.grid else {
             let (words, _) = bytes.as_chunks();
             return out.iter_mut().zip(words).for_each(|(x, w)| *x = f32::from_le_bytes(*w));
@@ -128,13 +128,15 @@ impl Coding {
     }
 }
 
+/// A matrix whose integers are in a file.
 #[derive(Debug)]
-struct StoredCodes {
-    file: Arc<Mutex<File>>,
-    start: u64,
-    coding: Coding,
-    folder: PathBuf,
-    trouble: Trouble,
+pub(super) struct StoredCodes {
+    pub(super) file: Arc<Mutex<File>>,
+    pub(super) start: u64,
+    pub(super) coding: Coding,
+    /// The file or its folder, for errors.
+    pub(super) path: PathBuf,
+    pub(super) trouble: Trouble,
 }
 
 impl StoredCodes {
@@ -153,7 +155,7 @@ impl Rows for StoredCodes {
             Ok(()) => self.coding.reals(first, &bytes, out),
             Err(source) => {
                 out.fill(0.0);
-                self.trouble.note(Error::Write { path: self.folder.display().to_string(), source });
+                self.trouble.note(Error::Write { path: self.path.display().to_string(), source });
             }
         }
     }

@@ -148,6 +148,41 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Unfinished work that cannot be read.
+    #[error("{path}: cannot read unfinished work: {source}")]
+    ReadUnfinished {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Unfinished work of another job.
+    #[error(
+        "{path}: unfinished work of another job: {field}: found {found}, expected {expected}; \
+         --fresh throws it away and starts over, another -o leaves it"
+    )]
+    OtherJob {
+        /// The file that says whose it is.
+        path: String,
+        /// Where the jobs differ.
+        field: &'static str,
+        /// What is unfinished.
+        found: String,
+        /// What this job has.
+        expected: String,
+    },
+    /// Unfinished work that another process is at.
+    #[error("{path}: another process works there: wait for it, or choose another -o")]
+    Busy {
+        /// The folder.
+        path: String,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped {place}")]
+    Stopped {
+        /// How far the job was.
+        place: String,
+    },
     /// A token that the vocabulary does not hold.
     #[error("{place}: token {token} is outside the vocabulary of {vocab}")]
     Token {

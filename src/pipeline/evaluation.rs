@@ -3,7 +3,7 @@
 
 use super::legs::Legs;
 use super::walk::Walk;
-use super::{Error, Progress};
+use super::{Error, Progress, go_on};
 use crate::algo::{Both, Pairs};
 use crate::dataset::Sample;
 use crate::exec::Gait;
@@ -49,7 +49,8 @@ impl Travellers<'_> {
         judge: impl Fn(usize, usize, [&[f32]; 2]) -> T + Sync,
     ) -> Result<Vec<T>, Error> {
         let walk = self.walk;
-        let end = |lane: usize, outputs: [&Tensor; 2]| -> Vec<T> {
+        let end = |lane: usize, outputs: [&Tensor; 2]| -> Result<Vec<T>, Error> {
+            go_on(progress, || "while comparing".into())?;
             let samples = &walk.lanes[lane].samples;
             let width = outputs[0].shape().last().copied().unwrap_or(1);
             let len = outputs[0].len() / samples.len();
@@ -58,7 +59,7 @@ impl Travellers<'_> {
                 progress.step();
                 judge(sample, width, part(k))
             };
-            samples.iter().enumerate().map(one).collect()
+            Ok(samples.iter().enumerate().map(one).collect())
         };
         let found = self.pairs.finish(weights, gait, &end)?;
         Ok(walk.in_order(found))

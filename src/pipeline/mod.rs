@@ -21,6 +21,8 @@ mod sampling;
 mod save;
 mod sharing;
 mod stages;
+mod unfinished;
+mod unit;
 mod walk;
 mod write;
 
@@ -33,11 +35,13 @@ pub use sampling::Sampling;
 pub use save::save;
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
+pub use unfinished::{Durable, is_unfinished};
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
 use crate::calibrate::{self, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
+use crate::cluster::{Collected, Rows};
 use crate::dataset::Sample;
 use crate::exec::{Room, Spool, Weights};
 use crate::graph::{Graph, ValueId};
@@ -55,6 +59,7 @@ use rounding::{Conversion, Converted, rewrite};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use unfinished::{Remains, Unfinished};
 use walk::Walk;
 
 /// What the user wants, apart from data.
@@ -85,6 +90,8 @@ pub struct Means {
     pub memory: Option<u64>,
     /// Folder for what does not fit; by default the system's for temporary files.
     pub folder: Option<PathBuf>,
+    /// Whether finished work is put down in that folder, to go on from after an interruption.
+    pub durable: Option<Durable>,
 }
 
 impl Recipe {
@@ -119,6 +126,15 @@ pub trait Progress: Sync {
     fn begin(&self, phase: &'static str, total: usize);
     /// One step of the phase is done.
     fn step(&self);
+    /// Whether the job shall end before it is done.
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// Ends the job at `place` if somebody wants that.
+fn go_on(progress: &dyn Progress, place: impl FnOnce() -> String) -> Result<(), Error> {
+    if progress.stopped() { Err(Error::Stopped { place: place() }) } else { Ok(()) }
 }
 
 /// Nobody is told.
@@ -159,6 +175,18 @@ pub struct Outcome {
     pub seconds: Vec<(&'static str, f64)>,
     /// What went wrong while weights were read again for somebody.
     trouble: Trouble,
+    /// What was put down while the job was under way.
+    remains: Option<Remains>,
+}
+
+impl Outcome {
+    /// Throws away what was put down to go on from, once all that is wanted of the job is written.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn done(&self) -> Result<(), Error> {
+        self.remains.as_ref().map_or(Ok(()), Remains::clear)
+    }
 }
 
 struct Clock {
@@ -196,6 +224,7 @@ struct Prepared<'a> {
     /// Where values rest that memory does not hold.
     room: Arc<Room>,
     folder: PathBuf,
+    unfinished: Option<Unfinished<'a>>,
     trouble: Trouble,
     clock: Clock,
 }
@@ -203,7 +232,7 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn new(
         checkpoint: &'a Checkpoint,
-        calib: &[Sample],
+        calib: &'a [Sample],
         eval: &[Sample],
         recipe: &'a Recipe,
     ) -> Result<Prepared<'a>, Error> {
@@ -221,10 +250,11 @@ impl<'a> Prepared<'a> {
         let plan = Plan::new(&graph, &recipe.policy)?;
         let rounding = recipe.algo.rounding()?;
         let legs = recipe.legs(&graph, [calib, eval]);
+        let trouble = Trouble::default();
+        let unfinished = unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
-        let trouble = Trouble::default();
         let floats = Floats::of(checkpoint, &graph, legs.large, &trouble)?;
         clock.lap("load");
         let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
@@ -240,6 +270,7 @@ impl<'a> Prepared<'a> {
             floats,
             room,
             folder,
+            unfinished,
             trouble,
             clock,
         })
@@ -276,8 +307,44 @@ impl<'a> Prepared<'a> {
         let statistics = observation.run(&self.graph, walk, &mut spool)?;
         self.trouble.check()?;
         let node = if legs.whole() { self.graph.nodes.len() } else { legs.last_start() };
-        Ok((statistics, Reached { spool, node: Some(node) }))
+        Ok((statistics, Reached { spool, node: Some(node), products }))
     }
+
+    /// The same from an earlier run, if there is one.
+    fn observed(&self, walk: &Walk<'_>) -> Result<Option<(Statistics, Reached)>, Error> {
+        let known = |unfinished: &Unfinished<'_>| unfinished.statistics(&self.plan, &self.graph);
+        let Some(statistics) = self.unfinished.as_ref().and_then(known) else { return Ok(None) };
+        let products = self.recipe.products;
+        Ok(Some((statistics, Reached { spool: self.spool(walk), node: None, products })))
+    }
+
+    /// Puts down statistics of all rows.
+    fn put_statistics(&self, statistics: &Statistics, rows: usize) -> Result<(), Error> {
+        let Some(unfinished) = &self.unfinished else { return Ok(()) };
+        // The moving average is not put down: it is observed again.
+        if !self.plan.mergeable() {
+            return Ok(());
+        }
+        unfinished.put_statistics(|origin| {
+            let seen_by = (&self.graph, statistics.clone());
+            Ok(Collected::new(origin, Rows::new(0..rows, rows), &self.plan, seen_by)?)
+        })
+    }
+}
+
+/// Where the job puts finished work down, and what an earlier run has left there.
+fn unfinished<'a>(
+    checkpoint: &'a Checkpoint,
+    calib: &'a [Sample],
+    recipe: &'a Recipe,
+    (prompt, trouble): (&Prompt, &Trouble),
+) -> Result<Option<Unfinished<'a>>, Error> {
+    let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
+        return Ok(None);
+    };
+    let layout = prompt.layout.clone();
+    let origin = move || sharing::origin(checkpoint, calib, &layout, &recipe.numerics().text());
+    Unfinished::open(folder, *durable, trouble, origin).map(Some)
 }
 
 /// Float streams of samples.
@@ -285,6 +352,8 @@ struct Reached {
     spool: Spool,
     /// The node before which they stand; none if they have not started.
     node: Option<usize>,
+    /// What their linear layers multiply.
+    products: Products,
 }
 
 /// Builds the static graph of the samples' layout, calibrates it on `calib`, annotates it, and
@@ -302,7 +371,14 @@ pub fn quantize(
 ) -> Result<Outcome, Error> {
     let job = Prepared::new(checkpoint, calib, eval, recipe)?;
     let walk = job.calibration(calib)?;
-    let (statistics, reached) = job.observe(&walk, progress)?;
+    let (statistics, reached) = match job.observed(&walk)? {
+        Some(observed) => observed,
+        None => {
+            let (statistics, reached) = job.observe(&walk, progress)?;
+            job.put_statistics(&statistics, calib.len())?;
+            (statistics, reached)
+        }
+    };
     finish(job, (walk, reached), statistics, [calib, eval], progress)
 }
 
@@ -325,9 +401,9 @@ fn finish(
         if legs.whole() {
             walk = job.walk(calib, walk::one_by_one(calib))?;
         }
-        reached = Reached { spool: job.spool(&walk), node: None };
+        reached = Reached { spool: job.spool(&walk), node: None, products: Products::F32 };
     }
-    let products = reached.node.map_or(Products::F32, |_| job.recipe.products);
+    let products = reached.products;
     let quantized = walk::annotated(walk.float.clone(), &job.graph);
     let pairs = walk.pairs(&quantized, reached.spool, reached.node);
     let compared = walk.samples.len();
@@ -343,6 +419,11 @@ fn finish(
         floats,
         products,
         codes: Codes::new(&job.folder, &job.trouble),
+        // Rounding to nearest in memory takes no longer than reading what it would have put down.
+        unfinished: job
+            .unfinished
+            .as_ref()
+            .filter(|_| !legs.whole() || job.rounding.streams() > Streams::Neither),
         trouble: &job.trouble,
         progress,
         done: Weights::none(&job.graph),
@@ -368,6 +449,7 @@ fn finish(
         notes,
         seconds: job.clock.laps,
         trouble: job.trouble,
+        remains: job.unfinished.map(Unfinished::remains),
     })
 }
 

@@ -4,16 +4,20 @@ use super::codes::Codes;
 use super::evaluation::{Arrival, Travellers};
 use super::floats::{Floats, Trouble};
 use super::legs::{self, Legs};
+use super::unfinished::Unfinished;
 use super::walk::Walk;
-use super::{Clock, Error, Progress, Silent};
-use crate::algo::{self, AlgoSpec, Both, Note, Rounding, Session, Streams, Watched};
+use super::{Clock, Error, Progress, Silent, go_on};
+use crate::algo::{
+    self, AlgoSpec, Both, Chosen, Ledger, Note, Rounding, Session, Streams, Watched,
+};
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::exec::Weights;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the conversion works with.
 pub(super) struct Conversion<'a> {
@@ -24,6 +28,8 @@ pub(super) struct Conversion<'a> {
     /// What linear layers of the calibration samples' float run multiply.
     pub(super) products: Products,
     pub(super) codes: Codes,
+    /// Where rounded layers are put down, if that is worth it.
+    pub(super) unfinished: Option<&'a Unfinished<'a>>,
     pub(super) trouble: &'a Trouble,
     pub(super) progress: &'a dyn Progress,
     /// The rounded weights of the legs so far.
@@ -77,10 +83,14 @@ impl Conversion<'_> {
         if !legs.whole() {
             self.progress.begin("convert", legs.nodes.len());
         }
+        let all = 0..graph.nodes.len();
+        let session =
+            Session { plan: self.plan, nodes: all, float: &self.done, rounding: self.rounding };
+        let layers = Layers::of(&self, session.layers(graph));
         for nodes in &legs.nodes {
             let float = self.floats.load(graph, nodes.clone())?;
             let observed = float.with_products(self.products);
-            let rounded = self.round(graph, nodes, [&float, &observed], &mut calib)?;
+            let rounded = self.round(graph, (nodes, &layers), [&float, &observed], &mut calib)?;
             clock.lap("convert");
             let weights = Both { float: &float, rounded: &rounded };
             let compared = Both { float: &observed, rounded: &rounded };
@@ -115,7 +125,7 @@ impl Conversion<'_> {
     fn round(
         &mut self,
         graph: &mut Graph,
-        nodes: &Range<usize>,
+        (nodes, layers): (&Range<usize>, &Layers<'_>),
         [float, observed]: [&Weights; 2],
         calib: &mut Travellers<'_>,
     ) -> Result<Weights, Error> {
@@ -134,9 +144,9 @@ impl Conversion<'_> {
         for (id, tensor) in direct {
             rounded.set(id, tensor);
         }
-        let (progress, whole) = (self.progress, self.legs.whole());
+        let whole = self.legs.whole();
         if whole {
-            progress.begin("round", session.layers(graph));
+            self.progress.begin("round", session.layers(graph));
         }
         let gait = calib.walk.gait(self.legs, nodes, true);
         let watched = match rounding.streams() {
@@ -145,16 +155,19 @@ impl Conversion<'_> {
                 Some(Watched { pairs: &mut calib.pairs, float: observed, gait })
             }
         };
-        let step = || {
-            if whole {
-                progress.step()
-            }
-        };
-        self.notes.extend(session.run(graph, &mut rounded, watched, &step)?);
+        self.notes.extend(session.run(graph, &mut rounded, watched, layers)?);
         for &id in &reads {
             let (Some(tensor), None) = (rounded.get(id), self.done.get(id)) else { continue };
             let grid = graph.value(id).qparams.as_ref();
-            let kept = if whole { tensor.clone() } else { self.codes.keep(tensor, grid)? };
+            let name = &graph.value(id).name;
+            let kept = match (whole, self.unfinished) {
+                (true, _) => tensor.clone(),
+                (false, None) => self.codes.keep(tensor, grid)?,
+                (false, Some(unfinished)) => match unfinished.made(name)? {
+                    Some(made) => made,
+                    None => self.codes.keep(tensor, grid)?,
+                },
+            };
             if self.is_large(&kept) {
                 rounded.set(id, kept.clone());
             }
@@ -166,5 +179,45 @@ impl Conversion<'_> {
     /// Whether a weight is never dense.
     fn is_large(&self, tensor: &Tensor) -> bool {
         self.legs.large.is_some_and(|large| 4 * tensor.len() as u64 > large)
+    }
+}
+
+/// Counts layers and puts them down.
+struct Layers<'a> {
+    unfinished: Option<&'a Unfinished<'a>>,
+    progress: &'a dyn Progress,
+    /// Whether the progress counts layers.
+    counted: bool,
+    done: AtomicUsize,
+    all: usize,
+}
+
+impl<'a> Layers<'a> {
+    fn of(conversion: &Conversion<'a>, all: usize) -> Layers<'a> {
+        let Conversion { unfinished, progress, legs, .. } = *conversion;
+        Layers { unfinished, progress, counted: legs.whole(), done: AtomicUsize::new(0), all }
+    }
+}
+
+impl Ledger<Error> for Layers<'_> {
+    fn known(&self, graph: &Graph, weight: ValueId) -> Option<Chosen> {
+        let value = graph.value(weight);
+        let (grid, tensor) = self.unfinished?.known(&value.name, &value.shape)?;
+        Some((Some(grid), tensor))
+    }
+
+    fn done(&self, graph: &Graph, weight: ValueId, (grid, tensor): &Chosen) -> Result<(), Error> {
+        if let (Some(unfinished), Some(grid)) = (self.unfinished, grid) {
+            unfinished.put(&graph.value(weight).name, tensor, grid)?;
+        }
+        if self.counted {
+            self.progress.step();
+        }
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let stop = go_on(self.progress, || format!("after {done} of {} layers", self.all));
+        if let (Err(_), Some(unfinished)) = (&stop, self.unfinished) {
+            unfinished.seal()?;
+        }
+        stop
     }
 }

@@ -8,6 +8,8 @@ use crate::calibrate::CalibrateError;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{self, ClusterError, Collected, Origin, Rows, Share};
 use crate::dataset::Sample;
+use crate::layout::Layout;
+use crate::tensor::Products;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::ops::Range;
@@ -59,12 +61,16 @@ pub fn observe(
     let walk = prepared.calibration(&job.calib[rows.clone()])?;
     let (statistics, _) = prepared.observe(&walk, progress)?;
     let seen = Rows::new(rows.clone(), job.calib.len());
-    let origin = origin(job, &prepared)?;
+    let origin = job.origin(&prepared)?;
     let seen_by = (&prepared.graph, statistics);
     Ok((Collected::new(origin, seen, &prepared.plan, seen_by)?, rows))
 }
 
 impl Shared<'_> {
+    fn origin(&self, prepared: &Prepared<'_>) -> Result<Origin, Error> {
+        origin(self.checkpoint, self.calib, &prepared.prompt.layout, self.effective)
+    }
+
     /// Goes on from statistics that were observed elsewhere: the same graph and weights as
     /// [`super::quantize`] gives. Compares on a few rows only, since observing was to be spared.
     ///
@@ -72,7 +78,7 @@ impl Shared<'_> {
     /// Those of [`super::quantize`]; statistics of another job or not of all rows.
     pub fn quantize(&self, known: Known, progress: &dyn Progress) -> Result<Outcome, Error> {
         let prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
-        let origin = origin(self, &prepared)?;
+        let origin = self.origin(&prepared)?;
         let statistics = known
             .collected
             .statistics(&origin, &prepared.plan, &prepared.graph)
@@ -83,22 +89,28 @@ impl Shared<'_> {
             Streams::Seen | Streams::Both | Streams::Drift => self.calib.len(),
         };
         let walk = prepared.calibration(&self.calib[..compared])?;
-        let reached = Reached { spool: prepared.spool(&walk), node: None };
+        let (spool, products) = (prepared.spool(&walk), Products::F32);
+        let reached = Reached { spool, node: None, products };
         finish(prepared, (walk, reached), statistics, [self.calib, self.eval], progress)
     }
 }
 
-fn origin(job: &Shared<'_>, prepared: &Prepared<'_>) -> Result<Origin, Error> {
-    let layout = &prepared.prompt.layout;
+/// What makes statistics those of one job; the recipe as text.
+pub(super) fn origin(
+    checkpoint: &Checkpoint,
+    calib: &[Sample],
+    layout: &Layout,
+    recipe: &str,
+) -> Result<Origin, Error> {
     let span =
         |span: &crate::layout::VisualSpan| format!(", {:?} at {}", span.grid_thw, span.start);
     let spans: String = layout.spans().iter().map(span).collect();
     Ok(Origin {
         version: env!("CARGO_PKG_VERSION").into(),
-        checkpoint: format!("{:016x}", cluster::of_checkpoint(job.checkpoint)?),
-        recipe: job.effective.into(),
+        checkpoint: format!("{:016x}", cluster::of_checkpoint(checkpoint)?),
+        recipe: recipe.into(),
         layout: format!("{} tokens{spans}", layout.seq_len()),
-        calibration: format!("{:016x}", cluster::of_samples(job.calib)),
+        calibration: format!("{:016x}", cluster::of_samples(calib)),
     })
 }
 

@@ -13,6 +13,7 @@ mod golden_float;
 mod golden_quant;
 mod golden_text;
 mod products;
+mod resume;
 mod running;
 mod sharded;
 mod staged;

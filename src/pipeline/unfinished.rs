@@ -1,0 +1,319 @@
+//! What a job has finished, in a folder beside its result: a rerun of the same command goes on from
+//! it, however the run before ended. The folder is gone when the job has ended.
+//!
+//! | file | what |
+//! |---|---|
+//! | `job.json` | whose work it is: an [`Origin`]; locked while somebody works there |
+//! | `observed.stats` | statistics of all calibration rows |
+//! | `N.codes` | grids and integers of some rounded layers (`unit.rs`) |
+//!
+//! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
+//! down, so that a short job leaves no trace.
+
+use super::floats::Trouble;
+use super::save::save_with;
+use super::unit::{self, Entry, Unit};
+use super::{Error, read_statistics};
+use crate::calibrate::{Plan, Statistics};
+use crate::cluster::{Collected, Origin};
+use crate::graph::Graph;
+use crate::quant::QuantParams;
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Its name in the folder of the result.
+const FOLDER: &str = "unfinished";
+const JOB: &str = "job.json";
+const OBSERVED: &str = "observed.stats";
+const CODES: &str = "codes";
+
+/// Whether and how often finished work is put down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Work that took so long is put down at once; an interruption costs no more than that and the
+    /// layer under way.
+    pub every: Duration,
+    /// Whether what an interrupted run has left is thrown away.
+    pub fresh: bool,
+}
+
+/// Whether there is work in `out` that a rerun could go on from.
+pub fn is_unfinished(out: &Path) -> bool {
+    out.join(FOLDER).join(JOB).exists()
+}
+
+/// The unfinished work of one job.
+pub(super) struct Unfinished<'a> {
+    folder: PathBuf,
+    every: Duration,
+    origin: Box<dyn Fn() -> Result<Origin, Error> + Sync + 'a>,
+    trouble: Trouble,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `job.json`, locked; none while nothing was put down.
+    job: Option<File>,
+    /// Layers by the name of their weight, of this run and those before.
+    layers: BTreeMap<String, (Unit, Entry)>,
+    /// Those that are not durable yet.
+    fresh: Vec<unit::Layer>,
+    /// The number of the next unit.
+    next: usize,
+    /// When something was put down last.
+    since: Instant,
+}
+
+impl<'a> Unfinished<'a> {
+    /// What is in `out` from an earlier run of the same job.
+    ///
+    /// # Errors
+    /// The work of another job, or that somebody is at; files that cannot be read.
+    pub(super) fn open(
+        out: &Path,
+        durable: Durable,
+        trouble: &Trouble,
+        origin: impl Fn() -> Result<Origin, Error> + Sync + 'a,
+    ) -> Result<Unfinished<'a>, Error> {
+        let folder = out.join(FOLDER);
+        let mut job = None;
+        let mut units = Vec::new();
+        if folder.join(JOB).exists() {
+            let (file, text) = claim(&folder)?;
+            sweep(out)?;
+            if durable.fresh {
+                clear(&folder)?;
+            } else {
+                same(&folder.join(JOB), &text, &origin()?)?;
+                sweep(&folder)?;
+                units = unit_files(&folder)?;
+                job = Some(file);
+            }
+        }
+        let next = units.last().map_or(0, |(number, _)| number + 1);
+        let mut layers = BTreeMap::new();
+        for (_, path) in units {
+            // One that is damaged does not count: its layers are rounded again.
+            let Some((unit, list)) = Unit::open(&path)? else { continue };
+            layers.extend(list.into_iter().map(|e| (e.name.clone(), (unit.clone(), e))));
+        }
+        let state =
+            Mutex::new(State { job, layers, fresh: Vec::new(), next, since: Instant::now() });
+        let (every, trouble) = (durable.every, trouble.clone());
+        Ok(Unfinished { folder, every, origin: Box::new(origin), trouble, state })
+    }
+
+    /// The statistics that an earlier run has observed; none if they must be observed again.
+    pub(super) fn statistics(&self, plan: &Plan, graph: &Graph) -> Option<Statistics> {
+        self.state().job.as_ref()?;
+        let known = read_statistics(&self.folder.join(OBSERVED)).ok()?;
+        let origin = (self.origin)().ok()?;
+        known.collected.statistics(&origin, plan, graph).ok()
+    }
+
+    /// Puts statistics down, if observing took a moment.
+    pub(super) fn put_statistics(
+        &self,
+        collect: impl FnOnce(Origin) -> Result<Collected, Error>,
+    ) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.since.elapsed() < self.every {
+            return Ok(());
+        }
+        self.begin(&mut state)?;
+        let (path, bytes) = (self.folder.join(OBSERVED), collect((self.origin)()?)?.to_bytes());
+        save_with(&path, |out| out.write_all(&bytes).map_err(failed(&path)))?;
+        sync_folder(&self.folder);
+        state.since = Instant::now();
+        Ok(())
+    }
+
+    /// Grid and values of a weight that an earlier run has rounded.
+    pub(super) fn known(&self, name: &str, shape: &[usize]) -> Option<(QuantParams, Tensor)> {
+        let (unit, entry) = self.state().layers.get(name).cloned()?;
+        match unit.load(&entry).filter(|_| entry.shape == shape) {
+            Some(tensor) => Some((entry.grid, tensor)),
+            None => {
+                self.state().layers.remove(name);
+                None
+            }
+        }
+    }
+
+    /// The same as rows that are read when asked for, also of this run.
+    pub(super) fn made(&self, name: &str) -> Result<Option<Tensor>, Error> {
+        let mut state = self.state();
+        if state.fresh.iter().any(|(fresh, ..)| fresh == name) {
+            self.seal_in(&mut state)?;
+        }
+        Ok(state.layers.get(name).map(|(unit, entry)| unit.made(entry, &self.trouble)))
+    }
+
+    /// Takes a rounded weight, and puts it down with others as soon as they took a moment. What is no
+    /// matrix is rounded again if need be.
+    pub(super) fn put(&self, name: &str, tensor: &Tensor, grid: &QuantParams) -> Result<(), Error> {
+        let mut state = self.state();
+        if tensor.shape().len() != 2 || state.layers.contains_key(name) {
+            return Ok(());
+        }
+        state.fresh.push((name.into(), tensor.clone(), grid.clone()));
+        if state.since.elapsed() >= self.every { self.seal_in(&mut state) } else { Ok(()) }
+    }
+
+    /// Makes durable all that was put.
+    pub(super) fn seal(&self) -> Result<(), Error> {
+        self.seal_in(&mut self.state())
+    }
+
+    fn seal_in(&self, state: &mut State) -> Result<(), Error> {
+        if !state.fresh.is_empty() {
+            self.begin(state)?;
+            let path = self.folder.join(format!("{}.{CODES}", state.next));
+            unit::write(&state.fresh, &path)?;
+            sync_folder(&self.folder);
+            state.next += 1;
+            state.fresh.clear();
+            if let Some((unit, list)) = Unit::open(&path)? {
+                let entries = list.into_iter().map(|e| (e.name.clone(), (unit.clone(), e)));
+                state.layers.extend(entries);
+            }
+        }
+        state.since = Instant::now();
+        Ok(())
+    }
+
+    /// Says whose work this is, and claims the folder, with the first thing that is put there.
+    fn begin(&self, state: &mut State) -> Result<(), Error> {
+        if state.job.is_some() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
+        clear_files(&self.folder)?;
+        let path = self.folder.join(JOB);
+        let text =
+            serde_json::to_string_pretty(&(self.origin)()?).expect("invariant: text is JSON");
+        save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed(&path)))?;
+        sync_folder(&self.folder);
+        state.job = Some(claim(&self.folder)?.0);
+        Ok(())
+    }
+
+    /// Lets go of it; the folder stays until [`Remains::clear`].
+    pub(super) fn remains(self) -> Remains {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Remains { folder: self.folder, job: state.job }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The folder of a job whose result is not written yet.
+#[derive(Debug)]
+pub(super) struct Remains {
+    folder: PathBuf,
+    job: Option<File>,
+}
+
+impl Remains {
+    /// Removes it: the job has ended.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        if self.job.is_some() { clear(&self.folder) } else { Ok(()) }
+    }
+}
+
+/// Opens `job.json` for this process alone; also what it says.
+fn claim(folder: &Path) -> Result<(File, String), Error> {
+    let path = folder.join(JOB);
+    let unreadable = |source| Error::ReadUnfinished { path: path.display().to_string(), source };
+    let file = File::open(&path).map_err(unreadable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::Busy { path: folder.display().to_string() });
+        }
+        // A file system without locks is used without.
+        Err(TryLockError::Error(_)) => {}
+    }
+    let text = io::read_to_string(&file).map_err(unreadable)?;
+    Ok((file, text))
+}
+
+/// Refuses the work of another job.
+fn same(path: &Path, text: &str, expected: &Origin) -> Result<(), Error> {
+    let refuse = |field, found, expected| {
+        Err(Error::OtherJob { path: path.display().to_string(), field, found, expected })
+    };
+    let found: Origin = match serde_json::from_str(text) {
+        Ok(origin) => origin,
+        Err(error) => return refuse("origin", error.to_string(), "that of a job".into()),
+    };
+    match found.difference(expected) {
+        None => Ok(()),
+        Some((field, found, expected)) => refuse(field, found, expected),
+    }
+}
+
+/// The files of units with their numbers, ascending.
+fn unit_files(folder: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
+    let number = |path: PathBuf| {
+        let stem = path.file_stem()?.to_str()?.parse().ok()?;
+        (path.extension()? == CODES).then_some((stem, path))
+    };
+    let mut units: Vec<_> = listed(folder)?.into_iter().filter_map(number).collect();
+    units.sort_unstable();
+    Ok(units)
+}
+
+fn listed(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(folder).map_err(failed(folder))?;
+    entries.map(|entry| Ok(entry.map_err(failed(folder))?.path())).collect()
+}
+
+/// Removes what a killed run was writing.
+fn sweep(folder: &Path) -> Result<(), Error> {
+    for path in listed(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes our files from the folder, and the folder if nothing else is in it.
+fn clear(folder: &Path) -> Result<(), Error> {
+    clear_files(folder)?;
+    let job = folder.join(JOB);
+    fs::remove_file(&job).map_err(failed(&job))?;
+    // What somebody else has put there stays.
+    let _ = fs::remove_dir(folder);
+    Ok(())
+}
+
+/// All but `job.json`, which goes last: without it the others mean nothing.
+fn clear_files(folder: &Path) -> Result<(), Error> {
+    sweep(folder)?;
+    let observed = folder.join(OBSERVED);
+    let units = unit_files(folder)?.into_iter().map(|(_, path)| path);
+    for path in units.chain(observed.exists().then_some(observed)) {
+        fs::remove_file(&path).map_err(failed(&path))?;
+    }
+    Ok(())
+}
+
+/// Makes names durable, where the system can do that.
+pub(super) fn sync_folder(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Write { path: path.clone(), source }
+}

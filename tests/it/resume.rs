@@ -1,0 +1,359 @@
+//! Jobs that are killed, stopped or tripped, and go on.
+#![cfg(unix)]
+
+use crate::support::path;
+use assert_cmd::cargo::CommandCargoExt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A folder with the demo checkpoint and three calibration rows.
+struct Desk {
+    folder: TempDir,
+}
+
+/// How a command ended: exit code, none if killed, and what it said.
+type End = (Option<i32>, String);
+
+impl Desk {
+    fn new() -> Desk {
+        let desk = Desk { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(desk.at("ck")).unwrap();
+        for entry in fs::read_dir(path("assets/pixie")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), desk.at("ck").join(entry.file_name())).unwrap();
+        }
+        let mut rows = String::new();
+        for i in 0..3 {
+            let name = format!("train_00{i}.jpg");
+            fs::copy(path("assets/vqa").join(&name), desk.at(&name)).unwrap();
+            rows += &format!("{{\"image\": \"{name}\", \"question\": \"Which digit is it?\"}}\n");
+        }
+        fs::write(desk.at("rows.jsonl"), rows).unwrap();
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn start(&self, line: &str) -> Child {
+        let mut command = Command::cargo_bin("encircle").unwrap();
+        command.current_dir(self.folder.path()).args(line.split_whitespace());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn run(&self, line: &str) -> End {
+        end(self.start(line))
+    }
+
+    #[track_caller]
+    fn does(&self, line: &str) {
+        assert_eq!(self.run(line), (Some(0), String::new()), "{line}");
+    }
+
+    #[track_caller]
+    fn fails(&self, line: &str, facts: &[&str]) {
+        let (code, stderr) = self.run(line);
+        assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{line}: {stderr}");
+        for fact in facts {
+            assert!(stderr.contains(fact), "no {fact:?} in: {stderr}");
+        }
+    }
+
+    /// Starts a job and sends it `signal` once there are `count` files of finished work in `out`.
+    fn interrupt(&self, line: &str, out: &str, count: usize, signal: &str) -> End {
+        let mut child = self.start(line);
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() && self.units(out).len() < count {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no {count} files in a minute");
+            thread::sleep(Duration::from_micros(200));
+        }
+        let pid = child.id().to_string();
+        // It may have ended by itself.
+        let _ = Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status().unwrap();
+        end(child)
+    }
+
+    /// Files of finished work.
+    fn units(&self, out: &str) -> Vec<String> {
+        let mut names = listed(&self.at(out).join("unfinished"));
+        names.retain(|name| name.ends_with(".codes") || name.ends_with(".stats"));
+        names
+    }
+
+    /// The models of two folders are the same, and nothing else is there.
+    #[track_caller]
+    fn same(&self, one: &str, other: &str) {
+        assert_eq!(listed(&self.at(one)), listed(&self.at(other)));
+        for name in ["model.circle", "model.q.circle", "recipe.toml"] {
+            let [one, other] = [one, other].map(|out| fs::read(self.at(out).join(name)).unwrap());
+            assert!(one == other, "{name}: other bytes");
+        }
+    }
+}
+
+fn end(child: Child) -> End {
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!stderr.contains("panicked at"), "{stderr}");
+    (output.status.code(), stderr)
+}
+
+fn listed(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+const JOB: &str = "quantize ck --calib rows.jsonl --save-every 0";
+
+#[test]
+fn killed_at_random_points_the_bytes_are_those_of_an_uninterrupted_run() {
+    let desk = Desk::new();
+    let mut seed = 20_261_124_u64;
+    for (i, recipe) in
+        ["--preset w4a16", "--recipe w4a16-best --memory 1MiB", "--preset npu --memory 1MiB"]
+            .into_iter()
+            .enumerate()
+    {
+        let (whole, out) = (format!("whole{i}"), format!("out{i}"));
+        desk.does(&format!("quantize ck --calib rows.jsonl {recipe} -o {whole}"));
+        let job = format!("{JOB} {recipe} -o {out}");
+        let mut killed = 0;
+        for _ in 0..4 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let count = desk.units(&out).len() + (seed >> 33) as usize % 12;
+            let (code, stderr) = desk.interrupt(&job, &out, count, "-KILL");
+            assert_eq!(stderr, "");
+            killed += usize::from(code.is_none());
+        }
+        assert!(killed > 1, "{recipe}: killed only {killed} times");
+        desk.does(&job);
+        desk.same(&whole, &out);
+    }
+}
+
+#[test]
+fn killed_while_files_are_written_the_result_is_whole_or_as_before() {
+    let desk = Desk::new();
+    desk.does("quantize ck --calib rows.jsonl --preset npu -o whole");
+    desk.does("quantize ck --calib rows.jsonl --preset w8a8 -o out");
+    let before = fs::read(desk.at("out/model.q.circle")).unwrap();
+    let after = fs::read(desk.at("whole/model.q.circle")).unwrap();
+    let mut child = desk.start(&format!("{JOB} --preset npu -o out"));
+    // Three files of before, finished work, and one that is being written.
+    while child.try_wait().unwrap().is_none() && listed(&desk.at("out")).len() < 5 {
+        thread::sleep(Duration::from_micros(100));
+    }
+    let _ = child.kill();
+    end(child);
+    let found = fs::read(desk.at("out/model.q.circle")).unwrap();
+    assert!(found == before || found == after);
+    desk.does(&format!("{JOB} --preset npu -o out"));
+    desk.same("whole", "out");
+}
+
+#[test]
+fn interrupted_it_says_how_far_it_was_and_goes_on_from_there() {
+    let desk = Desk::new();
+    for (i, memory) in ["", "--memory 1MiB"].into_iter().enumerate() {
+        let (whole, out) = (format!("whole{i}"), format!("out{i}"));
+        let job = format!("{JOB} --preset w4a16 {memory} -o {out}");
+        desk.does(&format!("quantize ck --calib rows.jsonl --preset w4a16 -o {whole}"));
+        let (code, stderr) = desk.interrupt(&job, &out, 4, "-INT");
+        assert_eq!(code, Some(130), "{stderr}");
+        assert!(stderr.starts_with("stopped after ") && stderr.contains(" layers"), "{stderr}");
+        assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
+        assert_eq!(listed(&desk.at(&out)), ["unfinished"], "nothing half-written");
+        assert!(desk.units(&out).len() >= 4);
+        desk.does(&job);
+        desk.same(&whole, &out);
+    }
+}
+
+#[test]
+fn a_rerun_takes_what_is_finished_as_it_is() {
+    let desk = Desk::new();
+    let (mine, theirs) = ("--preset w4a16", "--preset w4a16 --set algo.rounding=rtn");
+    desk.does(&format!("quantize ck --calib rows.jsonl {mine} -o whole"));
+    desk.interrupt(&format!("{JOB} {mine} -o out"), "out", 5, "-KILL");
+    // Layers as another recipe rounds them: if they are in the result, nobody rounded them again.
+    desk.interrupt(&format!("{JOB} {theirs} --memory 1MiB -o other"), "other", 5, "-KILL");
+    for name in desk.units("out").iter().filter(|name| name.ends_with(".codes")) {
+        let other = desk.at("other/unfinished").join(name);
+        fs::copy(other, desk.at("out/unfinished").join(name)).unwrap();
+    }
+    desk.does(&format!("{JOB} {mine} -o out"));
+    let [whole, out] =
+        ["whole", "out"].map(|o| fs::read(desk.at(o).join("model.q.circle")).unwrap());
+    assert!(whole != out && whole.len() == out.len());
+}
+
+#[test]
+fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
+    let desk = Desk::new();
+    let job = format!("{JOB} --preset w4a16 -o out");
+    desk.interrupt(&job, "out", 3, "-KILL");
+    let units = desk.units("out");
+    let place = "unfinished/job.json";
+    let refused = |line: &str, fact: &str| desk.fails(line, &[place, fact, "--fresh"]);
+    refused(&format!("{job} --set algo.options.damp=0.02"), "recipe: found");
+    refused(&format!("{job} --seq-len 60"), "layout: found");
+    let rows = fs::read_to_string(desk.at("rows.jsonl")).unwrap();
+    fs::write(desk.at("rows.jsonl"), rows.replace("train_002", "train_001")).unwrap();
+    refused(&job, "calibration rows: found");
+    fs::write(desk.at("rows.jsonl"), rows).unwrap();
+    let weights = fs::read(desk.at("ck/model.safetensors")).unwrap();
+    let mut other = weights.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(desk.at("ck/model.safetensors"), other).unwrap();
+    refused(&job, "checkpoint: found");
+    fs::write(desk.at("ck/model.safetensors"), weights).unwrap();
+    assert_eq!(desk.units("out"), units, "what was finished stays");
+    let origin = fs::read_to_string(desk.at("out").join(place)).unwrap();
+    fs::write(desk.at("out").join(place), origin.replace("0.1.0", "0.0.9")).unwrap();
+    refused(&job, "version: found `0.0.9`");
+    fs::write(desk.at("out").join(place), "{").unwrap();
+    refused(&job, "origin: found");
+    // Starting over needs no more than the word.
+    desk.does(&format!("{job} --set algo.options.damp=0.02 --fresh"));
+    desk.does(
+        "quantize ck --calib rows.jsonl --preset w4a16 --set algo.options.damp=0.02 -o whole",
+    );
+    desk.same("whole", "out");
+}
+
+#[test]
+fn damaged_work_is_done_again() {
+    let desk = Desk::new();
+    let job = format!("{JOB} --preset w4a16 --memory 1MiB -o out");
+    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.interrupt(&job, "out", 6, "-KILL");
+    for (i, name) in desk.units("out").iter().enumerate() {
+        let place = desk.at("out/unfinished").join(name);
+        let mut bytes = fs::read(&place).unwrap();
+        match i % 3 {
+            0 => bytes[0] ^= 1,
+            1 => bytes.truncate(bytes.len() / 2),
+            _ => bytes.clear(),
+        }
+        fs::write(&place, bytes).unwrap();
+    }
+    desk.does(&job);
+    desk.same("whole", "out");
+}
+
+/// A file system of its own, of so many bytes.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// None, with a message, where nobody may mount.
+    fn new(place: PathBuf, size: &str) -> Option<Disk> {
+        fs::create_dir(&place).unwrap();
+        let disk = Disk(place);
+        let mounted = disk.mount(&format!("size={size}"));
+        if !mounted {
+            eprintln!("skipped: tmpfs cannot be mounted here");
+        }
+        mounted.then_some(disk)
+    }
+
+    fn mount(&self, options: &str) -> bool {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&self.0);
+        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_neither_the_result_before_nor_finished_work_is_lost() {
+    let desk = Desk::new();
+    let Some(disk) = Disk::new(desk.at("out"), "300k") else { return };
+    let full = ["No space left on device"];
+    let models = ["model.circle", "model.q.circle"];
+    models.iter().for_each(|name| fs::write(desk.at("out").join(name), "before").unwrap());
+    let before =
+        || models.iter().all(|name| fs::read(desk.at("out").join(name)).unwrap() == b"before");
+    // in the middle of a model, of the samples' values, of finished work
+    desk.fails(
+        "quantize ck --calib rows.jsonl --preset npu -o out",
+        &[&full[..], &["out/model.q.circle: "]].concat(),
+    );
+    assert!(before() && listed(&desk.at("out")) == models, "{:?}", listed(&desk.at("out")));
+    let job = format!("{JOB} --preset w4a16");
+    desk.fails(&format!("{job} --memory 1MiB -o out"), &[&full[..], &["out: "]].concat());
+    desk.fails(&format!("{job} -o out"), &[&full[..], &["out/unfinished/", ".codes: "]].concat());
+    assert!(
+        before() && listed(&desk.at("out")) == ["model.circle", "model.q.circle", "unfinished"]
+    );
+    let kept = desk.units("out");
+    assert!(kept.len() > 1, "{kept:?}");
+    let first = fs::read(desk.at("out/unfinished").join(&kept[0])).unwrap();
+    assert!(disk.mount("remount,size=64m"));
+    let (code, _) = desk.interrupt(&format!("{job} -o out"), "out", kept.len() + 2, "-KILL");
+    assert_eq!(code, None);
+    assert!(fs::read(desk.at("out/unfinished").join(&kept[0])).unwrap() == first, "not done again");
+    desk.does(&format!("{job} -o out"));
+    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.same("whole", "out");
+}
+
+#[test]
+fn a_checkpoint_cut_or_lost_under_way_is_named_and_finished_work_goes_on() {
+    let desk = Desk::new();
+    let job = format!("{JOB} --preset w4a16 --memory 1MiB -o out");
+    let weights = fs::read(desk.at("ck/model.safetensors")).unwrap();
+    let child = desk.start(&job);
+    while desk.units("out").len() < 4 {
+        thread::sleep(Duration::from_micros(200));
+    }
+    let signal = |signal: &str| {
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    };
+    signal("-STOP");
+    fs::write(desk.at("ck/model.safetensors"), &weights[..weights.len() / 3]).unwrap();
+    signal("-CONT");
+    let (code, stderr) = end(child);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.starts_with("error: ck/model.safetensors"), "{stderr}");
+    assert!(desk.units("out").len() >= 4 && listed(&desk.at("out")) == ["unfinished"]);
+    // Still cut, then gone: as clear, and nothing is thrown away.
+    desk.fails(&job, &["ck/model.safetensors"]);
+    fs::remove_file(desk.at("ck/model.safetensors")).unwrap();
+    desk.fails(&job, &["ck/model.safetensors: expected it", "neither"]);
+    assert!(desk.units("out").len() >= 4);
+    fs::write(desk.at("ck/model.safetensors"), &weights).unwrap();
+    desk.does(&job);
+    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.same("whole", "out");
+}
+
+#[test]
+fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
+    let desk = Desk::new();
+    desk.does("quantize ck --calib rows.jsonl --preset npu -o out");
+    assert_eq!(listed(&desk.at("out")), ["model.circle", "model.q.circle", "recipe.toml"]);
+    let mut one = desk.start(&format!("{JOB} --preset w4a16 -o both"));
+    while one.try_wait().unwrap().is_none() && desk.units("both").is_empty() {
+        thread::sleep(Duration::from_micros(200));
+    }
+    let stop = |signal: &str| {
+        Command::new("kill").args([signal, &one.id().to_string()]).status().unwrap();
+    };
+    stop("-STOP");
+    desk.fails(&format!("{JOB} --preset w4a16 -o both"), &["both/unfinished", "another process"]);
+    stop("-CONT");
+    assert_eq!(end(one), (Some(0), String::new()));
+}
