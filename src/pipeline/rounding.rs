@@ -10,7 +10,7 @@ use crate::algo::{self, AlgoSpec, Both, Rounding, Session, Streams, Watched};
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::exec::Weights;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
 use std::ops::Range;
@@ -119,8 +119,8 @@ impl Conversion<'_> {
         let reads = legs::params(graph, nodes.clone());
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
-                rounded
-                    .set(id, if self.is_large(tensor) { tensor.clone() } else { tensor.dense() });
+                let large = self.is_large(graph, id);
+                rounded.set(id, if large { tensor.clone() } else { tensor.dense() });
             }
         }
         let (plan, rounding) = (self.plan, self.rounding);
@@ -151,7 +151,7 @@ impl Conversion<'_> {
             let (Some(tensor), None) = (rounded.get(id), self.done.get(id)) else { continue };
             let grid = graph.value(id).qparams.as_ref();
             let kept = if whole { tensor.clone() } else { self.codes.keep(tensor, grid)? };
-            if self.is_large(&kept) {
+            if self.is_large(graph, id) {
                 rounded.set(id, kept.clone());
             }
             self.done.set(id, kept);
@@ -160,7 +160,7 @@ impl Conversion<'_> {
     }
 
     /// Whether a weight is never dense.
-    fn is_large(&self, tensor: &Tensor) -> bool {
-        self.legs.large.is_some_and(|large| 4 * tensor.len() as u64 > large)
+    fn is_large(&self, graph: &Graph, id: ValueId) -> bool {
+        self.legs.hold.is_some_and(|hold| !hold.dense(graph, id))
     }
 }

@@ -185,6 +185,11 @@ impl Tensor {
         matches!(self.payload, Payload::Made(_))
     }
 
+    /// Whether the rows are made on demand of what lies elsewhere than in memory.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(&self.payload, Payload::Made(made) if !made.rows.in_memory())
+    }
+
     /// The same tensor with all elements in memory; what is made on demand stays so elsewhere.
     pub fn dense(&self) -> Tensor {
         match &self.payload {
