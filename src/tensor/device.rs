@@ -7,6 +7,7 @@ pub(super) use super::cuda::Held;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Multiply-adds below which the way to the device costs more than the product.
+#[cfg(feature = "cuda")]
 const WORTHWHILE: usize = 1 << 24;
 
 /// Where products by large weights are computed.
