@@ -5,9 +5,9 @@
 mod written;
 
 use encircle::checkpoint::Checkpoint;
-use encircle::circle::WriteOptions;
+use encircle::circle::{Payloads, WriteOptions};
 use encircle::models::Head;
-use encircle::pipeline::{self, Fixed, Means, Numerics, Recipe, Silent};
+use encircle::pipeline::{self, Fixed, Job, Means, Numerics, Recipe, Silent};
 use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs::{self, File};
@@ -35,16 +35,22 @@ fn digest(path: &Path) -> (usize, u64) {
     }
 }
 
-/// Quantizes and writes both files.
-fn run(checkpoint: &Checkpoint, recipe: &str, means: Means, out: &Path) -> [(usize, u64); 2] {
+/// Plans, quantizes and writes both files.
+fn run(checkpoint: &Checkpoint, recipe: &str, means: Means, out: &Path) -> Found {
     let Numerics { policy, algo, products } = Numerics::find(recipe).unwrap();
     let (fixed, head) = (Fixed::default(), Head::Logits);
     let recipe = Recipe { policy, algo, products, seq_len: None, fixed, head, means };
     let samples = samples();
+    let (calib, eval) = (&samples[..], &samples[..2]);
+    let (payloads, stages) = (Payloads::Inline, None);
+    let job = Job { checkpoint, calib, eval, recipe: &recipe, payloads, stages };
+    let planned = pipeline::estimate(&job, None).unwrap();
     let outcome =
         pipeline::quantize(checkpoint, &samples, &samples[..2], &recipe, &Silent).unwrap();
     pipeline::write_model(&outcome, out, &WriteOptions::default()).unwrap();
-    ["model.circle", "model.q.circle"].map(|name| digest(&out.join(name)))
+    let files = ["model.circle", "model.q.circle"].map(|name| digest(&out.join(name)));
+    let sizes = planned.files.iter().map(|file| file.size).collect();
+    Found { files, peak: peak(), planned: (planned.memory / 1_000_000, sizes) }
 }
 
 /// The most memory this process ever had, in MB. Linux tells; elsewhere nothing is measured.
@@ -59,6 +65,8 @@ fn peak() -> Option<u64> {
 struct Found {
     files: [(usize, u64); 2],
     peak: Option<u64>,
+    /// What was planned: memory in MB, and bytes of the files.
+    planned: (u64, Vec<u64>),
 }
 
 /// The variables that tell such a process what to do: folder of the job, layers, recipe, memory.
@@ -75,8 +83,8 @@ fn work() -> Option<()> {
     let means =
         Means { memory: task[3].parse().ok(), folder: Some(folder.join("spool")), durable: None };
     let checkpoint = Checkpoint::open(&folder.join(&task[1])).unwrap();
-    let files = run(&checkpoint, &task[2], means, &folder.join("out"));
-    let found = serde_json::to_vec(&Found { files, peak: peak() }).unwrap();
+    let found = run(&checkpoint, &task[2], means, &folder.join("out"));
+    let found = serde_json::to_vec(&found).unwrap();
     fs::write(folder.join("found.json"), found).unwrap();
     Some(())
 }
@@ -88,6 +96,22 @@ fn ask(folder: &Path, layers: usize, recipe: &str, memory: u64) -> Found {
     let output = process.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&fs::read(folder.join("found.json")).unwrap()).unwrap()
+}
+
+/// What was planned before anything started came true within a quarter.
+fn as_planned(recipe: &str, found: &Found) {
+    let (memory, sizes) = &found.planned;
+    let near = |what: &str, planned: u64, real: u64| {
+        let line = format!("{recipe}: {what}: planned {planned}, found {real}");
+        println!("{line}");
+        assert!(4 * planned.abs_diff(real) <= real, "{line}");
+    };
+    for (planned, (real, _)) in sizes.iter().zip(&found.files) {
+        near("bytes of a file", *planned, *real as u64);
+    }
+    if let Some(peak) = found.peak {
+        near("MB of memory", *memory, peak);
+    }
 }
 
 #[test]
@@ -104,6 +128,9 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
         let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, recipe, MEMORY));
         let all = ask(folder.path(), 12, recipe, 8 << 30);
         assert_eq!(many.files, all.files, "{recipe}");
+        for found in [&few, &many, &all] {
+            as_planned(recipe, found);
+        }
         let (Some(few), Some(many), Some(all)) = (few.peak, many.peak, all.peak) else { continue };
         println!("{recipe}: {few} MB with 4 layers, {many} with 12, {all} all in memory");
         assert!(

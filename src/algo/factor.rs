@@ -95,12 +95,12 @@ fn upper_factor(hessian: &[f64], order: &[usize], damping: f64) -> Option<Vec<f6
         a[i * k + i] += damping;
     }
     cholesky(&mut a, k)?;
-    let mut upper = vec![0.0; k * k];
+    // Reversing both axes is reversing all of it, in place: k² numbers may be most of the memory.
+    a.reverse();
     for i in 0..k {
-        for j in i..k {
-            upper[i * k + j] = a[(k - 1 - i) * k + (k - 1 - j)];
-        }
+        a[i * k..i * k + i].fill(0.0);
     }
+    let upper = a;
     (0..k).all(|i| upper[i * k + i].is_finite() && upper[i * k + i] > 0.0).then_some(upper)
 }
 

@@ -12,6 +12,7 @@
 pub mod autoround;
 pub mod awq;
 mod channels;
+mod coded;
 pub mod equalize;
 mod factor;
 pub mod gptq;

@@ -1,9 +1,10 @@
 //! Rounds the linear layers of a graph in its order, each on the inputs that the layers already
 //! rounded give it.
 
-use super::{
-    AlgoError, Both, Layer, Moments, Note, Pair, Pairs, Rounded, Rounding, Streams, rtn::Rtn,
-};
+use super::coded::Coded;
+use super::rows::ROWS;
+use super::rtn::Rtn;
+use super::{AlgoError, Both, Layer, Moments, Note, Pair, Pairs, Rounded, Rounding, Streams};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
@@ -15,6 +16,9 @@ use std::ops::Range;
 
 /// Grids finer than this are rounded to nearest: there is nothing to gain.
 const WORTHWHILE_BITS: u8 = 8;
+
+/// Elements that are rounded at once of a matrix that is never dense: 16 MiB.
+const AT_ONCE: usize = 1 << 22;
 
 /// Why the layers could not be rounded, with the place.
 #[derive(Debug, thiserror::Error)]
@@ -248,20 +252,57 @@ impl Session<'_> {
         weight: ValueId,
         moments: Option<&Moments>,
     ) -> Result<Chosen, SessionError> {
-        let tensor = self.tensor(weight).dense();
+        let tensor = self.tensor(weight);
         let name = &graph.value(weight).name;
         let grid = self.plan.weight_grid(weight, name, &tensor)?;
+        if let (true, Some(grid)) = (tensor.is_made(), &grid)
+            && let Some(chosen) = self.choose_by_rows(&tensor, (weight, name, grid), moments)?
+        {
+            return Ok(chosen);
+        }
+        let tensor = tensor.dense();
         let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
             return Ok((None, tensor));
         };
-        let layer = Layer { weight: &tensor, decision, grid, moments };
-        let result = match (self.rounding.streams(), moments) {
-            (Streams::Seen | Streams::Both | Streams::Drift, None) => Rtn {}.round(&layer),
-            _ => self.rounding.round(&layer),
-        };
         let Rounded { grid, weight } =
-            result.map_err(|source| SessionError::Layer { name: name.clone(), source })?;
+            self.rounded(&Layer { weight: &tensor, decision, grid, moments }, name)?;
         Ok((Some(grid), weight))
+    }
+
+    fn rounded(&self, layer: &Layer<'_>, name: &str) -> Result<Rounded, SessionError> {
+        let result = match (self.rounding.streams(), layer.moments) {
+            (Streams::Seen | Streams::Both | Streams::Drift, None) => Rtn {}.round(layer),
+            _ => self.rounding.round(layer),
+        };
+        result.map_err(|source| SessionError::Layer { name: name.into(), source })
+    }
+
+    /// The same of a matrix that is never dense: rows are rounded alone, some at a time. None where
+    /// that cannot be.
+    fn choose_by_rows(
+        &self,
+        tensor: &Tensor,
+        (id, name, grid): (ValueId, &str, &QuantParams),
+        moments: Option<&Moments>,
+    ) -> Result<Option<Chosen>, SessionError> {
+        // What the stream lost is known for all rows together.
+        let alone = moments.is_none_or(|moments| moments.drift().is_none());
+        let (&[n, k], Some(decision), true) =
+            (tensor.shape(), self.plan.weight_decision(id), alone)
+        else {
+            return Ok(None);
+        };
+        let Some(mut coded) = Coded::new(grid, [n, k]) else { return Ok(None) };
+        let step = (AT_ONCE / k.max(1)).next_multiple_of(ROWS).max(ROWS);
+        for first in (0..n).step_by(step) {
+            let rows = first..n.min(first + step);
+            let part = Tensor::written([rows.len(), k], |out| tensor.read_rows(first, out));
+            let grid = &grid.of_rows(rows);
+            let layer = Layer { weight: &part, decision, grid, moments };
+            let Rounded { grid, weight } = self.rounded(&layer, name)?;
+            coded.push(&grid, &weight);
+        }
+        Ok(coded.finish(n).map(|(grid, tensor)| (Some(grid), tensor)))
     }
 
     /// Puts a layer's choice, and its bias on the grid that follows from it, in their places.

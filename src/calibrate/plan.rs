@@ -89,6 +89,11 @@ impl Plan {
         self.weights[id.index()].as_ref()
     }
 
+    /// What the policy wants of an activation class.
+    pub fn class_decision(&self, class: usize) -> Option<&Decision> {
+        self.classes.get(class)
+    }
+
     /// Sites with statistics of their own: classes, weights and gains.
     pub fn site_count(&self) -> usize {
         self.classes.len() + self.weights.iter().flatten().count()

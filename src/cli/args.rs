@@ -19,6 +19,7 @@ pub(super) struct Cli {
 #[derive(Subcommand)]
 pub(super) enum Command {
     Quantize(Box<QuantizeArgs>),
+    Plan(PlanArgs),
     Eval(EvalArgs),
     Rope(RopeArgs),
     BenchToy(BenchToyArgs),
@@ -156,6 +157,24 @@ pub(super) struct QuantizeArgs {
     /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
+}
+
+/// Say what `quantize` would take, before it starts: memory, disk, time and output, stage by stage.
+///
+/// Takes the arguments of `quantize`, and in place of --calib also how many rows there will be and
+/// how long (--samples, --seq-len). Reads config, headers and rows, no weights; measures the machine
+/// for two seconds, with a file beside OUT that it removes. Ends with 1 if `quantize` would refuse.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle plan Qwen3-VL-4B --samples 128 --seq-len 512 --memory 4GiB --buffers external
+  encircle plan Qwen3-VL-4B --calib train.jsonl --recipe w8a8 --stages --json")]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) job: QuantizeArgs,
+    /// Rows of --seq-len tokens of text, in place of --calib
+    #[arg(long, value_name = "N", requires = "seq_len", conflicts_with = "calib",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) samples: Option<u32>,
 }
 
 /// Measure what recipes cost: perplexity, KL divergence from float, agreement.

@@ -11,6 +11,7 @@ mod budget;
 mod demo;
 mod eval;
 mod generate;
+mod plan;
 mod quantize;
 mod rope;
 mod run;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Quantize(args) => quantize::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Rope(args) => rope::run(&args),
         Command::BenchToy(args) => bench_toy::run(&args),

@@ -2,7 +2,7 @@
 
 use super::args::{DeviceArg, QuantizeArgs};
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
-use super::{Outcome, Verdict, budget, demo, shard};
+use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
@@ -56,6 +56,7 @@ fn job(args: &QuantizeArgs) -> Outcome {
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
+    let staged_only = plan::afford(args, &recipe, [&calib, &eval], &checkpoint)?;
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let bought = match args.budget() {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
@@ -83,7 +84,7 @@ fn job(args: &QuantizeArgs) -> Outcome {
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
-    let written = files(&job, &outcome, args)?;
+    let written = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
@@ -112,29 +113,34 @@ fn job(args: &QuantizeArgs) -> Outcome {
 fn files(
     job: &Shared<'_>,
     outcome: &pipeline::Outcome,
-    args: &QuantizeArgs,
+    (args, staged_only): (&QuantizeArgs, bool),
 ) -> Result<Vec<Written>, Box<dyn Error>> {
     if let Some(folder) = &args.io {
         pipeline::write_io(outcome, &job.calib[..args.io_samples.min(job.calib.len())], folder)?;
     }
     let payloads = args.buffers.into();
     let how = WriteOptions { payloads, ..WriteOptions::default() };
-    let mut written = write_model(outcome, &args.out, &how)?;
-    if args.stages {
+    let mut written = Vec::new();
+    if !staged_only {
+        written.extend(write_model(outcome, &args.out, &how)?);
+    }
+    if let Some(form) = stage_form(args) {
         let folder = args.out.join("stages");
-        let form = StageForm {
-            bake_tables: args.bake_tables,
-            share_weights: args.share_weights,
-            payloads,
-        };
         written.extend(write_stages(job.checkpoint, outcome, &folder, form)?);
     }
     pipeline::write_recipe(job.effective, &args.out)?;
     Ok(written)
 }
 
+/// The staged set, if it is asked for.
+pub(super) fn stage_form(args: &QuantizeArgs) -> Option<StageForm> {
+    let (bake_tables, share_weights) = (args.bake_tables, args.share_weights);
+    let payloads = args.buffers.into();
+    args.stages.then_some(StageForm { bake_tables, share_weights, payloads })
+}
+
 /// All that the arguments say of the job, data apart.
-fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
+pub(super) fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
     let numerics = numerics(args)?;
     Ok(Recipe {
         policy: numerics.policy,
@@ -196,14 +202,14 @@ fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
     Ok(rules)
 }
 
-struct Inputs {
-    name: String,
-    checkpoint: Checkpoint,
-    calib: Vec<Sample>,
-    eval: Vec<Sample>,
+pub(super) struct Inputs {
+    pub(super) name: String,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) calib: Vec<Sample>,
+    pub(super) eval: Vec<Sample>,
 }
 
-fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
+pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
     let (name, checkpoint) = match &args.checkpoint {
         Some(dir) => (dir.display().to_string(), Checkpoint::open(dir)?),
         None => ("pixie (embedded demo)".into(), Checkpoint::embedded(demo::checkpoint())?),

@@ -3,7 +3,7 @@
 //! this room touches: nobody but the running program ever sees it.
 
 use super::Stream;
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -218,8 +218,7 @@ impl Spill {
         let start = self.end;
         for tensor in streams.iter().flat_map(|stream| stream.live.iter().flatten()) {
             for piece in tensor.data().chunks(PIECE) {
-                let bytes: Vec<u8> = piece.iter().flat_map(|x| x.to_le_bytes()).collect();
-                out.write_all(&bytes).map_err(&failed)?;
+                out.write_all(&tensor::le_bytes(piece)).map_err(&failed)?;
             }
             self.end += 4 * tensor.len() as u64;
         }

@@ -2,7 +2,8 @@
 //! somebody asks.
 
 use super::Error;
-use super::floats::{SMALL, Trouble};
+use super::estimate::SMALL;
+use super::floats::Trouble;
 use crate::quant::{self, QuantParams};
 use crate::tensor::{Rows, Tensor};
 use std::fs::File;
@@ -31,7 +32,8 @@ impl Codes {
         tensor: &Tensor,
         grid: Option<&QuantParams>,
     ) -> Result<Tensor, Error> {
-        let (&[n, k], false) = (tensor.shape(), tensor.is_made() || tensor.len() <= SMALL) else {
+        let (&[n, k], false) = (tensor.shape(), tensor.is_elsewhere() || tensor.len() <= SMALL)
+        else {
             return Ok(tensor.clone());
         };
         let failed = |source| Error::Write { path: self.folder.display().to_string(), source };

@@ -183,6 +183,45 @@ pub enum Error {
         /// How far the job was.
         place: String,
     },
+    /// A file that its format cannot hold, known before anything is computed.
+    #[error(
+        "{name}: the file would have about {size} bytes, a FlatBuffer at most {most}: use {out}"
+    )]
+    FileSize {
+        /// The file.
+        name: String,
+        /// Bytes that it would have.
+        size: u64,
+        /// Bytes that it may have.
+        most: u64,
+        /// What helps.
+        out: &'static str,
+    },
+    /// A disk that cannot hold what the job writes, known before anything is computed.
+    #[error(
+        "{folder}: {free} bytes are free, expected about {files} for the files and {spill} for what \
+         rests on disk meanwhile"
+    )]
+    Disk {
+        /// Where the job writes.
+        folder: String,
+        /// Bytes that are free there.
+        free: u64,
+        /// Bytes of the files.
+        files: u64,
+        /// Bytes of live values and rounded weights on disk while the job runs.
+        spill: u64,
+    },
+    /// Memory in which the job cannot run, known before anything is computed.
+    #[error("{given} bytes of memory ({what}): the job needs at least about {least} bytes")]
+    Memory {
+        /// What there is.
+        given: u64,
+        /// Who says so.
+        what: &'static str,
+        /// What is needed.
+        least: u64,
+    },
     /// A token that the vocabulary does not hold.
     #[error("{place}: token {token} is outside the vocabulary of {vocab}")]
     Token {

@@ -1,5 +1,6 @@
 //! The float weights: all in memory, or read from the checkpoint when a leg begins.
 
+use super::estimate::{Hold, SMALL};
 use super::{Error, legs};
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
@@ -8,9 +9,6 @@ use crate::tensor::{Rows, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Weights of at most so many elements are always in memory.
-pub(super) const SMALL: usize = 1 << 14;
 
 /// The first thing that went wrong where nothing can be returned: while rows were made for an
 /// operator or a file. Whoever used such rows asks afterwards.
@@ -38,23 +36,22 @@ pub(super) struct Floats<'a> {
     checkpoint: &'a Checkpoint,
     /// Every weight: dense, or with rows read on demand.
     pub(super) all: Weights,
-    /// Bytes of a weight that is never dense; none if all are in memory.
-    large: Option<u64>,
+    /// Which are dense while they are used; none if all are, always.
+    hold: Option<Hold>,
 }
 
 impl<'a> Floats<'a> {
-    /// Those of `graph`, after its rewrites. In memory if there is no limit to the bytes of a single
-    /// one.
+    /// Those of `graph`, after its rewrites. In memory if nobody says which are not.
     pub(super) fn of(
         checkpoint: &'a Checkpoint,
         graph: &Graph,
-        large: Option<u64>,
+        hold: Option<Hold>,
         trouble: &Trouble,
     ) -> Result<Floats<'a>, Error> {
         let last = Arc::new(Mutex::new(None));
         let params: Vec<ValueId> = graph.params().map(|(id, _)| id).collect();
         let tensors = params.par_iter().map(|&id| {
-            match (&graph.value(id).shape[..], large, graph.param(id)) {
+            match (&graph.value(id).shape[..], hold, graph.param(id)) {
                 (&[n, k], Some(_), Some(param)) if n * k > SMALL => {
                     let shape = [n, k];
                     let (param, last, trouble) =
@@ -71,15 +68,15 @@ impl<'a> Floats<'a> {
         for (&id, tensor) in params.iter().zip(tensors) {
             all.set(id, tensor);
         }
-        Ok(Floats { checkpoint, all, large })
+        Ok(Floats { checkpoint, all, hold })
     }
 
     /// What some nodes read.
     pub(super) fn load(&self, graph: &Graph, nodes: Range<usize>) -> Result<Weights, Error> {
-        let Some(large) = self.large else { return Ok(self.all.clone()) };
+        let Some(hold) = self.hold else { return Ok(self.all.clone()) };
         let params: Vec<ValueId> = legs::params(graph, nodes).into_iter().collect();
         let tensors = params.par_iter().map(|&id| match self.all.get(id) {
-            Some(made) if made.is_made() && 4 * made.len() as u64 <= large => {
+            Some(made) if made.is_made() && hold.dense(graph, id) => {
                 read(self.checkpoint, graph, id)
             }
             Some(tensor) => Ok(tensor.clone()),

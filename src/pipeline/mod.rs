@@ -10,6 +10,7 @@ mod budget;
 mod calibration;
 mod codes;
 mod error;
+mod estimate;
 mod evaluation;
 mod floats;
 mod generate;
@@ -28,6 +29,7 @@ mod write;
 
 pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
+pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, estimate, free};
 pub use generate::{Chain, Reading};
 pub use prompt::{Fixed, Prompt};
 pub use recipe::{Numerics, RECIPES, with_nearest};
@@ -36,7 +38,7 @@ pub use save::save;
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};
-pub use write::{Written, check_folder, write_io, write_model, write_recipe};
+pub use write::{Written, check_folder, nearest, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
 use crate::calibrate::{self, Plan, Statistics, Unquantized};
@@ -52,9 +54,10 @@ use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{Products, Tensor};
 use calibration::Observation;
 use codes::Codes;
+use estimate::{Load, Needs};
 use evaluation::Travellers;
 use floats::{Floats, Trouble};
-use legs::{Legs, Load};
+use legs::Legs;
 use rounding::{Conversion, Converted, rewrite};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -99,20 +102,6 @@ impl Recipe {
     pub fn numerics(&self) -> Numerics {
         let Recipe { policy, algo, products, .. } = self;
         Numerics { policy: policy.clone(), algo: algo.clone(), products: *products }
-    }
-
-    /// The legs of the job on `graph`, given the calibration and evaluation samples.
-    fn legs(&self, graph: &Graph, samples: [&[Sample]; 2]) -> Legs {
-        let of = |id: &ValueId| graph.value(*id).shape.iter().product::<usize>();
-        let output = graph.outputs.iter().map(of).sum::<usize>() * size_of::<f32>();
-        let pixels = |sample: &Sample| sample.pixel_values.as_ref().map_or(0, Tensor::len);
-        let held = samples.iter().flat_map(|samples| samples.iter()).map(pixels).sum::<usize>();
-        let load = Load {
-            outputs: (samples[0].len() * output) as u64,
-            samples: (held * size_of::<f32>()) as u64,
-            threads: rayon::current_num_threads() as u64,
-        };
-        Legs::of(graph, self.means.memory.unwrap_or_else(legs::available), load)
     }
 
     fn request(&self, layout: Layout, batch: usize) -> Request {
@@ -249,13 +238,15 @@ impl<'a> Prepared<'a> {
         verified?;
         let plan = Plan::new(&graph, &recipe.policy)?;
         let rounding = recipe.algo.rounding()?;
-        let legs = recipe.legs(&graph, [calib, eval]);
+        let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
+        let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
+        let legs = Legs::of(&needs, recipe.means.memory.unwrap_or_else(legs::available));
         let trouble = Trouble::default();
         let unfinished = unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
-        let floats = Floats::of(checkpoint, &graph, legs.large, &trouble)?;
+        let floats = Floats::of(checkpoint, &graph, legs.hold, &trouble)?;
         clock.lap("load");
         let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
         let room = Room::new(legs.room, &folder);

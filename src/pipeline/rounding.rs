@@ -133,8 +133,8 @@ impl Conversion<'_> {
         let reads = legs::params(graph, nodes.clone());
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
-                rounded
-                    .set(id, if self.is_large(tensor) { tensor.clone() } else { tensor.dense() });
+                let large = self.is_large(graph, id);
+                rounded.set(id, if large { tensor.clone() } else { tensor.dense() });
             }
         }
         let (plan, rounding) = (self.plan, self.rounding);
@@ -168,7 +168,7 @@ impl Conversion<'_> {
                     None => self.codes.keep(tensor, grid)?,
                 },
             };
-            if self.is_large(&kept) {
+            if self.is_large(graph, id) {
                 rounded.set(id, kept.clone());
             }
             self.done.set(id, kept);
@@ -177,8 +177,8 @@ impl Conversion<'_> {
     }
 
     /// Whether a weight is never dense.
-    fn is_large(&self, tensor: &Tensor) -> bool {
-        self.legs.large.is_some_and(|large| 4 * tensor.len() as u64 > large)
+    fn is_large(&self, graph: &Graph, id: ValueId) -> bool {
+        self.legs.hold.is_some_and(|hold| !hold.dense(graph, id))
     }
 }
 

@@ -27,6 +27,13 @@ pub(super) struct Lane {
     pub(super) samples: Vec<usize>,
 }
 
+/// Samples of a lane, of samples of the greatest length: at most so many, if lanes are free.
+pub(super) fn batch(samples: &[Sample], width: usize) -> usize {
+    let share = samples.len().div_ceil(rayon::current_num_threads()).max(1);
+    let len = samples.iter().map(|sample| sample.input_ids.len()).max().unwrap_or(1);
+    (LANE_ELEMENTS / (len * width).max(1)).clamp(1, share)
+}
+
 /// Groups samples into lanes; `len` gives the length each runs at, `width` the hidden size.
 pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: usize) -> Vec<Lane> {
     let mut by_len: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

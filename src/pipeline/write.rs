@@ -32,12 +32,7 @@ pub struct Written {
 /// Something that is no folder stands there or above it, or nothing can be written there.
 pub fn check_folder(folder: &Path) -> Result<(), Error> {
     let failed = |source| Error::Write { path: folder.display().to_string(), source };
-    // of a relative path the last ancestor is empty and means the folder we are in
-    let here =
-        |path: &Path| if path == Path::new("") { Path::new(".").into() } else { path.to_owned() };
-    let Some(there) = folder.ancestors().map(here).find(|path| path.exists()) else {
-        return Ok(());
-    };
+    let Some(there) = nearest(folder) else { return Ok(()) };
     if !there.is_dir() {
         let what = format!("{} is a file, expected a folder", there.display());
         return Err(failed(io::Error::other(what)));
@@ -45,6 +40,14 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
     // permissions, read-only disks, folders that are none: only trying tells
     let probe = there.join(format!(".encircle.{}.probe", std::process::id()));
     fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)
+}
+
+/// The folder itself, or the last above it that exists.
+pub fn nearest(folder: &Path) -> Option<PathBuf> {
+    // of a relative path the last ancestor is empty and means the folder we are in
+    let here =
+        |path: &Path| if path == Path::new("") { Path::new(".").into() } else { path.to_owned() };
+    folder.ancestors().map(here).find(|path| path.exists())
 }
 
 /// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.

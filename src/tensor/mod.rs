@@ -43,6 +43,14 @@ pub fn in_pieces(out: &mut [f32], width: usize, par: Par, work: impl Fn(usize, &
     pieces.for_each(|(i, out)| work(i * piece, out));
 }
 
+/// The numbers in little endian, as files hold them.
+pub fn le_bytes(reals: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * reals.len()];
+    let (words, _) = bytes.as_chunks_mut();
+    words.iter_mut().zip(reals).for_each(|(word, x)| *word = x.to_le_bytes());
+    bytes
+}
+
 /// Gives memory back that is kept for tensors to come: what comes next is of other sizes.
 pub fn release_memory() {
     buffer::release();
@@ -183,6 +191,11 @@ impl Tensor {
     /// Whether the rows are made on demand.
     pub fn is_made(&self) -> bool {
         matches!(self.payload, Payload::Made(_))
+    }
+
+    /// Whether the rows are made on demand of what lies elsewhere than in memory.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(&self.payload, Payload::Made(made) if !made.rows.in_memory())
     }
 
     /// The same tensor with all elements in memory; what is made on demand stays so elsewhere.

@@ -15,6 +15,11 @@ pub trait Rows: Debug + Send + Sync {
     /// Writes the rows from `first` on into `out`, which holds whole rows. What goes wrong is told
     /// to whoever made the source; `out` is then of no meaning.
     fn fill(&self, first: usize, out: &mut [f32]);
+
+    /// Whether all that the rows are made of lies in memory.
+    fn in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// Rows, and all of them once somebody wanted that.

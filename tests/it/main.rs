@@ -5,6 +5,7 @@ mod artifact;
 mod behaviours;
 mod cli_budget;
 mod cli_eval;
+mod cli_plan;
 mod cli_quantize;
 mod cli_rope;
 mod experts;

@@ -9,6 +9,7 @@ mod manifest;
 pub(super) use manifest::VERSION;
 pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 
+use super::estimate::{FileSize, Sizes};
 use super::floats::Trouble;
 use super::save::save_hashed;
 use super::{Error, Outcome, Written};
@@ -179,6 +180,33 @@ pub fn write_stages(
         std::io::Write::write_all(out, &json).map_err(failed(&path))
     })?;
     Ok(set.written)
+}
+
+/// Names and sizes of the files that [`write_stages`] writes of a graph, before it is annotated.
+///
+/// # Errors
+/// Those of [`write_stages`] that need no weights.
+pub(super) fn sizes(
+    checkpoint: &Checkpoint,
+    (graph, layout): (&Graph, &Layout),
+    sizes: &Sizes<'_>,
+    form: StageForm,
+) -> Result<Vec<FileSize>, Error> {
+    let decode = models::build_decode(checkpoint.config(), layout.seq_len() - 1)?.rewritten();
+    let phases = [Phase { graph, decode: false }, Phase { graph: &decode, decode: true }];
+    let mut found = Vec::new();
+    for pieces in files(&phases, layout, form) {
+        let mut parts = pieces.iter().map(|p| sizes.file(&p.part.graph, &models::prefill_name));
+        // Graphs of one file share its weights.
+        let size = parts.next().unwrap_or_default();
+        let name = match &pieces[..] {
+            [piece] => piece.role.stem(piece.name, layout),
+            _ => pieces[0].role.stem("decoder_layer", layout),
+        };
+        let file = |(form, size)| FileSize { name: format!("stages/{name}.{form}.circle"), size };
+        found.extend(["f32", "q"].into_iter().zip(size).map(file));
+    }
+    Ok(found)
 }
 
 /// The pieces of every file, in the order of execution.

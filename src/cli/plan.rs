@@ -1,0 +1,194 @@
+//! `encircle plan`: what a job takes, before anything starts; and the early refusal of `quantize`.
+
+use super::args::{PlanArgs, QuantizeArgs};
+use super::quantize::{Inputs, inputs, recipe, stage_form};
+use super::terminal::{bytes, seconds};
+use super::{Outcome, Verdict};
+use crate::checkpoint::Checkpoint;
+use crate::dataset::Sample;
+use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Recipe, estimate};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::Write;
+
+/// Files of a set that are listed one by one; of more only their sum.
+const LISTED: usize = 8;
+
+pub(super) fn run(args: &PlanArgs) -> Outcome {
+    if let Some(threads) = args.job.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    let recipe = recipe(&args.job)?;
+    let (name, checkpoint, calib, eval) = data(args)?;
+    let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
+    // Whatever needs no machine is refused before it is measured.
+    estimate(&job, None)?;
+    pipeline::check_folder(&args.job.out)?;
+    let folder = pipeline::nearest(&args.job.out).unwrap_or_else(std::env::temp_dir);
+    let machine = Machine::measure(recipe.products, &folder)
+        .map_err(|e| format!("{}: cannot write: {e}", folder.display()))?;
+    let estimate = estimate(&job, Some(&machine))?;
+    let refusal = estimate.afford(&args.job.out).err().map(|e| e.to_string());
+    let facts = Facts { args: &args.job, name: &name, estimate: &estimate, machine, refusal };
+    let mut stdout = std::io::stdout().lock();
+    match args.job.json {
+        true => writeln!(stdout, "{}", facts.json())?,
+        false => stdout.write_all(facts.text().as_bytes())?,
+    }
+    Ok(if facts.refusal.is_some() { Verdict::Wanting } else { Verdict::Fine })
+}
+
+/// Refuses a job that cannot end well, before anything is computed. Whether only the staged set is
+/// written.
+pub(super) fn afford(
+    args: &QuantizeArgs,
+    recipe: &Recipe,
+    samples: [&[Sample]; 2],
+    checkpoint: &Checkpoint,
+) -> Result<bool, Box<dyn Error>> {
+    let estimate = estimate(&job(args, recipe, samples, checkpoint), None)?;
+    match args.shard {
+        Some(_) => estimate.afford_observing(&args.out)?,
+        None => estimate.afford(&args.out)?,
+    }
+    if estimate.staged_only {
+        eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");
+    }
+    Ok(estimate.staged_only)
+}
+
+fn job<'a>(
+    args: &QuantizeArgs,
+    recipe: &'a Recipe,
+    [calib, eval]: [&'a [Sample]; 2],
+    checkpoint: &'a Checkpoint,
+) -> Job<'a> {
+    let (payloads, stages) = (args.buffers.into(), stage_form(args));
+    Job { checkpoint, calib, eval, recipe, payloads, stages }
+}
+
+type Data = (String, Checkpoint, Vec<Sample>, Vec<Sample>);
+
+/// The samples, or as many as were announced.
+fn data(args: &PlanArgs) -> Result<Data, Box<dyn Error>> {
+    let (Some(dir), Some(count), Some(len)) =
+        (&args.job.checkpoint, args.samples, args.job.seq_len)
+    else {
+        if args.job.checkpoint.is_some() && args.job.calib.is_none() {
+            return Err("--calib FILE.jsonl or --samples N --seq-len N is needed".into());
+        }
+        let Inputs { name, checkpoint, calib, eval } = inputs(&args.job)?;
+        return Ok((name, checkpoint, calib, eval));
+    };
+    let checkpoint = Checkpoint::open(dir)?;
+    let sample = |i: u32| Sample {
+        input_ids: vec![0; len],
+        prompt_len: len,
+        pixel_values: None,
+        grids: Vec::new(),
+        video_grids: Vec::new(),
+        place: format!("announced row {}", i + 1),
+    };
+    Ok((dir.display().to_string(), checkpoint, (0..count).map(sample).collect(), Vec::new()))
+}
+
+/// One set of facts, in two forms.
+struct Facts<'a> {
+    args: &'a QuantizeArgs,
+    name: &'a str,
+    estimate: &'a Estimate,
+    machine: Machine,
+    refusal: Option<String>,
+}
+
+impl Facts<'_> {
+    fn text(&self) -> String {
+        let e = self.estimate;
+        let mut out = format!(
+            "encircle {} · plan for {} · {}\n\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            self.args.recipe_name()
+        );
+        let width = e.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+        let heads = ["weights", "memory", "live", "output", "time"];
+        out += &format!("  {:<width$}", "stage");
+        out += &heads.map(|head| format!(" {head:>10}")).concat();
+        out += "\n";
+        for stage in &e.stages {
+            let time = stage.seconds.map_or_else(String::new, seconds);
+            let numbers = [stage.weights * 4, stage.memory, stage.resting, stage.output].map(bytes);
+            out += &format!("  {:<width$}", stage.name);
+            out += &numbers.map(|number| format!(" {number:>10}")).concat();
+            out += &format!(" {time:>10}\n");
+        }
+        let way = match e.legs {
+            1 => "all weights at once".into(),
+            legs => format!("{legs} loads of weights"),
+        };
+        let who = if self.args.memory.is_some() { "allowed" } else { "three quarters of the free" };
+        out += &format!("\n  rows        {} of at most {} tokens, {way}\n", e.samples, e.seq_len);
+        out += &format!(
+            "  memory      {} of {} ({who}); {} at least\n",
+            bytes(e.memory),
+            bytes(e.allowed),
+            bytes(e.least)
+        );
+        let free = pipeline::free(&self.args.out).map_or("?".into(), bytes);
+        out += &format!(
+            "  disk        {} of files, {} meanwhile; {free} free\n",
+            bytes(e.output()),
+            bytes(e.spill)
+        );
+        out += &self.files();
+        if let Some(time) = e.seconds {
+            out += &format!(
+                "  time        about {}, at {:.0} GFLOP/s and {} a second to disk\n",
+                duration(time),
+                self.machine.gflops,
+                bytes((self.machine.disk * 1e9) as u64)
+            );
+        }
+        if let Some(refusal) = &self.refusal {
+            out += &format!("\n  refused     {refusal}\n");
+        }
+        out
+    }
+
+    fn files(&self) -> String {
+        let files = &self.estimate.files;
+        let line = |file: &FileSize| format!("  output      {}  {}\n", file.name, bytes(file.size));
+        let whole = files.iter().filter(|file| !file.name.contains('/'));
+        let mut out: String = whole.map(line).collect();
+        let staged: Vec<&FileSize> = files.iter().filter(|file| file.name.contains('/')).collect();
+        let sum = staged.iter().map(|file| file.size).sum::<u64>();
+        match staged.len() {
+            0 => {}
+            1..=LISTED => out.extend(staged.into_iter().map(line)),
+            count => out += &format!("  output      stages/, {count} files  {}\n", bytes(sum)),
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "checkpoint": self.name,
+            "preset": self.args.recipe_name(),
+            "estimate": self.estimate,
+            "output": self.estimate.output(),
+            "free_disk": pipeline::free(&self.args.out),
+            "machine": self.machine,
+            "refused": self.refusal,
+        })
+    }
+}
+
+/// Seconds as people plan with them.
+fn duration(s: f64) -> String {
+    match s {
+        s if s < 120.0 => seconds(s),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

@@ -1,0 +1,308 @@
+//! What the job takes of memory, counted on its graph before anything runs. `legs.rs` cuts the job
+//! by it, and the plan prints it.
+
+use super::super::Recipe;
+use crate::algo::{Rounding, Streams};
+use crate::calibrate::Plan;
+use crate::dataset::Sample;
+use crate::graph::{Graph, Param, Source, ValueId};
+use crate::ops::Op;
+use crate::quant::Decision;
+use crate::tensor::{Products, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// The program itself, its tables and graphs.
+const BASE: u64 = 16 << 20;
+/// What the stock of tensors and the allocator keep of what rounding took, at most.
+const KEPT: u64 = 128 << 20;
+/// Of a spool with limited room, items in memory for each thread.
+const AHEAD: u64 = 2;
+/// Elements of the example that the comparison keeps, of each network.
+const EXAMPLE: u64 = 1 << 24;
+/// Elements that are rounded at once of a matrix made on demand.
+const AT_ONCE: usize = 1 << 22;
+/// Of the memory, what lanes may take that run side by side.
+const WORKING: u64 = 4;
+/// Rows from which a matrix is worth making anew for one product.
+const LONG: u64 = 128;
+/// Grids of more bits are rounded to nearest.
+const WORTHWHILE_BITS: u8 = 8;
+
+/// Weights of at most so many elements are always in memory.
+pub(in super::super) const SMALL: usize = 1 << 14;
+
+/// Which weights are not dense in memory, but made on demand, row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Hold {
+    /// Bytes of a weight that is made on demand in any case.
+    pub(in super::super) large: u64,
+    /// Whether all are whose rows are as they are stored, apart from scales.
+    pub(in super::super) lean: bool,
+}
+
+impl Hold {
+    /// Whether a weight is dense.
+    pub(in super::super) fn dense(self, graph: &Graph, id: ValueId) -> bool {
+        let shape = &graph.value(id).shape;
+        let plain = |param: &Param| param.by_rows(shape);
+        let matrix = shape.len() == 2 && shape.iter().product::<usize>() > SMALL;
+        let lean = self.lean && matrix && graph.param(id).is_some_and(plain);
+        !lean && bytes(graph, id) <= self.large
+    }
+}
+
+/// How much the samples are.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Load {
+    /// Calibration samples.
+    pub(in super::super) samples: u64,
+    /// Samples with answers.
+    pub(in super::super) eval: u64,
+    /// Bytes of all pictures.
+    pub(in super::super) pixels: u64,
+    /// Tokens of a calibration sample in the mean.
+    pub(in super::super) tokens: u64,
+    /// Samples that run together, and lanes that run at once.
+    pub(in super::super) lanes: [u64; 2],
+}
+
+impl Load {
+    /// That of calibration and evaluation samples.
+    pub(in super::super) fn of([calib, eval]: [&[Sample]; 2], batch: usize) -> Load {
+        let pixels = |sample: &Sample| sample.pixel_values.as_ref().map_or(0, Tensor::len);
+        let tokens = calib.iter().map(|sample| sample.input_ids.len()).sum::<usize>();
+        let held = calib.iter().chain(eval).map(pixels).sum::<usize>();
+        Load {
+            samples: calib.len() as u64,
+            eval: eval.len() as u64,
+            pixels: 4 * held as u64,
+            tokens: (tokens / calib.len().max(1)) as u64,
+            lanes: [batch as u64, rayon::current_num_threads() as u64],
+        }
+    }
+}
+
+/// The needs of a job by the parts of its graph.
+pub(in super::super) struct Needs<'a> {
+    pub(in super::super) graph: &'a Graph,
+    /// Nodes of each stage; those between stages belong to the one that follows.
+    pub(in super::super) stages: Vec<Range<usize>>,
+    pub(in super::super) load: Load,
+    /// Of one sample, bytes alive while a node runs, and after it.
+    live: Vec<[u64; 2]>,
+    /// What rounding the weight of a node takes.
+    rounding: Vec<Option<Rounded>>,
+    streams: Streams,
+    products: Products,
+    /// Whether matrices may be made on demand for every lane: nothing costly is done to their rows,
+    /// and enough of them are multiplied at a time.
+    pub(in super::super) lean: bool,
+}
+
+impl<'a> Needs<'a> {
+    /// Counts.
+    pub(in super::super) fn of(
+        graph: &'a Graph,
+        plan: &Plan,
+        rounding: &dyn Rounding,
+        recipe: &Recipe,
+        load: Load,
+    ) -> Needs<'a> {
+        let streams = rounding.streams();
+        let scratch = roundings(graph, plan, streams);
+        let (live, products) = (live(graph), recipe.products);
+        let lean = recipe.algo.rotate.is_none() && load.tokens >= LONG;
+        let (stages, rounding) = (stages(graph), scratch);
+        Needs { graph, stages, load, live, rounding, streams, products, lean }
+    }
+
+    /// Bytes with all weights and all samples in memory.
+    pub(in super::super) fn whole(&self) -> u64 {
+        let all = 0..self.graph.nodes.len();
+        let [batch, threads] = self.load.lanes;
+        let most = |at| self.most(all.clone(), at);
+        let rest = match self.streams {
+            Streams::Neither => self.live.last().map_or(0, |live| live[1]),
+            Streams::Seen | Streams::Both | Streams::Drift => 2 * most(1),
+        };
+        let running = self.load.samples * rest + batch * threads * most(0);
+        let weights: u64 = params(self.graph, all.clone()).iter().map(|id| self.copies(*id)).sum();
+        BASE + self.load.pixels + weights + self.rounding(all, running, None) + self.example()
+    }
+
+    /// Bytes that a leg takes beside what rests.
+    pub(in super::super) fn leg(&self, nodes: Range<usize>, memory: u64, hold: Hold) -> u64 {
+        let weights = self.weights(nodes.clone(), hold);
+        let [_, threads] = self.load.lanes;
+        // One network runs while the other one's values rest.
+        let (lane, rest) = (self.most(nodes.clone(), 0), self.most(nodes.clone(), 1));
+        let running = match threads * 2 * lane <= working(memory) {
+            true => threads * (lane + rest + (AHEAD - 1) * 2 * self.after(&nodes)),
+            false => lane + rest,
+        };
+        let last = if nodes.end == self.graph.nodes.len() { self.example() } else { 0 };
+        BASE + self.load.pixels + weights + self.rounding(nodes, running, Some(hold)) + last
+    }
+
+    /// Bytes of all live values that rest after a leg, of both networks; none rest after the last.
+    pub(in super::super) fn resting(&self, nodes: &Range<usize>) -> u64 {
+        2 * self.after(nodes) * (self.load.samples + self.load.eval)
+    }
+
+    /// Bytes of the dense weights that some nodes read, with all their copies.
+    pub(in super::super) fn weights(&self, nodes: Range<usize>, hold: Hold) -> u64 {
+        let ids = params(self.graph, nodes).into_iter();
+        ids.filter(|id| hold.dense(self.graph, *id)).map(|id| self.copies(id)).sum()
+    }
+
+    /// Of one sample in one network.
+    fn after(&self, nodes: &Range<usize>) -> u64 {
+        match nodes.end == self.graph.nodes.len() {
+            true => 0,
+            false => self.live[..nodes.end].last().map_or(0, |live| live[1]),
+        }
+    }
+
+    fn example(&self) -> u64 {
+        let outputs: u64 = self.graph.outputs.iter().map(|id| bytes(self.graph, *id)).sum();
+        2 * outputs.min(4 * EXAMPLE)
+    }
+
+    /// The greatest of what rounding takes while lanes that take `running` walk, and afterwards.
+    fn rounding(&self, nodes: Range<usize>, running: u64, hold: Option<Hold>) -> u64 {
+        let taken = |r: &Rounded| {
+            let dense = hold.is_none_or(|hold| hold.dense(self.graph, r.weight));
+            let all = r.sums + r.factor + r.rows[usize::from(!dense)];
+            (running + r.sums).max(all) + KEPT.min(all)
+        };
+        self.rounding[nodes].iter().flatten().map(taken).max().unwrap_or(running)
+    }
+
+    /// The most that is alive of a sample while one of some nodes runs, or after it.
+    fn most(&self, nodes: Range<usize>, at: usize) -> u64 {
+        self.live[nodes].iter().map(|live| live[at]).max().unwrap_or(0)
+    }
+
+    /// A weight as f32 and rounded, and what products have packed of both.
+    fn copies(&self, id: ValueId) -> u64 {
+        let bytes = bytes(self.graph, id);
+        let packed = matches!(self.products, Products::Bf16).then_some(bytes / 2);
+        let multiplied = self.graph.value(id).shape.len() == 2 && bytes > 1 << 16;
+        if multiplied { 4 * bytes + packed.unwrap_or(0) } else { 2 * bytes }
+    }
+}
+
+/// Bytes for lanes that run side by side.
+pub(in super::super) fn working(memory: u64) -> u64 {
+    memory / WORKING
+}
+
+/// The nodes of each stage; those between stages belong to the one that follows.
+fn stages(graph: &Graph) -> Vec<Range<usize>> {
+    let mut at = 0;
+    let mut stages: Vec<Range<usize>> = Vec::new();
+    for stage in &graph.stages {
+        stages.push(at..stage.nodes.end);
+        at = stage.nodes.end;
+    }
+    if let Some(last) = stages.last_mut() {
+        last.end = graph.nodes.len();
+    }
+    stages
+}
+
+/// Checkpoint values that some nodes read, ascending.
+pub(in super::super) fn params(graph: &Graph, nodes: Range<usize>) -> BTreeSet<ValueId> {
+    let operands = graph.nodes[nodes].iter().flat_map(|node| &node.inputs);
+    operands.copied().filter(|id| matches!(graph.value(*id).source, Source::Param(_))).collect()
+}
+
+/// Bytes of a value as f32.
+pub(in super::super) fn bytes(graph: &Graph, id: ValueId) -> u64 {
+    4 * graph.value(id).shape.iter().product::<usize>() as u64
+}
+
+/// Bytes that a lane on `graph` has alive at most while some nodes run, of the values that these
+/// nodes read or make.
+pub(in super::super) fn peak(graph: &Graph, nodes: Range<usize>) -> u64 {
+    let runs = |id: &ValueId| matches!(graph.value(*id).source, Source::Input | Source::Node(_));
+    let mut last = BTreeMap::new();
+    for n in nodes.clone() {
+        let reads = graph.nodes[n].inputs.iter().chain(&graph.nodes[n].routed);
+        last.extend(reads.filter(|id| runs(id)).map(|id| (*id, n)));
+    }
+    let made: BTreeSet<ValueId> = graph.nodes[nodes.clone()].iter().map(|n| n.output).collect();
+    let mut alive: u64 =
+        last.keys().filter(|id| !made.contains(id)).map(|id| bytes(graph, *id)).sum();
+    let mut most = alive;
+    for n in nodes {
+        let node = &graph.nodes[n];
+        alive += bytes(graph, node.output);
+        most = most.max(alive);
+        let read: BTreeSet<ValueId> = node.inputs.iter().chain(&node.routed).copied().collect();
+        let freed = read.into_iter().filter(|id| last.get(id) == Some(&n));
+        alive -= freed.map(|id| bytes(graph, id)).sum::<u64>();
+    }
+    most
+}
+
+/// Bytes alive while each node runs, and after it.
+fn live(graph: &Graph) -> Vec<[u64; 2]> {
+    let mut last = vec![None; graph.values.len()];
+    for (n, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().chain(&node.routed).for_each(|id| last[id.index()] = Some(n));
+    }
+    graph.outputs.iter().for_each(|id| last[id.index()] = None);
+    let runs = |id: ValueId| matches!(graph.value(id).source, Source::Input | Source::Node(_));
+    let mut alive: u64 = graph.inputs.iter().map(|id| bytes(graph, *id)).sum();
+    let mut live = Vec::with_capacity(graph.nodes.len());
+    for (n, node) in graph.nodes.iter().enumerate() {
+        alive += bytes(graph, node.output);
+        let during = alive;
+        let read: BTreeSet<ValueId> = node.inputs.iter().chain(&node.routed).copied().collect();
+        let freed = read.into_iter().filter(|id| runs(*id) && last[id.index()] == Some(n));
+        alive -= freed.map(|id| bytes(graph, id)).sum::<u64>();
+        live.push([during, alive]);
+    }
+    live
+}
+
+/// What rounding a weight by its inputs takes beside it, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Rounded {
+    weight: ValueId,
+    /// Sums over the samples.
+    sums: u64,
+    /// The factor of one of them.
+    factor: u64,
+    /// Targets and codes as f64, the result as f32: of all rows, and of those rounded at once.
+    rows: [u64; 2],
+}
+
+/// For each node that is the first to multiply by a weight, what rounding that takes.
+fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded>> {
+    let mut read = vec![false; graph.values.len()];
+    let mut needs = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let mut need = None;
+        if let (Op::Linear(_), [_, weight, ..]) = (&node.op, &node.inputs[..])
+            && !read[weight.index()]
+            && let (&[n, k], Some(Decision::Affine { dtype, .. })) =
+                (&graph.value(*weight).shape[..], plan.weight_decision(*weight))
+            && streams >= Streams::Seen
+            && dtype.bits() <= WORTHWHILE_BITS
+        {
+            let factor = 8 * (k * k) as u64;
+            let matrix = 20 * (n * k) as u64;
+            let two = if streams >= Streams::Both { factor } else { 0 };
+            let drift = if streams >= Streams::Drift { 8 * (n * k) as u64 } else { 0 };
+            let part = if drift > 0 { matrix } else { 20 * (n * k).min(AT_ONCE) as u64 };
+            let sums = factor + two + drift;
+            need = Some(Rounded { weight: *weight, sums, factor, rows: [matrix, part] });
+        }
+        node.inputs.iter().for_each(|id| read[id.index()] = true);
+        needs.push(need);
+    }
+    needs
+}

@@ -1,0 +1,167 @@
+//! `plan`, and what `quantize` refuses before it starts.
+
+use crate::support::path;
+use assert_cmd::Command;
+use serde_json::{Map, Value, json};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use tempfile::TempDir;
+
+const ROW: &str = r#"{"image": "train_000.jpg", "question": "Name the digit.", "answer": "six"}"#;
+
+/// A folder to work in, with the demo checkpoint and one row.
+fn desk() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("ck")).unwrap();
+    for entry in fs::read_dir(path("assets/pixie")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), at("ck").join(entry.file_name())).unwrap();
+    }
+    fs::copy(path("assets/vqa/train_000.jpg"), at("train_000.jpg")).unwrap();
+    fs::write(at("rows.jsonl"), format!("{ROW}\n")).unwrap();
+    folder
+}
+
+fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("encircle").unwrap();
+    let output = command.current_dir(folder).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A checkpoint of a vocabulary of `vocab` and `hidden` channels whose weights are one hole in a
+/// file: enough to plan with.
+fn hollow(folder: &Path, name: &str, [vocab, hidden]: [usize; 2]) {
+    let dir = folder.join(name);
+    fs::create_dir(&dir).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        fs::copy(path("assets/pixie").join(file), dir.join(file)).unwrap();
+    }
+    let config = json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": vocab,
+        "hidden_size": hidden, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 4096,
+        "hidden_act": "silu", "tie_word_embeddings": true, "attention_bias": false,
+    });
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let config = encircle::checkpoint::Config::parse("config.json", config).unwrap();
+    let (mut header, mut at) = (Map::new(), 0u64);
+    for (name, shape) in encircle::models::tensors(&config).unwrap() {
+        let end = at + 2 * shape.iter().map(|&n| n as u64).product::<u64>();
+        header.insert(name, json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}));
+        at = end;
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut file = File::create(dir.join("model.safetensors")).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len(8 + header.len() as u64 + at).unwrap();
+}
+
+#[test]
+fn a_plan_tells_memory_disk_time_and_output_of_every_stage_and_writes_nothing() {
+    let folder = desk();
+    let (code, stdout, stderr) = run(folder.path(), &["plan", "ck", "--calib", "rows.jsonl"]);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    for fact in [
+        "model.visual.blocks.0",
+        "model.language_model.layers.3",
+        "lm_head",
+        "1 of at most",
+        "memory  ",
+        "disk  ",
+        "time  ",
+        "model.q.circle",
+    ] {
+        assert!(stdout.contains(fact), "no {fact:?} in {stdout}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left behind");
+}
+
+#[test]
+fn planned_sizes_are_those_of_the_files_within_a_quarter() {
+    let folder = desk();
+    for more in [&["--recipe", "npu"][..], &["--recipe", "w8a8", "--stages", "--share-weights"]] {
+        let args = |verb: &'static str| {
+            [&[verb, "ck", "--calib", "rows.jsonl", "--json", "-o", "out"], more].concat()
+        };
+        let (code, stdout, stderr) = run(folder.path(), &args("plan"));
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let plan: Value = serde_json::from_str(&stdout).unwrap();
+        let (code, _, stderr) = run(folder.path(), &args("quantize"));
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let files = plan["estimate"]["files"].as_array().unwrap();
+        assert!(files.len() >= 2);
+        let mut written = 2;
+        for file in files {
+            let (name, planned) = (file["name"].as_str().unwrap(), file["size"].as_u64().unwrap());
+            let real = fs::metadata(folder.path().join("out").join(name)).unwrap().len();
+            assert!(4 * planned.abs_diff(real) <= real, "{name}: planned {planned}, found {real}");
+            written += usize::from(name.starts_with("stages/"));
+        }
+        assert_eq!(written, files.len(), "no file is forgotten");
+        let circle = |dir: &str| {
+            let entries = fs::read_dir(folder.path().join("out").join(dir));
+            let names = entries.into_iter().flatten().map(|e| e.unwrap().file_name());
+            names.filter(|n| n.to_str().unwrap().ends_with(".circle")).count()
+        };
+        assert_eq!(circle("") + circle("stages"), files.len());
+        for fact in ["memory", "least", "spill", "seconds"] {
+            assert!(plan["estimate"][fact].is_number(), "{fact}");
+        }
+        assert!(plan["machine"]["gflops"].as_f64().unwrap() > 0.0);
+        assert_eq!(plan["refused"], Value::Null);
+    }
+}
+
+/// `plan` says that it would refuse, `quantize` refuses, both for the same reason, and leave no OUT.
+#[track_caller]
+fn refused(folder: &Path, checkpoint: &str, more: &[&str], facts: &[&str]) {
+    let rows = ["--samples", "4", "--seq-len", "64"];
+    let plan = [&["plan", checkpoint, "--json", "-o", "out"], &rows[..], more].concat();
+    let (code, stdout, stderr) = run(folder, &plan);
+    assert_eq!((code, stderr.as_str()), (1, ""), "{stdout}");
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let told = told["refused"].as_str().unwrap().to_owned();
+    let fixed = ["quantize", checkpoint, "--calib", "text.jsonl", "-o", "out", "--json"];
+    let (code, stdout, stderr) = run(folder, &[&fixed, more].concat());
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+    for fact in facts {
+        assert!(stderr.contains(fact), "no {fact:?} in: {stderr}");
+        assert!(told.contains(fact), "no {fact:?} in: {told}");
+    }
+    assert!(!folder.join("out").exists(), "OUT exists after: {stderr}");
+}
+
+#[test]
+fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
+    let folder = desk();
+    let at = folder.path();
+    fs::write(at.join("text.jsonl"), "{\"text\": \"one two three\"}\n").unwrap();
+    // 2.4 GB in float.
+    hollow(at, "large", [600_000, 1024]);
+    let way_out = ["model.circle", "at most 2147483647", "--buffers external", "--stages"];
+    refused(at, "large", &["--recipe", "npu", "--memory", "2GiB"], &way_out);
+    let external = ["--recipe", "npu", "--buffers", "external"];
+    let memory = [&external[..], &["--memory", "20MiB"]].concat();
+    refused(at, "large", &memory, &["20971520 bytes", "--memory", "at least about"]);
+    // 18 TB in float, more than there is anywhere near.
+    hollow(at, "huge", [1 << 22, 1 << 20]);
+    let disk = [&external[..], &["--memory", "1TiB"]].concat();
+    refused(at, "huge", &disk, &["out: ", "bytes are free", "for the files"]);
+}
+
+#[test]
+fn plans_without_rows_say_what_is_missing() {
+    let folder = desk();
+    let (code, _, stderr) = run(folder.path(), &["plan", "ck"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--calib") && stderr.contains("--samples"), "{stderr}");
+    let (code, _, stderr) = run(folder.path(), &["plan", "ck", "--samples", "3"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--seq-len"), "{stderr}");
+}
