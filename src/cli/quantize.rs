@@ -296,10 +296,7 @@ impl Summary<'_> {
             "  QuantCheck  {} real tensors without qparams\n\n",
             outcome.unquantized.len()
         );
-        if !outcome.notes.is_empty() {
-            out += &noted(&outcome.notes);
-            out += "\n";
-        }
+        out += &noted(&outcome.notes);
         if let Some(bought) = self.bought {
             out += &budget::table(bought);
             out += "\n";
