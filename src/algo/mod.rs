@@ -28,7 +28,7 @@ pub mod smoothquant;
 mod spec;
 
 pub use channels::Fed;
-pub use moments::Moments;
+pub use moments::{Moments, Roots};
 pub use pairs::{Both, Lane, Pair, Pairs};
 pub use session::{Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};

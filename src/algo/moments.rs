@@ -53,15 +53,23 @@ impl Moments {
     /// # Panics
     /// As [`Moments::add`].
     pub fn add_all(&mut self, samples: &[(&[f32], &[f32])]) {
+        self.add_weighed(samples, &vec![None; samples.len()]);
+    }
+
+    /// The same where a row counts as the square of its root in `roots`, by sample; once where there
+    /// are none.
+    ///
+    /// # Panics
+    /// As [`Moments::add`].
+    pub fn add_weighed(&mut self, samples: &[(&[f32], &[f32])], roots: &[Roots]) {
         let k = self.width;
-        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-        for (seen, wanted) in samples {
+        for ((seen, wanted), roots) in samples.iter().zip(roots) {
             assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
             let m = seen.len() / k.max(1);
-            let seen = wide(seen);
+            let seen = wide(seen, k, roots);
             accumulate(&mut self.hessian, &seen, &seen, m, k, true);
             if let Some(cross) = &mut self.cross {
-                accumulate(cross, &wide(wanted), &seen, m, k, false);
+                accumulate(cross, &wide(wanted, k, roots), &seen, m, k, false);
             }
             self.tokens += m as u64;
         }
@@ -71,19 +79,21 @@ impl Moments {
 
     /// Adds what is missing from the stream that the layer's output is added to: of each sample what
     /// the layer sees `[tokens, width]`, and the stream in the float and in the quantized network
-    /// `[tokens, out]`.
+    /// `[tokens, out]`; rows count as in [`Moments::add_weighed`].
     ///
     /// # Panics
     /// If the streams have different numbers of tokens: a mistake of ours.
-    pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize) {
+    pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize, roots: &[Roots]) {
         let k = self.width;
         let mut drift = self.drift.take().unwrap_or_else(|| vec![0.0; out * k]);
-        for [seen, float, quantized] in samples {
+        for ([seen, float, quantized], roots) in samples.iter().zip(roots) {
             let m = seen.len() / k.max(1);
             assert_eq!([float.len(), quantized.len()], [m * out; 2], "streams share their tokens");
             let missing = float.iter().zip(*quantized);
-            let missing: Vec<f64> = missing.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
-            let seen: Vec<f64> = seen.iter().map(|&x| f64::from(x)).collect();
+            let mut missing: Vec<f64> =
+                missing.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+            weigh(&mut missing, out, roots);
+            let seen = wide(seen, k, roots);
             accumulate(&mut drift, &missing, &seen, m, k, false);
         }
         self.drift = Some(drift);
@@ -144,6 +154,23 @@ impl Moments {
     /// D `[out, width]`, row-major. None where the layer's output is added to no stream.
     pub fn drift(&self) -> Option<&[f64]> {
         self.drift.as_deref()
+    }
+}
+
+/// Square roots of what the rows of a sample count; none if each counts once.
+pub type Roots = Option<Vec<f64>>;
+
+/// Rows of `width` in f64, each times its root.
+fn wide(x: &[f32], width: usize, roots: &Roots) -> Vec<f64> {
+    let mut x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    weigh(&mut x, width, roots);
+    x
+}
+
+fn weigh(x: &mut [f64], width: usize, roots: &Roots) {
+    let Some(roots) = roots else { return };
+    for (row, root) in x.chunks_exact_mut(width.max(1)).zip(roots) {
+        row.iter_mut().for_each(|x| *x *= root);
     }
 }
 

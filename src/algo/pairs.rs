@@ -1,10 +1,11 @@
 //! Samples on their way through two networks, the float one and the quantized one, a few nodes at a
 //! time.
 
-use crate::calibrate::Quantizing;
-use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights};
+use crate::calibrate::{Quantizing, Tokens};
+use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights, rows_on};
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{Par, Tensor};
+use std::sync::OnceLock;
 
 /// Samples that run together, and the graphs of their shape.
 pub struct Lane<'a> {
@@ -12,13 +13,14 @@ pub struct Lane<'a> {
     quantized: &'a Graph,
     tap: Quantizing<'a>,
     lifetimes: Lifetimes,
+    tokens: OnceLock<Tokens>,
 }
 
 impl<'a> Lane<'a> {
     /// `float` is without annotations; `quantized` has annotated activations and rounded constants.
     pub fn new(float: &'a Graph, quantized: &'a Graph) -> Lane<'a> {
         let (tap, lifetimes) = (Quantizing::of(quantized), Lifetimes::of(float));
-        Lane { float, quantized, tap, lifetimes }
+        Lane { float, quantized, tap, lifetimes, tokens: OnceLock::new() }
     }
 }
 
@@ -65,6 +67,19 @@ impl Pair<'_> {
             self.seen.rows(lifetimes, input, [here, there])?,
             self.wanted.rows(lifetimes, input, [there, here])?,
         ])
+    }
+
+    /// The tokens of the rows that [`Pair::rows`] gives; none where the graph takes no tokens.
+    pub fn positions(&self, route: ValueId, two: bool) -> Option<Vec<usize>> {
+        let here = self.seen.get(route)?;
+        let there = if two { self.wanted.get(route)? } else { here };
+        let seq = Some(self.tokens().seq()).filter(|&seq| seq > 0)?;
+        Some(rows_on([here, there]).into_iter().map(|row| row % seq).collect())
+    }
+
+    /// Where the tokens are in this lane's graphs.
+    pub fn tokens(&self) -> &Tokens {
+        self.lane.tokens.get_or_init(|| Tokens::of(self.lane.float))
     }
 
     /// Extents of a value in this lane.

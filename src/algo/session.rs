@@ -1,8 +1,10 @@
 //! Rounds the linear layers of a graph in its order, each on the inputs that the layers already
 //! rounded give it.
 
-use super::{AlgoError, Both, Layer, Moments, Pair, Pairs, Rounded, Rounding, Streams, rtn::Rtn};
-use crate::calibrate::{CalibrateError, Plan, Site};
+use super::{
+    AlgoError, Both, Layer, Moments, Pair, Pairs, Roots, Rounded, Rounding, Streams, rtn::Rtn,
+};
+use crate::calibrate::{CalibrateError, Emphasis, Plan, Site};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
@@ -125,7 +127,7 @@ impl Session<'_> {
                 let width = pairs.first().and_then(|pair| pair.shape(layer.input).last().copied());
                 Moments::new(width.unwrap_or(0), streams >= Streams::Both)
             };
-            add(moments.get_or_insert_with(new), pairs, layer, streams);
+            add(moments.get_or_insert_with(new), pairs, layer, (streams, self.plan.emphasis()));
         })?;
         Ok(moments.unwrap_or_else(|| Moments::new(0, streams >= Streams::Both)))
     }
@@ -261,13 +263,19 @@ fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
 type Chosen = (Option<QuantParams>, Tensor);
 
 /// Adds the rows of a layer's input over some samples, in their order.
-fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Streams) {
+fn add(
+    moments: &mut Moments,
+    pairs: &[Pair<'_>],
+    layer: &Target,
+    (wanted, emphasis): (Streams, &Emphasis),
+) {
     let two = wanted >= Streams::Both;
     let live = "invariant: the input of a layer about to run is live";
     if let Some(route) = layer.routed {
         for pair in pairs {
             let [seen, wanted] = pair.rows(layer.input, route, two).expect(live);
-            moments.add(&seen, &wanted);
+            let roots = emphasis.times().and_then(|_| emphasis.roots(pair.positions(route, two)));
+            moments.add_weighed(&[(&seen, &wanted)], &[roots]);
         }
         return;
     }
@@ -279,7 +287,12 @@ fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Stream
             (seen.data(), wanted.data())
         })
         .collect();
-    moments.add_all(&samples);
+    let roots = |pair: &Pair<'_>| {
+        let shape = pair.shape(layer.input);
+        emphasis.times().and_then(|_| emphasis.roots(pair.tokens().of_rows(layer.input, shape)))
+    };
+    let roots: Vec<Roots> = pairs.iter().map(roots).collect();
+    moments.add_weighed(&samples, &roots);
     let streams = |id: ValueId| -> Option<Vec<[&[f32]; 3]>> {
         pairs
             .iter()
@@ -294,6 +307,6 @@ fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Stream
     if let (Some(id), Some(pair)) = (residual, pairs.first())
         && let (Some(values), Some(&out)) = (streams(id), pair.shape(id).last())
     {
-        moments.add_drift(&values, out);
+        moments.add_drift(&values, out, &roots);
     }
 }

@@ -36,8 +36,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         let start = Instant::now();
         let mut numerics = Numerics::find(name)?;
         for text in &args.overrides {
-            let expected = || format!("--set {text}: expected algo.KEY=VALUE");
-            numerics.set_algo(text).ok_or_else(expected)??;
+            let expected = || format!("--set {text}: expected algo.KEY=VALUE or policy.KEY=VALUE");
+            numerics.set_key(text).ok_or_else(expected)??;
         }
         let recipe = Recipe {
             policy: numerics.policy,

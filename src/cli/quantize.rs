@@ -140,7 +140,7 @@ fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     numerics.products = args.products.unwrap_or(numerics.products);
     let mut rest = Vec::new();
     for text in &args.overrides {
-        match numerics.set_algo(text) {
+        match numerics.set_key(text) {
             Some(done) => done?,
             None => rest.push(&text[..]),
         }

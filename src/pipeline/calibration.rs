@@ -4,8 +4,8 @@ use super::floats::Floats;
 use super::legs::Legs;
 use super::walk::Walk;
 use super::{Error, Progress};
-use crate::calibrate::{Observing, Plan, Statistics};
-use crate::exec::{Lifetimes, Spool, Stream, Weights};
+use crate::calibrate::{Observing, Plan, Statistics, Tokens, Weighing};
+use crate::exec::{Lifetimes, Spool, Stream, Tap, Weights};
 use crate::graph::Graph;
 use crate::tensor::{Par, Products};
 use std::ops::Range;
@@ -70,10 +70,20 @@ impl Step<'_> {
     fn run(&self, lane: usize, item: &mut Vec<Stream>, par: Par) -> Result<(), Error> {
         let shard = rayon::current_thread_index().unwrap_or(0) % self.shards.len();
         let mut statistics = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tap = Observing { plan: self.of.plan, statistics: &mut statistics };
+        let plan = self.of.plan;
+        let mut observing = Observing { plan, statistics: &mut statistics };
         let graph = self.walk.graph(lane);
+        let (tokens, mut weighing);
+        let tap: &mut dyn Tap = match plan.emphasis().is_plain() {
+            true => &mut observing,
+            false => {
+                tokens = Tokens::of(graph);
+                weighing = Weighing { observing, tokens: &tokens };
+                &mut weighing
+            }
+        };
         if item.is_empty() {
-            item.push(Stream::start(graph, self.walk.inputs(lane), &mut tap));
+            item.push(Stream::start(graph, self.walk.inputs(lane), tap));
         }
         let mut ahead;
         let stream = match self.stay {
@@ -84,7 +94,7 @@ impl Step<'_> {
             false => &mut item[0],
         };
         let lifetimes = Lifetimes::of(graph);
-        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, &mut tap, par);
+        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, tap, par);
         self.walk.lanes[lane].samples.iter().for_each(|_| self.of.progress.step());
         Ok(())
     }

@@ -36,7 +36,7 @@ pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_sta
 pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Rounding, Streams};
-use crate::calibrate::{self, Plan, Statistics, Unquantized};
+use crate::calibrate::{self, Emphasis, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::{Room, Spool, Weights};
@@ -216,7 +216,7 @@ impl<'a> Prepared<'a> {
         let (graph, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
         let mut graph = graph?;
         verified?;
-        let plan = Plan::new(&graph, &recipe.policy)?;
+        let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
         let rounding = recipe.algo.rounding()?;
         let legs = recipe.legs(&graph, [calib, eval]);
         clock.lap("build");
@@ -365,6 +365,18 @@ fn finish(
         seconds: job.clock.laps,
         trouble: job.trouble,
     })
+}
+
+/// What `policy` wants of `graph`, tokens counting as the calibration rows have them.
+fn planned(
+    graph: &Graph,
+    policy: &Policy,
+    layout: &Layout,
+    calib: &[Sample],
+) -> Result<Plan, Error> {
+    let rows: Vec<&[u32]> = calib.iter().map(|sample| &sample.input_ids[..]).collect();
+    let emphasis = Emphasis::of(policy.spec(), layout, &rows)?;
+    Ok(Plan::new(graph, policy)?.with_emphasis(emphasis))
 }
 
 fn blamed(checkpoint: &Checkpoint, source: models::ModelError) -> Error {

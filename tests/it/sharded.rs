@@ -76,6 +76,8 @@ fn shards_merged_in_any_order_give_the_bytes_of_one_run() {
         ("--preset npu", ""),
         ("--preset w8a8 --set algo.rounding=mse", " --set *=observer:percentile:99.9"),
         ("--preset w4a16", ""),
+        // modalities weighed by their numbers in all rows, without the common head
+        ("--preset w8a8", " --set policy.modality=equal --set policy.prefix=isolate"),
     ] {
         let job = format!("{JOB} {recipe}{observer}");
         desk.does(&format!("{job} -o whole"));

@@ -105,7 +105,7 @@ pub fn fit(
     };
     let mut graph = build(prompt.layout.clone(), 1)?;
     checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
+    let plan = super::planned(&graph, &recipe.policy, &prompt.layout, calib)?;
     let plans = plans(&graph, recipe)?;
     let few = &calib[..calib.len().min(SAMPLES)];
     let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
