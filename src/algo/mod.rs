@@ -15,6 +15,7 @@ mod channels;
 pub mod equalize;
 mod factor;
 pub mod gptq;
+mod intake;
 mod moments;
 pub mod mse;
 mod pairs;

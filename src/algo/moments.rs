@@ -27,6 +27,8 @@ pub struct Moments {
     hessian: Vec<f64>,
     cross: Option<Vec<f64>>,
     drift: Option<Vec<f64>>,
+    /// Which tiles are added up here, and out of how many parts.
+    part: [usize; 2],
     /// Of the first order and damping asked for: layers that share inputs share it.
     factor: OnceLock<((bool, f64), Result<Factor, AlgoError>)>,
 }
@@ -34,10 +36,15 @@ pub struct Moments {
 impl Moments {
     /// Of no token yet. `two_streams` also sums the products with the float network's inputs.
     pub fn new(width: usize, two_streams: bool) -> Moments {
+        Moments::part(width, two_streams, [0, 1])
+    }
+
+    /// The same of which this process adds up one part of several: every so many-th tile.
+    pub(super) fn part(width: usize, two_streams: bool, part: [usize; 2]) -> Moments {
         let square = width * width;
         let cross = two_streams.then(|| vec![0.0; square]);
         let hessian = vec![0.0; square];
-        Moments { width, tokens: 0, hessian, cross, drift: None, factor: OnceLock::new() }
+        Moments { width, tokens: 0, hessian, cross, drift: None, part, factor: OnceLock::new() }
     }
 
     /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
@@ -67,13 +74,15 @@ impl Moments {
             assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
             let m = seen.len() / k.max(1);
             let seen = wide(seen, k, roots);
-            accumulate(&mut self.hessian, &seen, &seen, m, k, true);
+            accumulate(&mut self.hessian, &seen, &seen, [m, k], (self.part, true));
             if let Some(cross) = &mut self.cross {
-                accumulate(cross, &wide(wanted, k, roots), &seen, m, k, false);
+                accumulate(cross, &wide(wanted, k, roots), &seen, [m, k], (self.part, false));
             }
             self.tokens += m as u64;
         }
-        mirror(&mut self.hessian, k);
+        if self.part[1] == 1 {
+            mirror(&mut self.hessian, k);
+        }
         self.factor = OnceLock::new();
     }
 
@@ -94,7 +103,7 @@ impl Moments {
                 missing.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
             weigh(&mut missing, out, roots);
             let seen = wide(seen, k, roots);
-            accumulate(&mut drift, &missing, &seen, m, k, false);
+            accumulate(&mut drift, &missing, &seen, [m, k], (self.part, false));
         }
         self.drift = Some(drift);
     }
@@ -111,6 +120,37 @@ impl Moments {
         }
         self.tokens += other.tokens;
         self.factor = OnceLock::new();
+    }
+
+    /// The tiles that were added up here, as bytes.
+    pub(super) fn tiles(&self) -> Vec<u8> {
+        let size = (TILE * self.width).max(1);
+        let [rank, of] = self.part;
+        let sums = [Some(&self.hessian), self.cross.as_ref(), self.drift.as_ref()];
+        let tiles = sums.into_iter().flatten().flat_map(|sum| {
+            sum.chunks(size).enumerate().filter(move |(i, _)| i % of == rank).map(|(_, tile)| tile)
+        });
+        tiles.flatten().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// Takes the tiles of a part, as [`Moments::tiles`] gave them; none if they are of other sums.
+    /// With the last of all parts the moments are whole.
+    pub(super) fn put(&mut self, bytes: &[u8], [rank, of]: [usize; 2]) -> Option<()> {
+        let size = (TILE * self.width).max(1);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut words = words.iter();
+        let sums = [Some(&mut self.hessian), self.cross.as_mut(), self.drift.as_mut()];
+        for sum in sums.into_iter().flatten() {
+            let tiles = sum.chunks_mut(size).enumerate().filter(|(i, _)| i % of == rank);
+            for x in tiles.flat_map(|(_, tile)| tile) {
+                *x = f64::from_le_bytes(*words.next()?);
+            }
+        }
+        if rank + 1 == of {
+            mirror(&mut self.hessian, self.width);
+            self.part = [0, 1];
+        }
+        (words.next().is_none() && rest.is_empty()).then_some(())
     }
 
     /// H + λI factored, λ being `damp` of the mean diagonal; inputs of great energy first if asked.
@@ -174,12 +214,20 @@ fn weigh(x: &mut [f64], width: usize, roots: &Roots) {
     }
 }
 
-/// out += aᵀ b with a `[m, n]`, b `[m, k]`; only the tiles on and right of the diagonal if `upper`.
-fn accumulate(out: &mut [f64], a: &[f64], b: &[f64], m: usize, k: usize, upper: bool) {
+/// out += aᵀ b with a `[m, n]`, b `[m, k]`; only the tiles on and right of the diagonal if `upper`,
+/// and of those the ones of a part.
+fn accumulate(
+    out: &mut [f64],
+    a: &[f64],
+    b: &[f64],
+    [m, k]: [usize; 2],
+    ([rank, of], upper): ([usize; 2], bool),
+) {
     if m == 0 || k == 0 {
         return;
     }
-    out.par_chunks_mut(TILE * k).enumerate().for_each(|(i, out)| {
+    let tiles = out.par_chunks_mut(TILE * k).enumerate();
+    tiles.filter(|(i, _)| i % of == rank).for_each(|(i, out)| {
         let rows = out.len() / k;
         let from = if upper { i * TILE } else { 0 };
         let a = MatRef::from_row_major_slice(a, m, a.len() / m);

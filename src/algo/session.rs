@@ -1,10 +1,10 @@
 //! Rounds the linear layers of a graph in its order, each on the inputs that the layers already
 //! rounded give it.
 
-use super::{
-    AlgoError, Both, Layer, Moments, Pair, Pairs, Roots, Rounded, Rounding, Streams, rtn::Rtn,
-};
-use crate::calibrate::{CalibrateError, Emphasis, Plan, Site};
+use super::intake::{self, Intake};
+use super::{AlgoError, Both, Layer, Moments, Pairs, Rounded, Rounding, Streams, rtn::Rtn};
+use crate::calibrate::{CalibrateError, Plan, Site};
+use crate::cluster::{self, Crew};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
@@ -31,6 +31,9 @@ pub enum SessionError {
     /// A grid or bias that cannot be.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// What another process sent is not what was expected.
+    #[error(transparent)]
+    Crew(#[from] cluster::ClusterError),
     /// The samples' values could not be kept.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -57,6 +60,8 @@ pub struct Watched<'p, 'a> {
     pub float: &'p Weights,
     /// How they walk.
     pub gait: Gait,
+    /// The processes that have samples too; those of all count.
+    pub crew: &'p dyn Crew,
 }
 
 impl Session<'_> {
@@ -118,18 +123,29 @@ impl Session<'_> {
         rounded: &Weights,
         watched: &mut Watched<'_, '_>,
         layer: &Target,
-    ) -> Result<Moments, SpoolError> {
-        let streams = self.rounding.streams();
-        let mut moments = None;
+    ) -> Result<Moments, SessionError> {
+        let asked = self.rounding.streams();
+        let emphasis = self.plan.emphasis();
         let weights = Both { float: watched.float, rounded };
+        let (crew, two) = (watched.crew, asked >= Streams::Both);
+        let mut moments = None;
+        let mut own: Vec<Vec<u8>> = Vec::new();
         watched.pairs.advance(layer.node, weights, watched.gait, &mut |pairs| {
-            let new = || {
-                let width = pairs.first().and_then(|pair| pair.shape(layer.input).last().copied());
-                Moments::new(width.unwrap_or(0), streams >= Streams::Both)
-            };
-            add(moments.get_or_insert_with(new), pairs, layer, (streams, self.plan.emphasis()));
+            let intakes: Vec<Intake<'_>> =
+                pairs.iter().map(|pair| Intake::of(pair, layer, asked, emphasis)).collect();
+            match crew.size() {
+                1 => {
+                    let width = intakes.first().map_or(0, Intake::width);
+                    let new = || Moments::new(width, two);
+                    intake::add(moments.get_or_insert_with(new), &intakes);
+                }
+                _ => own.extend(intakes.iter().map(Intake::to_bytes)),
+            }
         })?;
-        Ok(moments.unwrap_or_else(|| Moments::new(0, streams >= Streams::Both)))
+        match crew.size() {
+            1 => Ok(moments.unwrap_or_else(|| Moments::new(0, two))),
+            _ => Ok(intake::together(crew, own, two)?),
+        }
     }
 
     /// Whether the weight's grid is coarse enough for data to matter.
@@ -237,15 +253,15 @@ impl Session<'_> {
 }
 
 /// A linear layer whose weight nobody read before.
-struct Target {
+pub(super) struct Target {
     node: usize,
-    input: ValueId,
+    pub(super) input: ValueId,
     weight: ValueId,
     bias: Option<ValueId>,
     /// Where this is zero, a row of the input does not count.
-    routed: Option<ValueId>,
+    pub(super) routed: Option<ValueId>,
     /// What its output is added to, if that is all that happens to it.
-    residual: Option<ValueId>,
+    pub(super) residual: Option<ValueId>,
 }
 
 /// The other summand of a value that is only added to something.
@@ -261,52 +277,3 @@ fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
 
 /// A weight's grid, if it is not to stay float, and its values on it.
 type Chosen = (Option<QuantParams>, Tensor);
-
-/// Adds the rows of a layer's input over some samples, in their order.
-fn add(
-    moments: &mut Moments,
-    pairs: &[Pair<'_>],
-    layer: &Target,
-    (wanted, emphasis): (Streams, &Emphasis),
-) {
-    let two = wanted >= Streams::Both;
-    let live = "invariant: the input of a layer about to run is live";
-    if let Some(route) = layer.routed {
-        for pair in pairs {
-            let [seen, wanted] = pair.rows(layer.input, route, two).expect(live);
-            let roots = emphasis.times().and_then(|_| emphasis.roots(pair.positions(route, two)));
-            moments.add_weighed(&[(&seen, &wanted)], &[roots]);
-        }
-        return;
-    }
-    let samples: Vec<(&[f32], &[f32])> = pairs
-        .iter()
-        .map(|pair| {
-            let seen = pair.seen.get(layer.input).expect(live);
-            let wanted = if two { pair.wanted.get(layer.input).expect(live) } else { seen };
-            (seen.data(), wanted.data())
-        })
-        .collect();
-    let roots = |pair: &Pair<'_>| {
-        let shape = pair.shape(layer.input);
-        emphasis.times().and_then(|_| emphasis.roots(pair.tokens().of_rows(layer.input, shape)))
-    };
-    let roots: Vec<Roots> = pairs.iter().map(roots).collect();
-    moments.add_weighed(&samples, &roots);
-    let streams = |id: ValueId| -> Option<Vec<[&[f32]; 3]>> {
-        pairs
-            .iter()
-            .map(|pair| {
-                let values = [pair.seen.get(layer.input), pair.wanted.get(id), pair.seen.get(id)];
-                let [seen, float, quantized] = values.map(|x| x.map(Tensor::data));
-                Some([seen?, float?, quantized?])
-            })
-            .collect()
-    };
-    let residual = layer.residual.filter(|_| wanted == Streams::Drift);
-    if let (Some(id), Some(pair)) = (residual, pairs.first())
-        && let (Some(values), Some(&out)) = (streams(id), pair.shape(id).last())
-    {
-        moments.add_drift(&values, out, &roots);
-    }
-}

@@ -5,6 +5,7 @@ use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, shard};
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
+use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::models::Head;
 use crate::pipeline::{
@@ -24,6 +25,20 @@ use std::time::Instant;
 const DEMO_ROWS: usize = 100;
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
+    #[cfg(feature = "mpi")]
+    if let Some(crew) = crate::cluster::Mpi::start() {
+        let outcome = run_in(args, &crew);
+        if let Err(error) = &outcome {
+            super::report(error.as_ref());
+            crew.abort();
+        }
+        return outcome;
+    }
+    run_in(args, &Alone)
+}
+
+/// The job, alone or with others: then the first of them writes and speaks.
+fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let start = Instant::now();
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
@@ -37,11 +52,18 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         pipeline::check_folder(folder)?;
     }
     let share = args.shard.as_deref().map(shard::share).transpose()?;
+    if crew.size() > 1 && (share.is_some() || args.statistics.is_some()) {
+        return Err(
+            "--shard and --statistics are for processes that do not meet, but MPI started this one"
+                .into(),
+        );
+    }
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
     let read = start.elapsed().as_secs_f64();
-    let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let [first, company] = [crew.rank() == 0, crew.size() > 1];
+    let bars = Bars::new(first && !args.json && std::io::stderr().is_terminal());
     let bought = match args.budget() {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
@@ -59,9 +81,13 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     }
     let mut outcome = match known {
         Some(known) => job.quantize(known, &bars)?,
+        None if company => job.together(crew, &bars)?,
         None => pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?,
     };
     bars.finish();
+    if !first {
+        return Ok(Verdict::Fine);
+    }
     if args.strict && !outcome.unquantized.is_empty() {
         list_unquantized(&outcome, true);
         return Ok(Verdict::Wanting);

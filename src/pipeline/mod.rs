@@ -38,6 +38,7 @@ pub use write::{Written, check_folder, write_io, write_model, write_recipe};
 use crate::algo::{AlgoSpec, Rounding, Streams};
 use crate::calibrate::{self, Emphasis, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
+use crate::cluster::{Alone, Crew};
 use crate::dataset::Sample;
 use crate::exec::{Room, Spool, Weights};
 use crate::graph::{Graph, ValueId};
@@ -195,6 +196,8 @@ struct Prepared<'a> {
     room: Arc<Room>,
     folder: PathBuf,
     trouble: Trouble,
+    /// Who works with us, each on rows of their own.
+    crew: &'a dyn Crew,
     clock: Clock,
 }
 
@@ -239,6 +242,7 @@ impl<'a> Prepared<'a> {
             room,
             folder,
             trouble,
+            crew: &Alone,
             clock,
         })
     }
@@ -343,6 +347,7 @@ fn finish(
         codes: Codes::new(&job.folder, &job.trouble),
         trouble: &job.trouble,
         progress,
+        crew: job.crew,
         done: Weights::none(&job.graph),
     };
     let Converted { rounded, error, example, answers } =

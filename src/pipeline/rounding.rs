@@ -9,6 +9,7 @@ use super::{Clock, Error, Progress, Silent};
 use crate::algo::{self, AlgoSpec, Both, Rounding, Session, Streams, Watched};
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Crew;
 use crate::exec::Weights;
 use crate::graph::Graph;
 use crate::report::{AnswerScore, ErrorFigures};
@@ -26,6 +27,8 @@ pub(super) struct Conversion<'a> {
     pub(super) codes: Codes,
     pub(super) trouble: &'a Trouble,
     pub(super) progress: &'a dyn Progress,
+    /// Who has samples too.
+    pub(super) crew: &'a dyn Crew,
     /// The rounded weights of the legs so far.
     pub(super) done: Weights,
 }
@@ -138,7 +141,7 @@ impl Conversion<'_> {
         let watched = match rounding.streams() {
             Streams::Neither => None,
             Streams::Seen | Streams::Both | Streams::Drift => {
-                Some(Watched { pairs: &mut calib.pairs, float: observed, gait })
+                Some(Watched { pairs: &mut calib.pairs, float: observed, gait, crew: self.crew })
             }
         };
         let step = || {
