@@ -109,6 +109,7 @@ fn isolated(prefix: Prefix, layout: &Layout, rows: &[&[u32]]) -> Result<usize, C
     let shortest = rows.iter().map(|row| row.len()).min().unwrap_or(0);
     let most = picture.min(shortest.saturating_sub(1));
     match prefix {
+        Prefix::Named(Head::Bake) => Ok(0),
         Prefix::Named(Head::Isolate) => Ok(same.clamp(1, most.max(1))),
         Prefix::Tokens(tokens) if tokens.get() <= most.min(same.max(1)) => Ok(tokens.get()),
         Prefix::Tokens(tokens) => Err(CalibrateError::Prefix {

@@ -60,7 +60,11 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     }
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
-    let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
+    let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
+    pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
+    if args.stages && !recipe.fixed.prefix.is_empty() {
+        return Err("--stages holds whole prompts: policy.prefix = \"bake\" does not go with it".into());
+    }
     let read = start.elapsed().as_secs_f64();
     let [first, company] = [crew.rank() == 0, crew.size() > 1];
     let bars = Bars::new(first && !args.json && std::io::stderr().is_terminal());
@@ -150,7 +154,7 @@ fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
         algo: numerics.algo,
         products: numerics.products,
         seq_len: args.seq_len,
-        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
+        fixed: Fixed { grid: args.grid, visual_start: args.visual_start, prefix: Vec::new() },
         head: Head::Logits,
         means: Means { memory: args.memory, folder: Some(args.out.clone()) },
     })
@@ -293,7 +297,12 @@ impl Summary<'_> {
             self.name,
             self.args.recipe_name()
         );
-        out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
+        let after = match layout.known() {
+            0 => String::new(),
+            known => format!(" after {known} that are constants"),
+        };
+        let tokens = layout.seq_len();
+        out += &format!("  layout      {tokens} tokens{after}, pictures {pictures}\n");
         out += &format!(
             "  graph       {} operators, {} sites calibrated on {} samples\n",
             outcome.graph.nodes.len(),
@@ -365,7 +374,7 @@ impl Summary<'_> {
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint": self.name,
             "preset": self.args.recipe_name(),
-            "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
+            "layout": {"seq_len": layout.seq_len(), "prefix": layout.known(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
             "calibration_samples": self.calib,
             "compared_samples": outcome.compared,
             "sites": outcome.sites,

@@ -6,6 +6,7 @@
 //! `calibration.rs` observes, or `sharing.rs` in several processes, then quantized while `rounding.rs`
 //! rounds and `evaluation.rs` compares. `write.rs` puts files down.
 
+mod baked;
 mod budget;
 mod calibration;
 mod codes;
@@ -24,6 +25,7 @@ mod stages;
 mod walk;
 mod write;
 
+pub use baked::bake;
 pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
 pub use generate::{Chain, Reading};
@@ -196,6 +198,8 @@ struct Prepared<'a> {
     room: Arc<Room>,
     folder: PathBuf,
     trouble: Trouble,
+    /// What the prefix leaves behind, where it is baked.
+    known: baked::Known,
     /// Who works with us, each on rows of their own.
     crew: &'a dyn Crew,
     clock: Clock,
@@ -227,6 +231,8 @@ impl<'a> Prepared<'a> {
         rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
         let trouble = Trouble::default();
         let floats = Floats::of(checkpoint, &graph, legs.large, &trouble)?;
+        let known = baked::known(checkpoint, recipe, (&graph, &floats.all), calib)?;
+        baked::fill(&mut graph, &known);
         clock.lap("load");
         let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
         let room = Room::new(legs.room, &folder);
@@ -242,6 +248,7 @@ impl<'a> Prepared<'a> {
             room,
             folder,
             trouble,
+            known,
             crew: &Alone,
             clock,
         })
@@ -249,7 +256,11 @@ impl<'a> Prepared<'a> {
 
     /// `samples` and the graphs that `lanes` of them run on.
     fn walk<'s>(&self, samples: &'s [Sample], lanes: Vec<walk::Lane>) -> Result<Walk<'s>, Error> {
-        let build = |layout, batch| build(self.checkpoint, self.recipe, layout, batch);
+        let build = |layout, batch| {
+            let mut graph = build(self.checkpoint, self.recipe, layout, batch)?;
+            baked::fill(&mut graph, &self.known);
+            Ok(graph)
+        };
         Walk::new(samples, lanes, &build, &self.prompt)
     }
 

@@ -276,7 +276,7 @@ mod tests {
         }
         let wrong = [
             ("policy.prefx=isolate", "did you mean `prefix`"),
-            ("policy.prefix=isolat", "expected \"isolate\" or a number"),
+            ("policy.prefix=isolat", "expected \"isolate\", \"bake\" or a number"),
             ("policy.activation.dtype.x=1", "plain value"),
             ("policy.modality", "policy.KEY=VALUE"),
         ];

@@ -138,7 +138,7 @@ fn origin(job: &Shared<'_>, prepared: &Prepared<'_>) -> Result<Origin, Error> {
         version: env!("CARGO_PKG_VERSION").into(),
         checkpoint: format!("{:016x}", cluster::of_checkpoint(job.checkpoint)?),
         recipe: job.effective.into(),
-        layout: format!("{} tokens{spans}", layout.seq_len()),
+        layout: format!("{} tokens{spans} after {:?}", layout.seq_len(), job.recipe.fixed.prefix),
         calibration: format!("{:016x}", cluster::of_samples(job.calib)),
     })
 }

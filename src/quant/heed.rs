@@ -36,12 +36,13 @@ pub struct Times {
     pub text: NonZeroU32,
 }
 
-/// Which tokens at the beginning are not observed: `prefix = "isolate"` or their number.
+/// Which tokens at the beginning are not observed: `prefix = "isolate"` or their number; or are not
+/// even part of the graph: `prefix = "bake"`.
 ///
 /// The first token draws attention that has nowhere else to go, and its values are outliers by a
 /// thousand times (Chen et al., "PrefixQuant", 2024). In a template it is the same in every prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected \"isolate\" or a number of tokens from 1")]
+#[serde(untagged, expecting = "expected \"isolate\", \"bake\" or a number of tokens from 1")]
 pub enum Prefix {
     /// A word.
     Named(Head),
@@ -55,4 +56,7 @@ pub enum Prefix {
 pub enum Head {
     /// Those that are the same in all calibration rows, before the first picture, and at least one.
     Isolate,
+    /// The same tokens, without their being computed any more: their keys and values, from the float
+    /// network, are constants of the graph, which starts after them.
+    Bake,
 }

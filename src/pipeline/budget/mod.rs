@@ -95,6 +95,9 @@ pub fn fit(
     budget: Budget,
     progress: &dyn Progress,
 ) -> Result<Bought, Error> {
+    if !recipe.fixed.prefix.is_empty() {
+        return Err(Error::Prefix("losses are not measured behind a prefix".into()));
+    }
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
     let blamed =
