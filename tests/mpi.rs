@@ -68,12 +68,11 @@ fn three_processes_write_the_bytes_of_one() {
 fn a_process_that_cannot_go_on_ends_all_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let job = job(folder.path());
-    let wrong = [
-        ["--preset", "npu", "--set", "*.gated=observer:ema:0.9"],
-        ["--preset", "npu", "--shard", "1/2"],
-    ];
+    let npu = ["--preset", "npu"];
+    let wrong = [["--set", "*.gated=observer:ema:0.9"], ["--shard", "1/2"]];
     for (wrong, fact) in wrong.iter().zip(["ema", "--shard"]) {
-        let arguments: Vec<&str> = job.iter().map(String::as_str).chain(*wrong).collect();
+        let arguments: Vec<&str> =
+            job.iter().map(String::as_str).chain(npu).chain(*wrong).collect();
         let Some(done) = together(folder.path(), 3, &arguments) else { return };
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(!done.status.success() && said.contains(fact), "{said}");

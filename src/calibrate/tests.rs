@@ -132,7 +132,10 @@ fn the_prefix_is_what_all_rows_begin_with() {
     assert!(error.contains("policy.prefix: found 4") && error.contains("3 tokens"), "{error}");
     for wrong in ["0", "\"isolat\"", "-1", "1.5"] {
         let error = toml::from_str::<PolicySpec>(&format!("prefix = {wrong}")).unwrap_err();
-        assert!(error.to_string().contains("expected \"isolate\", \"bake\" or a number"), "{error}");
+        assert!(
+            error.to_string().contains("expected \"isolate\", \"bake\" or a number"),
+            "{error}"
+        );
     }
 }
 

@@ -7,12 +7,13 @@ use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
-use crate::models::Head;
+use crate::layout::{Layout, VisualSpan};
+use crate::models;
 use crate::pipeline::{
     self, Bought, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
     write_model, write_stages,
 };
-use crate::quant::Rule;
+use crate::quant::{Head, PolicySpec, Prefix, Rule};
 use crate::report::{AnswerScore, scatter};
 use crate::tensor::Products;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ const DEMO_ROWS: usize = 100;
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     #[cfg(feature = "mpi")]
-    if let Some(crew) = crate::cluster::Mpi::start() {
+    if let Some(crew) = shard::launched().then(crate::cluster::Mpi::start).flatten() {
         let outcome = run_in(args, &crew);
         if let Err(error) = &outcome {
             super::report(error.as_ref());
@@ -52,41 +53,28 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         pipeline::check_folder(folder)?;
     }
     let share = args.shard.as_deref().map(shard::share).transpose()?;
-    if crew.size() > 1 && (share.is_some() || args.statistics.is_some()) {
-        return Err(
-            "--shard and --statistics are for processes that do not meet, but MPI started this one"
-                .into(),
-        );
-    }
+    refuse(args, crew, recipe.policy.spec())?;
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
     pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
-    if args.stages && !recipe.fixed.prefix.is_empty() {
-        return Err("--stages holds whole prompts: policy.prefix = \"bake\" does not go with it".into());
-    }
     let read = start.elapsed().as_secs_f64();
-    let [first, company] = [crew.rank() == 0, crew.size() > 1];
+    let first = crew.rank() == 0;
     let bars = Bars::new(first && !args.json && std::io::stderr().is_terminal());
     let bought = match args.budget() {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
     };
     let effective = recipe.numerics().text();
-    let job = Shared {
-        checkpoint: &checkpoint,
-        calib: &calib,
-        eval: &eval,
-        recipe: &recipe,
-        effective: &effective,
-    };
+    let (checkpoint, calib, eval) = (&checkpoint, &calib[..], &eval[..]);
+    let job = Shared { checkpoint, calib, eval, recipe: &recipe, effective: &effective };
     if let Some(share) = share {
         return shard::observe(args, share, &job, &bars);
     }
     let mut outcome = match known {
         Some(known) => job.quantize(known, &bars)?,
-        None if company => job.together(crew, &bars)?,
-        None => pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?,
+        None if crew.size() > 1 => job.together(crew, &bars)?,
+        None => pipeline::quantize(checkpoint, calib, eval, &recipe, &bars)?,
     };
     bars.finish();
     if !first {
@@ -119,6 +107,18 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     list_unseen(&outcome);
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)
+}
+
+/// What does not go together.
+fn refuse(args: &QuantizeArgs, crew: &dyn Crew, policy: &PolicySpec) -> Result<(), Box<dyn Error>> {
+    if crew.size() > 1 && (args.shard.is_some() || args.statistics.is_some()) {
+        let why = "are for processes that do not meet, but MPI started this one";
+        return Err(format!("--shard and --statistics {why}").into());
+    }
+    if args.stages && policy.prefix == Some(Prefix::Named(Head::Bake)) {
+        return Err("--stages: whole prompts are needed, but policy.prefix is \"bake\"".into());
+    }
+    Ok(())
 }
 
 /// Writes all files of the job.
@@ -155,7 +155,7 @@ fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
         products: numerics.products,
         seq_len: args.seq_len,
         fixed: Fixed { grid: args.grid, visual_start: args.visual_start, prefix: Vec::new() },
-        head: Head::Logits,
+        head: models::Head::Logits,
         means: Means { memory: args.memory, folder: Some(args.out.clone()) },
     })
 }
@@ -281,28 +281,13 @@ impl Summary<'_> {
     fn text(&self) -> String {
         let Summary { outcome, .. } = self;
         let layout = &outcome.prompt.layout;
-        let pictures = match layout.spans() {
-            [] => "text only".into(),
-            spans => spans
-                .iter()
-                .map(|s| {
-                    format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
-                })
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
         let mut out = format!(
             "encircle {} · {} · {}\n\n",
             env!("CARGO_PKG_VERSION"),
             self.name,
             self.args.recipe_name()
         );
-        let after = match layout.known() {
-            0 => String::new(),
-            known => format!(" after {known} that are constants"),
-        };
-        let tokens = layout.seq_len();
-        out += &format!("  layout      {tokens} tokens{after}, pictures {pictures}\n");
+        out += &shape(layout);
         out += &format!(
             "  graph       {} operators, {} sites calibrated on {} samples\n",
             outcome.graph.nodes.len(),
@@ -388,6 +373,22 @@ impl Summary<'_> {
             "total_seconds": self.total,
         })
     }
+}
+
+/// The static layout in a line.
+fn shape(layout: &Layout) -> String {
+    let one = |s: &VisualSpan| {
+        format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
+    };
+    let pictures = match layout.spans() {
+        [] => "text only".into(),
+        spans => spans.iter().map(one).collect::<Vec<_>>().join(", "),
+    };
+    let after = match layout.known() {
+        0 => String::new(),
+        known => format!(" after {known} that are constants"),
+    };
+    format!("  layout      {} tokens{after}, pictures {pictures}\n", layout.seq_len())
 }
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {

@@ -107,6 +107,33 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_baked_prefix_leaves_the_files_and_an_isolated_one_stays() {
+    let desk = Desk::new();
+    desk.fails(&["--set", "policy.prefix=30"], &["policy.prefix: found 30", "the first picture"]);
+    let bake = ["--preset", "npu", "--set", "policy.prefix=bake"];
+    desk.fails(&[&bake[..], &["--stages"]].concat(), &["--stages", "bake"]);
+    let isolated = desk.succeeds(&["--preset", "npu", "--set", "policy.prefix=isolate"]);
+    let baked = desk.succeeds(&bake);
+    let number = |facts: &Value, key: &str| facts["layout"][key].as_u64().unwrap();
+    let known = number(&baked, "prefix");
+    assert!(known > 0 && number(&isolated, "prefix") == 0);
+    assert_eq!(number(&isolated, "seq_len"), number(&baked, "seq_len") + known);
+    for bytes in desk.files() {
+        let model = circle::read(&bytes).unwrap();
+        let graph = &model.subgraphs[0];
+        let tensor = |name: &str| {
+            graph.tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no {name}"))
+        };
+        let ids = i32::try_from(number(&baked, "seq_len")).unwrap();
+        assert_eq!(tensor("input_ids").shape, [1, ids]);
+        let keys = &tensor("model.language_model.layers.1.self_attn.past_k").shape;
+        assert_eq!(keys[2], i32::try_from(known).unwrap());
+    }
+    let (code, _, stderr) = desk.run(&["verify", "out/model.q.circle"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn without_arguments_the_demo_is_quantized_and_summed_up() {
     let desk = Desk::new();
     let (code, stdout, stderr) = desk.run(&["quantize"]);
