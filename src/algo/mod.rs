@@ -16,6 +16,7 @@ mod coded;
 pub mod equalize;
 mod factor;
 pub mod gptq;
+mod intake;
 mod moments;
 pub mod mse;
 mod note;
@@ -30,7 +31,7 @@ pub mod smoothquant;
 mod spec;
 
 pub use channels::Fed;
-pub use moments::Moments;
+pub use moments::{Moments, Roots};
 pub use note::Note;
 pub use pairs::{Both, End, Lane, Pair, Pairs};
 pub use session::{Chosen, Ledger, Session, SessionError, Watched};

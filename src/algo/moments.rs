@@ -33,6 +33,8 @@ pub struct Moments {
     hessian: Vec<f64>,
     gap: Option<Vec<f64>>,
     drift: Option<Vec<f64>>,
+    /// Which tiles are added up here, and out of how many parts.
+    part: [usize; 2],
     /// Of the first order and damping asked for: layers that share inputs share it.
     factor: OnceLock<((bool, f64), Result<Factor, AlgoError>)>,
 }
@@ -41,10 +43,15 @@ impl Moments {
     /// Of no token yet. `two_streams` also sums the products with what the float network's inputs are
     /// off.
     pub fn new(width: usize, two_streams: bool) -> Moments {
+        Moments::part(width, two_streams, [0, 1])
+    }
+
+    /// The same of which this process adds up one part of several: every so many-th tile.
+    pub(super) fn part(width: usize, two_streams: bool, part: [usize; 2]) -> Moments {
         let square = width * width;
         let gap = two_streams.then(|| vec![0.0; square]);
         let hessian = vec![0.0; square];
-        Moments { width, tokens: 0, hessian, gap, drift: None, factor: OnceLock::new() }
+        Moments { width, tokens: 0, hessian, gap, drift: None, part, factor: OnceLock::new() }
     }
 
     /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
@@ -60,42 +67,61 @@ impl Moments {
     /// # Panics
     /// As [`Moments::add`].
     pub fn add_all(&mut self, samples: &[(&[f32], &[f32])]) {
+        self.add_weighed(samples, &vec![None; samples.len()]);
+    }
+
+    /// The same where a row counts as the square of its root in `roots`, by sample; once where there
+    /// are none.
+    ///
+    /// # Panics
+    /// As [`Moments::add`].
+    pub fn add_weighed(&mut self, samples: &[(&[f32], &[f32])], roots: &[Roots]) {
         let k = self.width;
         for (seen, wanted) in samples {
             assert_eq!(seen.len(), wanted.len(), "two streams of one sample have the same tokens");
             self.tokens += (seen.len() / k.max(1)) as u64;
         }
-        let seen: Vec<[&[f32]; 2]> = samples.iter().map(|(seen, _)| [*seen; 2]).collect();
-        accumulate(&mut self.hessian, &seen, [k; 2], true);
+        let counted: Vec<Cow<'_, [f32]>> = samples
+            .par_iter()
+            .zip(roots)
+            .map(|((seen, _), roots)| weighed(seen, k, roots))
+            .collect();
+        let seen: Vec<[&[f32]; 2]> = counted.iter().map(|seen| [&seen[..]; 2]).collect();
+        accumulate(&mut self.hessian, &seen, [k; 2], (self.part, true));
         if let Some(gap) = &mut self.gap {
-            let off: Vec<Vec<f32>> =
-                samples.par_iter().map(|(seen, wanted)| difference(wanted, seen)).collect();
+            let off = |((seen, wanted), roots): (&(&[f32], &[f32]), &Roots)| {
+                weighed(&difference(wanted, seen), k, roots).into_owned()
+            };
+            let off: Vec<Vec<f32>> = samples.par_iter().zip(roots).map(off).collect();
             let pairs: Vec<[&[f32]; 2]> =
-                off.iter().zip(samples).map(|(off, (seen, _))| [&off[..], *seen]).collect();
-            accumulate(gap, &pairs, [k; 2], false);
+                off.iter().zip(&counted).map(|(off, seen)| [&off[..], &seen[..]]).collect();
+            accumulate(gap, &pairs, [k; 2], (self.part, false));
         }
-        mirror(&mut self.hessian, k);
+        if self.part[1] == 1 {
+            mirror(&mut self.hessian, k);
+        }
         self.factor = OnceLock::new();
     }
 
     /// Adds what is missing from the stream that the layer's output is added to: of each sample what
     /// the layer sees `[tokens, width]`, and the stream in the float and in the quantized network
-    /// `[tokens, out]`.
+    /// `[tokens, out]`; rows count as in [`Moments::add_weighed`].
     ///
     /// # Panics
     /// If the streams have different numbers of tokens: a mistake of ours.
-    pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize) {
+    pub fn add_drift(&mut self, samples: &[[&[f32]; 3]], out: usize, roots: &[Roots]) {
         let k = self.width;
         let mut drift = self.drift.take().unwrap_or_else(|| vec![0.0; out * k]);
-        let missing = |[seen, float, quantized]: &[&[f32]; 3]| {
+        let missing = samples.par_iter().zip(roots).map(|(&[seen, float, quantized], roots)| {
             let tokens = seen.len() / k.max(1);
             assert_eq!([float.len(), quantized.len()], [tokens * out; 2], "streams share tokens");
-            difference(float, quantized)
-        };
-        let missing: Vec<Vec<f32>> = samples.par_iter().map(missing).collect();
+            let off = weighed(&difference(float, quantized), out, roots).into_owned();
+            (off, weighed(seen, k, roots))
+        });
+        let missing: Vec<(Vec<f32>, Cow<'_, [f32]>)> = missing.collect();
         let pairs: Vec<[&[f32]; 2]> =
-            missing.iter().zip(samples).map(|(off, [seen, ..])| [&off[..], *seen]).collect();
-        accumulate(&mut drift, &pairs, [out, k], false);
+            missing.iter().map(|(off, seen)| [&off[..], &seen[..]]).collect();
+        accumulate(&mut drift, &pairs, [out, k], (self.part, false));
         self.drift = Some(drift);
     }
 
@@ -111,6 +137,37 @@ impl Moments {
         }
         self.tokens += other.tokens;
         self.factor = OnceLock::new();
+    }
+
+    /// The tiles that were added up here, as bytes.
+    pub(super) fn tiles(&self) -> Vec<u8> {
+        let size = (TILE * self.width).max(1);
+        let [rank, of] = self.part;
+        let sums = [Some(&self.hessian), self.gap.as_ref(), self.drift.as_ref()];
+        let tiles = sums.into_iter().flatten().flat_map(|sum| {
+            sum.chunks(size).enumerate().filter(move |(i, _)| i % of == rank).map(|(_, tile)| tile)
+        });
+        tiles.flatten().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// Takes the tiles of a part, as [`Moments::tiles`] gave them; none if they are of other sums.
+    /// With the last of all parts the moments are whole.
+    pub(super) fn put(&mut self, bytes: &[u8], [rank, of]: [usize; 2]) -> Option<()> {
+        let size = (TILE * self.width).max(1);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut words = words.iter();
+        let sums = [Some(&mut self.hessian), self.gap.as_mut(), self.drift.as_mut()];
+        for sum in sums.into_iter().flatten() {
+            let tiles = sum.chunks_mut(size).enumerate().filter(|(i, _)| i % of == rank);
+            for x in tiles.flat_map(|(_, tile)| tile) {
+                *x = f64::from_le_bytes(*words.next()?);
+            }
+        }
+        if rank + 1 == of {
+            mirror(&mut self.hessian, self.width);
+            self.part = [0, 1];
+        }
+        (words.next().is_none() && rest.is_empty()).then_some(())
     }
 
     /// H + λI factored, λ being `damp` of the mean diagonal; inputs of great energy first if asked.
@@ -167,13 +224,32 @@ impl Moments {
     }
 }
 
+/// Square roots of what the rows of a sample count; none if each counts once.
+pub type Roots = Option<Vec<f64>>;
+
+/// Rows of `width`, each times its root.
+fn weighed<'x>(x: &'x [f32], width: usize, roots: &Roots) -> Cow<'x, [f32]> {
+    let Some(roots) = roots else { return Cow::Borrowed(x) };
+    let mut x = x.to_vec();
+    for (row, root) in x.chunks_exact_mut(width.max(1)).zip(roots) {
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) * root) as f32);
+    }
+    Cow::Owned(x)
+}
+
 /// out `[n, k]` += Σ aᵀ b over the pairs in their order, a `[tokens, n]`, b `[tokens, k]`; only the
-/// tiles on and right of the diagonal if `upper`.
-fn accumulate(out: &mut [f64], pairs: &[[&[f32]; 2]], [n, k]: [usize; 2], upper: bool) {
+/// tiles on and right of the diagonal if `upper`, and of those the ones of a part.
+fn accumulate(
+    out: &mut [f64],
+    pairs: &[[&[f32]; 2]],
+    [n, k]: [usize; 2],
+    ([rank, of], upper): ([usize; 2], bool),
+) {
     if k == 0 {
         return;
     }
-    out.par_chunks_mut(TILE * k).enumerate().for_each(|(i, out)| {
+    let tiles = out.par_chunks_mut(TILE * k).enumerate();
+    tiles.filter(|(i, _)| i % of == rank).for_each(|(i, out)| {
         let rows = out.len() / k;
         let from = if upper { i * TILE } else { 0 };
         let width = k - from;
@@ -234,7 +310,7 @@ mod tests {
         let mut moments = Moments::new(k, true);
         moments.add_all(&[(&seen[0], &wanted[0]), (&seen[1], &wanted[1])]);
         let drift = [0, 1].map(|i| [&seen[i][..], &streams[i][0], &streams[i][1]]);
-        moments.add_drift(&drift, out);
+        moments.add_drift(&drift, out, &vec![None; drift.len()]);
         let sum = |term: &dyn Fn(usize, usize) -> f64| -> f64 {
             (0..2).map(|i| (0..tokens[i]).map(|t| term(i, t)).sum::<f64>()).sum()
         };

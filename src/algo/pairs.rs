@@ -1,10 +1,11 @@
 //! Samples on their way through two networks, the float one and the quantized one, a few nodes at a
 //! time.
 
-use crate::calibrate::Quantizing;
-use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights};
+use crate::calibrate::{Quantizing, Tokens};
+use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights, rows_on};
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{Par, Tensor};
+use std::sync::OnceLock;
 
 /// Samples that run together, and the graphs of their shape.
 pub struct Lane<'a> {
@@ -12,13 +13,14 @@ pub struct Lane<'a> {
     quantized: &'a Graph,
     tap: Quantizing<'a>,
     lifetimes: Lifetimes,
+    tokens: OnceLock<Tokens>,
 }
 
 impl<'a> Lane<'a> {
     /// `float` is without annotations; `quantized` has annotated activations and rounded constants.
     pub fn new(float: &'a Graph, quantized: &'a Graph) -> Lane<'a> {
         let (tap, lifetimes) = (Quantizing::of(quantized), Lifetimes::of(float));
-        Lane { float, quantized, tap, lifetimes }
+        Lane { float, quantized, tap, lifetimes, tokens: OnceLock::new() }
     }
 }
 
@@ -70,6 +72,19 @@ impl Pair<'_> {
         ])
     }
 
+    /// The tokens of the rows that [`Pair::rows`] gives; none where the graph takes no tokens.
+    pub fn positions(&self, route: ValueId, two: bool) -> Option<Vec<usize>> {
+        let here = self.seen.get(route)?;
+        let there = if two { self.wanted.get(route)? } else { here };
+        let seq = Some(self.tokens().seq()).filter(|&seq| seq > 0)?;
+        Some(rows_on([here, there]).into_iter().map(|row| row % seq).collect())
+    }
+
+    /// Where the tokens are in this lane's graphs.
+    pub fn tokens(&self) -> &Tokens {
+        self.lane.tokens.get_or_init(|| Tokens::of(self.lane.float))
+    }
+
     /// Extents of a value in this lane.
     pub fn shape(&self, id: ValueId) -> &[usize] {
         &self.lane.float.value(id).shape
@@ -77,14 +92,20 @@ impl Pair<'_> {
 }
 
 impl<'a> Pairs<'a> {
-    /// Lanes at the start; or, given the node that it has reached, with a float stream in `spool`.
+    /// Lanes at the start; or, given the nodes that they have reached, with a float stream and then
+    /// perhaps a quantized one in `spool`.
     pub fn new(
         lanes: Vec<Lane<'a>>,
         inputs: impl Fn(usize) -> Vec<Tensor> + Sync + 'a,
         spool: Spool,
-        wanted_at: Option<usize>,
+        [wanted_at, seen_at]: [Option<usize>; 2],
     ) -> Pairs<'a> {
-        Pairs { lanes, inputs: Box::new(inputs), spool, wanted_at, seen_at: None }
+        Pairs { lanes, inputs: Box::new(inputs), spool, wanted_at, seen_at }
+    }
+
+    /// The nodes that the float streams and the quantized ones have reached, and where they rest.
+    pub fn reached(&self) -> ([Option<usize>; 2], &Spool) {
+        ([self.wanted_at, self.seen_at], &self.spool)
     }
 
     /// Runs both networks up to the node `to`, as far as they are behind, and shows the lanes, some

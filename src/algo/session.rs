@@ -2,10 +2,12 @@
 //! rounded give it.
 
 use super::coded::Coded;
+use super::intake::{self, Intake};
 use super::rows::ROWS;
 use super::rtn::Rtn;
-use super::{AlgoError, Both, Layer, Moments, Note, Pair, Pairs, Rounded, Rounding, Streams};
+use super::{AlgoError, Both, Layer, Moments, Note, Pairs, Rounded, Rounding, Streams};
 use crate::calibrate::{CalibrateError, Plan, Site};
+use crate::cluster::{self, Crew};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
@@ -35,6 +37,9 @@ pub enum SessionError {
     /// A grid or bias that cannot be.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// What another process sent is not what was expected.
+    #[error(transparent)]
+    Crew(#[from] cluster::ClusterError),
     /// The samples' values could not be kept.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -61,6 +66,8 @@ pub struct Watched<'p, 'a> {
     pub float: &'p Weights,
     /// How they walk.
     pub gait: Gait,
+    /// The processes that have samples too; those of all count.
+    pub crew: &'p dyn Crew,
 }
 
 /// What becomes of rounded layers, and which are known from before.
@@ -127,7 +134,7 @@ impl Session<'_> {
                     let before = targets[..=i].iter().rev().filter(|t| self.worthwhile(t.weight));
                     let first = before.take_while(|t| (t.input, t.routed) == key).last();
                     let gathered = self.gather(rounded, &mut watched, first.unwrap_or(layer));
-                    let gathered = gathered.map_err(SessionError::from)?;
+                    let gathered = gathered?;
                     notes.extend(self.sparse(graph, layer, &gathered));
                     moments = Some((key, gathered));
                 }
@@ -171,18 +178,29 @@ impl Session<'_> {
         rounded: &Weights,
         watched: &mut Watched<'_, '_>,
         layer: &Target,
-    ) -> Result<Moments, SpoolError> {
-        let streams = self.rounding.streams();
-        let mut moments = None;
+    ) -> Result<Moments, SessionError> {
+        let asked = self.rounding.streams();
+        let emphasis = self.plan.emphasis();
         let weights = Both { float: watched.float, rounded };
+        let (crew, two) = (watched.crew, asked >= Streams::Both);
+        let mut moments = None;
+        let mut own: Vec<Vec<u8>> = Vec::new();
         watched.pairs.advance(layer.node, weights, watched.gait, &mut |pairs| {
-            let new = || {
-                let width = pairs.first().and_then(|pair| pair.shape(layer.input).last().copied());
-                Moments::new(width.unwrap_or(0), streams >= Streams::Both)
-            };
-            add(moments.get_or_insert_with(new), pairs, layer, streams);
+            let intakes: Vec<Intake<'_>> =
+                pairs.iter().map(|pair| Intake::of(pair, layer, asked, emphasis)).collect();
+            match crew.size() {
+                1 => {
+                    let width = intakes.first().map_or(0, Intake::width);
+                    let new = || Moments::new(width, two);
+                    intake::add(moments.get_or_insert_with(new), &intakes);
+                }
+                _ => own.extend(intakes.iter().map(Intake::to_bytes)),
+            }
         })?;
-        Ok(moments.unwrap_or_else(|| Moments::new(0, streams >= Streams::Both)))
+        match crew.size() {
+            1 => Ok(moments.unwrap_or_else(|| Moments::new(0, two))),
+            _ => Ok(intake::together(crew, own, two)?),
+        }
     }
 
     /// Whether the weight's grid is coarse enough for data to matter.
@@ -212,9 +230,9 @@ impl Session<'_> {
         others
     }
 
-    /// Number of layers that [`Session::run`] will round.
-    pub fn layers(&self, graph: &Graph) -> usize {
-        self.targets(graph).len()
+    /// The weights that [`Session::run`] will round.
+    pub fn weights(&self, graph: &Graph) -> Vec<ValueId> {
+        self.targets(graph).iter().map(|target| target.weight).collect()
     }
 
     fn targets(&self, graph: &Graph) -> Vec<Target> {
@@ -327,15 +345,15 @@ impl Session<'_> {
 }
 
 /// A linear layer whose weight nobody read before.
-struct Target {
+pub(super) struct Target {
     node: usize,
-    input: ValueId,
+    pub(super) input: ValueId,
     weight: ValueId,
     bias: Option<ValueId>,
     /// Where this is zero, a row of the input does not count.
-    routed: Option<ValueId>,
+    pub(super) routed: Option<ValueId>,
     /// What its output is added to, if that is all that happens to it.
-    residual: Option<ValueId>,
+    pub(super) residual: Option<ValueId>,
 }
 
 /// The other summand of a value that is only added to something.
@@ -351,41 +369,3 @@ fn residual(graph: &Graph, output: ValueId) -> Option<ValueId> {
 
 /// A weight's grid, if it is not to stay float, and its values on it.
 pub type Chosen = (Option<QuantParams>, Tensor);
-
-/// Adds the rows of a layer's input over some samples, in their order.
-fn add(moments: &mut Moments, pairs: &[Pair<'_>], layer: &Target, wanted: Streams) {
-    let two = wanted >= Streams::Both;
-    let live = "invariant: the input of a layer about to run is live";
-    if let Some(route) = layer.routed {
-        for pair in pairs {
-            let [seen, wanted] = pair.rows(layer.input, route, two).expect(live);
-            moments.add(&seen, &wanted);
-        }
-        return;
-    }
-    let samples: Vec<(&[f32], &[f32])> = pairs
-        .iter()
-        .map(|pair| {
-            let seen = pair.seen.get(layer.input).expect(live);
-            let wanted = if two { pair.wanted.get(layer.input).expect(live) } else { seen };
-            (seen.data(), wanted.data())
-        })
-        .collect();
-    moments.add_all(&samples);
-    let streams = |id: ValueId| -> Option<Vec<[&[f32]; 3]>> {
-        pairs
-            .iter()
-            .map(|pair| {
-                let values = [pair.seen.get(layer.input), pair.wanted.get(id), pair.seen.get(id)];
-                let [seen, float, quantized] = values.map(|x| x.map(Tensor::data));
-                Some([seen?, float?, quantized?])
-            })
-            .collect()
-    };
-    let residual = layer.residual.filter(|_| wanted == Streams::Drift);
-    if let (Some(id), Some(pair)) = (residual, pairs.first())
-        && let (Some(values), Some(&out)) = (streams(id), pair.shape(id).last())
-    {
-        moments.add_drift(&values, out);
-    }
-}

@@ -105,7 +105,8 @@ impl AlgoSpec {
         if !self.fits() {
             return Ok(());
         }
-        let pass = Pass { samples, read, moments: self.awq.is_some() };
+        let (moments, emphasis) = (self.awq.is_some(), plan.emphasis());
+        let pass = Pass { samples, read, moments, emphasis };
         channels::each_group(graph, &pass, |graph, group, inputs| {
             let mut divided = vec![1.0; group.free.len()];
             if let Some(options) = &self.smoothquant {

@@ -215,7 +215,7 @@ fn layers_that_end_in_a_stream_bring_back_what_it_lost() {
     let lost: Vec<f32> =
         (0..tokens * n).map(|i| 0.2 * x[i / n * k + i % n] + 0.01 * unseen[i]).collect();
     let mut moments = moments(&x, &x, k, true);
-    moments.add_drift(&[[&x[..], &lost[..], &vec![0.0; lost.len()][..]]], n);
+    moments.add_drift(&[[&x[..], &lost[..], &vec![0.0; lost.len()][..]]], n, &[None]);
     let miss = |beta| -> f64 {
         let q = round(&Qronos { alpha: 1.0, beta, gptq: Gptq::default() }, &weight, 8, &moments);
         let left = |t: usize, r: usize| -> f32 {
@@ -225,6 +225,31 @@ fn layers_that_end_in_a_stream_bring_back_what_it_lost() {
         (0..tokens * n).map(|i| f64::from(left(i / n, i % n)).powi(2)).sum()
     };
     assert!(miss(1.0) < 0.1 * miss(0.0), "{} {}", miss(1.0), miss(0.0));
+}
+
+#[test]
+fn a_row_that_counts_three_times_is_a_row_that_came_three_times() {
+    let (n, k, tokens) = (3, 6, 5);
+    let [seen, wanted] = [1, 2].map(|seed| noise(tokens * k, seed));
+    let [float, quantized] = [3, 4].map(|seed| noise(tokens * n, seed));
+    let repeated = |x: &[f32], width: usize| -> Vec<f32> {
+        let times = |row: usize| if row == 1 || row == 4 { 3 } else { 1 };
+        let rows = x.chunks(width).enumerate();
+        rows.flat_map(|(i, row)| std::iter::repeat_n(row, times(i)).flatten().copied()).collect()
+    };
+    let root = 3f64.sqrt();
+    let mut weighed = Moments::new(k, true);
+    let roots = [Some(vec![1.0, root, 1.0, 1.0, root])];
+    weighed.add_weighed(&[(&seen, &wanted)], &roots);
+    weighed.add_drift(&[[&seen, &float, &quantized]], n, &roots);
+    let mut came = Moments::new(k, true);
+    came.add(&repeated(&seen, k), &repeated(&wanted, k));
+    let [a, b, c] = [(&seen, k), (&float, n), (&quantized, n)].map(|(x, w)| repeated(x, w));
+    came.add_drift(&[[&a, &b, &c]], n, &[None]);
+    let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+    assert!(near(weighed.hessian(), came.hessian()));
+    assert!(near(weighed.gap().unwrap(), came.gap().unwrap()));
+    assert!(near(weighed.drift().unwrap(), came.drift().unwrap()));
 }
 
 #[test]

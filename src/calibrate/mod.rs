@@ -6,19 +6,23 @@
 
 mod annotate;
 mod check;
+mod emphasis;
 mod experts;
 mod parts;
 mod plan;
 mod sites;
 mod statistics;
 mod tables;
+mod tokens;
 
 pub use annotate::quantize_constants;
 pub use check::{Unquantized, check};
+pub use emphasis::{Emphasis, Weighing};
 pub use parts::Parts;
 pub use plan::Plan;
 pub use sites::{Class, Site, Sites};
 pub use statistics::{Observing, Quantizing, Statistics};
+pub use tokens::Tokens;
 
 use crate::quant::{BiasError, MergeError, ParamsError, PolicyError};
 
@@ -77,7 +81,26 @@ pub enum CalibrateError {
         /// What differs.
         source: MergeError,
     },
+    /// A prefix of so many tokens that cannot be left out.
+    #[error(
+        "policy.prefix: found {found} tokens, expected at most what the calibration rows share: \
+         {same} tokens are the same in all, {}the shortest has {shortest}",
+        picture.map_or(String::new(), |at| format!("the first picture begins at {at}, "))
+    )]
+    Prefix {
+        /// Tokens asked for.
+        found: usize,
+        /// Tokens that all rows begin with.
+        same: usize,
+        /// Where the first visual token stands.
+        picture: Option<usize>,
+        /// Tokens of the shortest row.
+        shortest: usize,
+    },
     /// Statistics of different runs.
     #[error(transparent)]
     Merge(#[from] MergeError),
 }
+
+#[cfg(test)]
+mod tests;

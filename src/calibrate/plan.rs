@@ -1,6 +1,6 @@
 //! Which grid and observer every site gets: the graph's sites under a policy.
 
-use super::{CalibrateError, Site, Sites};
+use super::{CalibrateError, Emphasis, Site, Sites};
 use crate::graph::{Graph, ValueId};
 use crate::quant::{Decision, ObserverSpec, Policy, Role, UnseenExperts};
 
@@ -15,6 +15,8 @@ pub struct Plan {
     pub(super) weights: Vec<Option<Decision>>,
     /// What the policy says of experts that calibration does not reach.
     pub(super) unseen: UnseenExperts,
+    /// How much each token counts.
+    pub(super) emphasis: Emphasis,
 }
 
 impl Plan {
@@ -70,7 +72,28 @@ impl Plan {
             _ => Ok(None),
         };
         let weights = graph.ids().map(weight).collect::<Result<_, _>>()?;
-        Ok(Plan { sites, classes, weights, unseen: policy.spec().unseen_experts })
+        Ok(Plan {
+            sites,
+            classes,
+            weights,
+            unseen: policy.spec().unseen_experts,
+            emphasis: Emphasis::default(),
+        })
+    }
+
+    /// The same, with tokens that count as `emphasis` says.
+    pub fn with_emphasis(self, emphasis: Emphasis) -> Plan {
+        Plan { emphasis, ..self }
+    }
+
+    /// How much each token counts.
+    pub fn emphasis(&self) -> &Emphasis {
+        &self.emphasis
+    }
+
+    /// Whether a class has a range for each index of `axis`.
+    pub(super) fn is_channel(&self, class: usize, axis: usize) -> bool {
+        matches!(self.classes[class], Decision::Affine { scheme, .. } if scheme.axis == Some(axis))
     }
 
     /// Whether calibration may be split over threads: no observer depends on the order of samples.

@@ -19,7 +19,7 @@ pub(super) struct Cli {
 #[derive(Subcommand)]
 pub(super) enum Command {
     Quantize(Box<QuantizeArgs>),
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
     Eval(EvalArgs),
     Rope(RopeArgs),
     BenchToy(BenchToyArgs),
@@ -78,7 +78,8 @@ pub(super) struct QuantizeArgs {
     /// Algorithms, as the [algo] table of a recipe
     #[arg(long, value_name = "TOML", hide = true)]
     pub(super) algo: Option<String>,
-    /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'
+    /// Override for tensors whose name matches a glob, such as '*.q_proj.weight=dtype:uint8'; or one
+    /// key of the recipe: algo.KEY=VALUE, policy.KEY=VALUE
     #[arg(long = "set", value_name = "GLOB=FIELD:VALUE[,...]")]
     pub(super) overrides: Vec<String>,
     /// Chooses 4, 8 or 16 bits for every linear weight by what each costs, so that they take at most
@@ -138,7 +139,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long)]
     pub(super) fresh: bool,
     /// Put finished work down in OUT/unfinished at least every so many seconds of it; 0 after every
-    /// layer. The folder is gone when the job has ended
+    /// layer. The folder is gone when the job has ended. Ctrl-C stops after the layer or sample under
+    /// way, a second time at once
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = parse_seconds)]
     pub(super) save_every: f64,
     /// Fail if a real-valued tensor has no quantization parameters
@@ -205,7 +207,7 @@ pub(super) struct EvalArgs {
     /// Recipes, each a file or a name; repeat for several
     #[arg(long = "recipe", value_name = "FILE.toml|NAME", required = true)]
     pub(super) recipes: Vec<String>,
-    /// One key of every recipe's algorithms, such as algo.rounding=rtn; repeat for several
+    /// One key of every recipe, such as algo.rounding=rtn or policy.modality=equal; repeat for several
     #[arg(long = "set", value_name = "algo.KEY=VALUE")]
     pub(super) overrides: Vec<String>,
     /// Tokens of a window of text

@@ -36,10 +36,10 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         let start = Instant::now();
         let mut numerics = Numerics::find(name)?;
         for text in &args.overrides {
-            let expected = || format!("--set {text}: expected algo.KEY=VALUE");
-            numerics.set_algo(text).ok_or_else(expected)??;
+            let expected = || format!("--set {text}: expected algo.KEY=VALUE or policy.KEY=VALUE");
+            numerics.set_key(text).ok_or_else(expected)??;
         }
-        let recipe = Recipe {
+        let mut recipe = Recipe {
             policy: numerics.policy,
             algo: numerics.algo,
             products: numerics.products,
@@ -48,6 +48,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             head: Head::Logits,
             means: Means::default(),
         };
+        let (mut calib, mut text) = (calib.clone(), text.clone());
+        pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut text)?;
         let outcome = pipeline::quantize(&checkpoint, &calib, &text, &recipe, &bars)?;
         DeviceArg::warn();
         let seconds = start.elapsed().as_secs_f64();

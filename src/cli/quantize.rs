@@ -6,13 +6,15 @@ use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
+use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
-use crate::models::Head;
+use crate::layout::{Layout, VisualSpan};
+use crate::models;
 use crate::pipeline::{
     self, Bought, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written,
     with_nearest, write_model, write_stages,
 };
-use crate::quant::Rule;
+use crate::quant::{Head, PolicySpec, Prefix, Rule};
 use crate::report::{AnswerScore, scatter};
 use crate::tensor::Products;
 use serde_json::{Value, json};
@@ -25,7 +27,21 @@ use std::time::{Duration, Instant};
 const DEMO_ROWS: usize = 100;
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
-    job(args).or_else(|error| match error.downcast_ref() {
+    #[cfg(feature = "mpi")]
+    if let Some(crew) = shard::launched().then(crate::cluster::Mpi::start).flatten() {
+        let outcome = run_in(args, &crew);
+        if let Err(error) = &outcome {
+            super::report(error.as_ref());
+            crew.abort();
+        }
+        return outcome;
+    }
+    run_in(args, &Alone)
+}
+
+/// The job, alone or with others: then the first of them writes and speaks.
+fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
+    job(args, crew).or_else(|error| match error.downcast_ref() {
         Some(stopped @ pipeline::Error::Stopped { .. }) => {
             let rest = match pipeline::is_unfinished(&args.out) {
                 true => "the same command goes on from there",
@@ -38,13 +54,17 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     })
 }
 
-fn job(args: &QuantizeArgs) -> Outcome {
+fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let start = Instant::now();
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
     args.device.open()?;
     let mut recipe = recipe(args)?;
+    if crew.size() > 1 {
+        // Layers are rounded by all at once: none of them could go on alone.
+        recipe.means.durable = None;
+    }
     if (args.device, recipe.products) == (DeviceArg::Cuda, Products::Bf16) {
         return Err("--device cuda multiplies in f32: found products bf16, expected f32".into());
     }
@@ -52,32 +72,35 @@ fn job(args: &QuantizeArgs) -> Outcome {
         pipeline::check_folder(folder)?;
     }
     let share = args.shard.as_deref().map(shard::share).transpose()?;
+    refuse(args, crew, recipe.policy.spec())?;
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
-    let Inputs { name, checkpoint, calib, eval } = inputs(args)?;
+    let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
+    pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let read = start.elapsed().as_secs_f64();
     let staged_only = plan::afford(args, &recipe, [&calib, &eval], &checkpoint)?;
-    let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
+    let first = crew.rank() == 0;
+    let bars =
+        Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let bought = match args.budget() {
         Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
         None => None,
     };
     let effective = recipe.numerics().text();
-    let job = Shared {
-        checkpoint: &checkpoint,
-        calib: &calib,
-        eval: &eval,
-        recipe: &recipe,
-        effective: &effective,
-    };
+    let (checkpoint, calib, eval) = (&checkpoint, &calib[..], &eval[..]);
+    let job = Shared { checkpoint, calib, eval, recipe: &recipe, effective: &effective };
     if let Some(share) = share {
         return shard::observe(args, share, &job, &bars);
     }
     let mut outcome = match known {
         Some(known) => job.quantize(known, &bars)?,
-        None => pipeline::quantize(&checkpoint, &calib, &eval, &recipe, &bars)?,
+        None if crew.size() > 1 => job.together(crew, &bars)?,
+        None => pipeline::quantize(checkpoint, calib, eval, &recipe, &bars)?,
     };
     bars.finish();
+    if !first {
+        return Ok(Verdict::Fine);
+    }
     if args.strict && !outcome.unquantized.is_empty() {
         list_unquantized(&outcome, true);
         outcome.done()?;
@@ -107,6 +130,18 @@ fn job(args: &QuantizeArgs) -> Outcome {
     list_unseen(&outcome);
     list_unquantized(&outcome, args.verbose);
     Ok(Verdict::Fine)
+}
+
+/// What does not go together.
+fn refuse(args: &QuantizeArgs, crew: &dyn Crew, policy: &PolicySpec) -> Result<(), Box<dyn Error>> {
+    if crew.size() > 1 && (args.shard.is_some() || args.statistics.is_some()) {
+        let why = "are for processes that do not meet, but MPI started this one";
+        return Err(format!("--shard and --statistics {why}").into());
+    }
+    if args.stages && policy.prefix == Some(Prefix::Named(Head::Bake)) {
+        return Err("--stages: whole prompts are needed, but policy.prefix is \"bake\"".into());
+    }
+    Ok(())
 }
 
 /// Writes all files of the job.
@@ -147,8 +182,8 @@ pub(super) fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
         algo: numerics.algo,
         products: numerics.products,
         seq_len: args.seq_len,
-        fixed: Fixed { grid: args.grid, visual_start: args.visual_start },
-        head: Head::Logits,
+        fixed: Fixed { grid: args.grid, visual_start: args.visual_start, prefix: Vec::new() },
+        head: models::Head::Logits,
         means: means(args),
     })
 }
@@ -172,7 +207,7 @@ fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     numerics.products = args.products.unwrap_or(numerics.products);
     let mut rest = Vec::new();
     for text in &args.overrides {
-        match numerics.set_algo(text) {
+        match numerics.set_key(text) {
             Some(done) => done?,
             None => rest.push(&text[..]),
         }
@@ -303,23 +338,13 @@ impl Summary<'_> {
     fn text(&self) -> String {
         let Summary { outcome, .. } = self;
         let layout = &outcome.prompt.layout;
-        let pictures = match layout.spans() {
-            [] => "text only".into(),
-            spans => spans
-                .iter()
-                .map(|s| {
-                    format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
-                })
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
         let mut out = format!(
             "encircle {} · {} · {}\n\n",
             env!("CARGO_PKG_VERSION"),
             self.name,
             self.args.recipe_name()
         );
-        out += &format!("  layout      {} tokens, pictures {pictures}\n", layout.seq_len());
+        out += &shape(layout);
         out += &format!(
             "  graph       {} operators, {} sites calibrated on {} samples\n",
             outcome.graph.nodes.len(),
@@ -392,7 +417,7 @@ impl Summary<'_> {
             "version": env!("CARGO_PKG_VERSION"),
             "checkpoint": self.name,
             "preset": self.args.recipe_name(),
-            "layout": {"seq_len": layout.seq_len(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
+            "layout": {"seq_len": layout.seq_len(), "prefix": layout.known(), "visual_start_idx": layout.spans().first().map(|s| s.start), "spans": spans},
             "calibration_samples": self.calib,
             "compared_samples": outcome.compared,
             "sites": outcome.sites,
@@ -407,6 +432,22 @@ impl Summary<'_> {
             "total_seconds": self.total,
         })
     }
+}
+
+/// The static layout in a line.
+fn shape(layout: &Layout) -> String {
+    let one = |s: &VisualSpan| {
+        format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
+    };
+    let pictures = match layout.spans() {
+        [] => "text only".into(),
+        spans => spans.iter().map(one).collect::<Vec<_>>().join(", "),
+    };
+    let after = match layout.known() {
+        0 => String::new(),
+        known => format!(" after {known} that are constants"),
+    };
+    format!("  layout      {} tokens{after}, pictures {pictures}\n", layout.seq_len())
 }
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {

@@ -24,6 +24,13 @@ pub(super) fn share(text: &str) -> Result<Share, Box<dyn Error>> {
     }
 }
 
+/// Whether a launcher of MPI started this process: what those of Open MPI, MPICH and Slurm tell.
+#[cfg(feature = "mpi")]
+pub(super) fn launched() -> bool {
+    let told = ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"];
+    told.iter().any(|name| env::var_os(name).is_some())
+}
+
 /// The share that the environment tells: index from 0 (Kubernetes) or from the array's least.
 fn told_share(
     told: &dyn Fn(&str) -> Option<String>,

@@ -7,16 +7,22 @@
 //! saw, with the [`Origin`] that tells whether two of them speak of the same job.
 
 mod collected;
+mod crew;
 mod error;
 mod fingerprint;
 mod form;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod rows;
 mod share;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "mpi")]
+pub use self::mpi::Mpi;
 pub use collected::{Collected, Origin};
+pub use crew::{Alone, Crew, gather};
 pub use error::ClusterError;
 pub use fingerprint::{Fnv, of_checkpoint, of_samples};
 pub use rows::Rows;

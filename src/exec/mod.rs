@@ -6,7 +6,8 @@
 mod rows;
 mod spool;
 
-pub use spool::{Gait, Room, Spool, SpoolError};
+pub use rows::common as rows_on;
+pub use spool::{Gait, Outline, Room, Spool, SpoolError};
 
 pub(crate) use spool::nameless;
 
@@ -21,6 +22,12 @@ pub trait Tap {
     /// Called once for every caller's input and every operator's output, in execution order. Of a
     /// routed node it sees the rows that count, `[1, rows, width]`, and nothing where there is none.
     fn visit(&mut self, id: ValueId, value: &mut Tensor);
+
+    /// The same for a value of a routed node: `rows` are the positions of its rows among all.
+    fn visit_rows(&mut self, id: ValueId, value: &mut Tensor, rows: &[usize]) {
+        let _ = rows;
+        self.visit(id, value);
+    }
 }
 
 /// A tap that looks away: the float run.
@@ -183,7 +190,10 @@ impl Stream {
             } else {
                 let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
                 let mut out = node.op.def().eval(&operands, par);
-                tap.visit(node.output, &mut out);
+                match &rows {
+                    Some(rows) => tap.visit_rows(node.output, &mut out, rows),
+                    None => tap.visit(node.output, &mut out),
+                }
                 out
             };
             let out = match rows {

@@ -12,8 +12,8 @@ pub(super) fn chosen(route: &Tensor) -> Vec<usize> {
     weights.filter(|(_, w)| **w != 0.0).map(|(i, _)| i).collect()
 }
 
-/// Positions of the rows with a weight on both.
-pub(super) fn common(routes: [&Tensor; 2]) -> Vec<usize> {
+/// Positions of the rows with a weight on both routes.
+pub fn common(routes: [&Tensor; 2]) -> Vec<usize> {
     let [mut rows, others] = routes.map(chosen);
     rows.retain(|row| others.binary_search(row).is_ok());
     rows

@@ -5,6 +5,7 @@
 use super::Stream;
 use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,8 @@ enum Slot {
 }
 
 /// A stream without its numbers: how many values its graph has, index and shape of those that live.
-struct Outline {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline {
     values: usize,
     live: Vec<(usize, Vec<usize>)>,
 }
@@ -129,6 +131,51 @@ impl Spool {
         }
         self.spilled = next.finish()?;
         Ok(results)
+    }
+
+    /// What the streams of each item are without their numbers.
+    pub fn outlines(&self) -> Vec<Vec<Outline>> {
+        let outlines = |slot: &Slot| match slot {
+            Slot::Here { streams, .. } => streams.iter().map(Outline::of).collect(),
+            Slot::There { streams, .. } => streams.clone(),
+        };
+        self.slots.iter().map(outlines).collect()
+    }
+
+    /// Writes the numbers of all streams, item after item, as they are; how many bytes.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<u64> {
+        let mut written = 0;
+        for slot in &self.slots {
+            match slot {
+                Slot::Here { streams, bytes } => {
+                    put_numbers(streams, out)?;
+                    written += bytes;
+                }
+                Slot::There { at, streams } => {
+                    let mut file =
+                        self.spilled.as_ref().expect("invariant: what was spilled has a file");
+                    file.seek(SeekFrom::Start(*at))?;
+                    let bytes = streams.iter().map(Outline::bytes).sum();
+                    written += io::copy(&mut file.take(bytes), out)?;
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Items whose streams [`Spool::write_to`] wrote into `file`, from the byte `at` on; they are
+    /// read from there when it is their turn.
+    pub fn restored(file: File, mut at: u64, items: Vec<Vec<Outline>>, room: Arc<Room>) -> Spool {
+        let slot = |streams: Vec<Outline>| {
+            let start = at;
+            at += streams.iter().map(Outline::bytes).sum::<u64>();
+            Slot::There { at: start, streams }
+        };
+        let slots = items.into_iter().map(slot).collect();
+        Spool { room, slots, spilled: Some(file) }
     }
 
     /// Bytes of live values that lie on disk.
@@ -183,7 +230,8 @@ impl Outline {
         Outline { values: stream.live.len(), live: live.collect() }
     }
 
-    fn bytes(&self) -> u64 {
+    /// Of its numbers.
+    pub fn bytes(&self) -> u64 {
         let elements = |(_, shape): &(usize, Vec<usize>)| shape.iter().product::<usize>();
         4 * self.live.iter().map(elements).sum::<usize>() as u64
     }
@@ -216,12 +264,8 @@ impl Spill {
         }
         let out = self.file.as_mut().expect("invariant: made above");
         let start = self.end;
-        for tensor in streams.iter().flat_map(|stream| stream.live.iter().flatten()) {
-            for piece in tensor.data().chunks(PIECE) {
-                out.write_all(&tensor::le_bytes(piece)).map_err(&failed)?;
-            }
-            self.end += 4 * tensor.len() as u64;
-        }
+        put_numbers(streams, out).map_err(&failed)?;
+        self.end += streams.iter().map(Stream::bytes).sum::<u64>();
         Ok(start)
     }
 
@@ -229,6 +273,16 @@ impl Spill {
         let file = self.file.map(|out| out.into_inner().map_err(io::IntoInnerError::into_error));
         file.transpose().map_err(failed(&self.folder))
     }
+}
+
+fn put_numbers(streams: &[Stream], out: &mut dyn Write) -> io::Result<()> {
+    for tensor in streams.iter().flat_map(|stream| stream.live.iter().flatten()) {
+        for piece in tensor.data().chunks(PIECE) {
+            let bytes = tensor::le_bytes(piece);
+            out.write_all(&bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// A new file in `folder`, which loses its name at once where the system allows that.
@@ -327,6 +381,32 @@ mod tests {
             // Three items of 24 bytes stay, seven go.
             assert_eq!(two_passes(Some(80), gait), (expected.clone(), 7 * 24));
             assert_eq!(two_passes(Some(0), gait), (expected.clone(), 10 * 24));
+        }
+    }
+
+    #[test]
+    fn streams_written_down_come_back_whether_spilled_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for limit in [None, Some(80), Some(0)] {
+            let mut spool = Spool::new(10, Room::new(limit, folder.path()));
+            let start = |i, item: &mut Vec<Stream>, _| {
+                item.push(stream(i));
+                Ok::<_, SpoolError>(())
+            };
+            spool.pass(Gait::OneByOne, start, &mut |_, _| ()).unwrap();
+            let path = folder.path().join("written");
+            let mut file = File::create(&path).unwrap();
+            file.write_all(b"before").unwrap();
+            assert_eq!(spool.write_to(&mut file).unwrap(), 10 * 24);
+            let (file, room) = (File::open(&path).unwrap(), Room::new(limit, folder.path()));
+            let mut again = Spool::restored(file, 6, spool.outlines(), room);
+            let look = |i, item: &mut Vec<Stream>, _| {
+                Ok::<_, SpoolError>(item.len() == 1 && item[0].live == stream(i).live)
+            };
+            for _ in 0..2 {
+                let seen = again.pass(Gait::SideBySide, look, &mut |_, _| ()).unwrap();
+                assert_eq!(seen, [true; 10]);
+            }
         }
     }
 

@@ -63,6 +63,8 @@ pub struct VisualSpan {
 pub struct Layout {
     merge: usize,
     seq_len: usize,
+    /// Tokens before the first whose keys and values are known.
+    known: usize,
     /// In order of `start`; they do not overlap.
     spans: Vec<VisualSpan>,
     images: Vec<[usize; 3]>,
@@ -80,7 +82,7 @@ impl Draft {
             return Err(LayoutError::Merge);
         }
         let (spans, images, videos) = Default::default();
-        Ok(Draft { layout: Layout { merge, seq_len: 0, spans, images, videos } })
+        Ok(Draft { layout: Layout { merge, seq_len: 0, known: 0, spans, images, videos } })
     }
 
     fn advance(&mut self, tokens: usize) -> Result<(), LayoutError> {
@@ -243,6 +245,17 @@ impl Layout {
         Ok(self)
     }
 
+    /// The same behind `known` tokens of text that are not part of it: their keys and values are known,
+    /// so positions begin after them.
+    pub fn after(self, known: usize) -> Layout {
+        Layout { known, ..self }
+    }
+
+    /// Tokens before the prompt whose keys and values are known; positions begin after them.
+    pub fn known(&self) -> usize {
+        self.known
+    }
+
     /// Tokens of the prompt.
     pub fn seq_len(&self) -> usize {
         self.seq_len
@@ -282,7 +295,7 @@ impl Layout {
     /// Position ids of every token on the time, height and width axes: `[3][seq_len]`.
     pub fn position_ids(&self) -> [Vec<i64>; 3] {
         let mut ids = [const { Vec::new() }; 3];
-        let mut next = 0;
+        let mut next = self.known as i64;
         for span in &self.spans {
             self.number_text(&mut ids, &mut next, span.start);
             let [t, h, w] = self.merged(span);
@@ -313,7 +326,7 @@ impl Layout {
         [t, h / self.merge, w / self.merge].map(|n| n as i64)
     }
 
-    /// Largest position id plus one, less the sequence length: never positive.
+    /// Largest position id plus one, less the sequence length with all known tokens: never positive.
     pub fn rope_delta(&self) -> i64 {
         let saved = |span| self.merged(span).into_iter().max().unwrap_or(0) - span.len as i64;
         self.spans.iter().map(saved).sum()
@@ -322,6 +335,6 @@ impl Layout {
     /// Position id of token `index` on all axes, for tokens behind the last visual one: the prompt's
     /// trailing text and everything decoded after it.
     pub fn position_at(&self, index: usize) -> i64 {
-        index as i64 + self.rope_delta()
+        (self.known + index) as i64 + self.rope_delta()
     }
 }

@@ -32,8 +32,10 @@ pub(super) struct Tables {
     pub(super) sin: ValueId,
     /// `[1, 1, seq, past + seq]`, additive
     pub(super) mask: ValueId,
-    /// Positions whose keys and values the caller hands in; 0 where the whole prompt is computed.
+    /// Positions whose keys and values are not computed; 0 where the whole prompt is.
     pub(super) past: usize,
+    /// Whether they are constants; otherwise the caller hands them in.
+    pub(super) baked: bool,
 }
 
 /// The tables of a decoding step of one token after `past` others, as inputs that are called like
@@ -48,6 +50,7 @@ pub(super) fn step_tables(g: &mut Builder, text: &TextConfig, past: usize) -> Ta
         sin: input("sin", vec![1, 1, text.head_dim]),
         mask: input("causal_mask", vec![1, 1, 1, past + 1]),
         past,
+        baked: false,
     }
 }
 
@@ -68,13 +71,16 @@ pub(super) fn step_values(
 /// The rotary tables of a layout and the causal mask, as constants of the current scope.
 pub(super) fn tables(g: &mut Builder, text: &TextConfig, layout: &Layout, fill: f32) -> Tables {
     let [cos, sin] = rotary_tables(text, &layout.position_ids());
-    let seq = layout.seq_len();
-    let mask = (0..seq * seq).map(|i| if i % seq > i / seq { fill } else { 0.0 }).collect();
+    let (seq, past) = (layout.seq_len(), layout.known());
+    let keys = past + seq;
+    let seen = |i: usize| i % keys <= past + i / keys;
+    let mask = (0..seq * keys).map(|i| if seen(i) { 0.0 } else { fill }).collect();
     Tables {
         cos: g.constant("cos", cos),
         sin: g.constant("sin", sin),
-        mask: g.constant("causal_mask", Tensor::new([1, 1, seq, seq], mask)),
-        past: 0,
+        mask: g.constant("causal_mask", Tensor::new([1, 1, seq, keys], mask)),
+        past,
+        baked: past > 0,
     }
 }
 
@@ -197,7 +203,7 @@ fn attention(
         .map(|(name, x)| g.transpose(&format!("{name}_t"), x, [0, 2, 1, 3]));
     let q = rotate(g, "q", q, tables.cos, tables.sin);
     let k = rotate(g, "k", k, tables.cos, tables.sin);
-    let [k, v] = [("k", k), ("v", v)].map(|(name, x)| remember(g, name, tables.past, x));
+    let [k, v] = [("k", k), ("v", v)].map(|(name, x)| remember(g, name, tables, x));
     let keys = tables.past + seq;
     // Query heads that share a key head become rows of one product: no key is repeated.
     let grouped = [batch, kv_heads, heads / kv_heads * seq];
@@ -214,16 +220,23 @@ fn attention(
     g.linear("o_proj", out, hidden, flavor.o_bias)
 }
 
-/// Keys or values of all positions: those the caller kept, then the new ones. The new ones are
-/// called as in the whole prompt, so the cache takes their grid.
-fn remember(g: &mut Builder, name: &str, past: usize, new: ValueId) -> ValueId {
-    if past == 0 {
+/// Keys or values of all positions: those that are known, then the new ones. The new ones are called
+/// as in the whole prompt, so the cache takes their grid. Known ones that are baked are constants, of
+/// zeros until somebody who has weights fills them.
+fn remember(g: &mut Builder, name: &str, tables: Tables, new: ValueId) -> ValueId {
+    if tables.past == 0 {
         return new;
     }
     let mut shape = g.shape(new).to_vec();
-    shape[2] = past;
-    let kept = g.path(&format!("past_{name}"));
-    let kept = g.input(&kept, shape, Kind::Real);
+    shape[2] = tables.past;
+    let kept = format!("past_{name}");
+    let kept = match tables.baked {
+        true => g.constant(&kept, Tensor::full(shape, 0.0)),
+        false => {
+            let kept = g.path(&kept);
+            g.input(&kept, shape, Kind::Real)
+        }
+    };
     g.concat(&format!("{name}_all"), &[kept, new], 2)
 }
 

@@ -141,7 +141,7 @@ pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
 /// An unknown architecture, a layout the config cannot hold, or shapes that do not meet.
 pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     let limit = config.text.max_position_embeddings;
-    let seq = request.layout.seq_len();
+    let seq = request.layout.known() + request.layout.seq_len();
     if seq > limit {
         return Err(ModelError::Misfit(format!(
             "sequence length {seq} is beyond max_position_embeddings {limit}"

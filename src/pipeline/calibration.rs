@@ -2,14 +2,16 @@
 
 use super::floats::Floats;
 use super::legs::Legs;
+use super::unfinished::Unfinished;
 use super::walk::Walk;
-use super::{Error, Progress, go_on};
-use crate::calibrate::{Observing, Plan, Statistics};
-use crate::exec::{Lifetimes, Spool, Stream, Weights};
+use super::{Error, Progress, go_on, halt};
+use crate::calibrate::{Observing, Plan, Statistics, Tokens, Weighing};
+use crate::exec::{Lifetimes, Room, Spool, Stream, Tap, Weights};
 use crate::graph::Graph;
 use crate::tensor::{Par, Products};
+use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What observes.
 pub(super) struct Observation<'a> {
@@ -19,6 +21,9 @@ pub(super) struct Observation<'a> {
     /// What linear layers multiply.
     pub(super) products: Products,
     pub(super) progress: &'a dyn Progress,
+    /// Where statistics and streams are put down between legs, if they are.
+    pub(super) unfinished: Option<&'a Unfinished<'a>>,
+    pub(super) room: &'a Arc<Room>,
 }
 
 impl Observation<'_> {
@@ -32,16 +37,20 @@ impl Observation<'_> {
     ) -> Result<Statistics, Error> {
         let legs = &self.legs.nodes;
         self.progress.begin("calibrate", walk.samples.len() * legs.len());
-        let fresh = || Mutex::new(Statistics::new(self.plan));
+        let (first, mut base) = self.resumed(graph, walk, spool).unzip();
+        let mut fresh = || Mutex::new(base.take().unwrap_or_else(|| Statistics::new(self.plan)));
         // One set of statistics a thread: their merge does not depend on which thread saw what.
         let shards: Vec<Mutex<Statistics>> =
             (0..rayon::current_num_threads()).map(|_| fresh()).collect();
-        for (i, nodes) in legs.iter().enumerate() {
+        for (i, nodes) in legs.iter().enumerate().skip(first.unwrap_or(0)) {
             let weights = self.floats.load(graph, nodes.clone())?.with_products(self.products);
             let stay = i > 0 && i + 1 == legs.len();
             let step = Step { of: self, walk, weights: &weights, nodes, shards: &shards, stay };
             let gait = walk.gait(self.legs, nodes, self.plan.mergeable());
             spool.pass(gait, |lane, item, par| step.run(lane, item, par), &mut |_, _| ())?;
+            if i + 1 < legs.len() {
+                self.halt(graph, (walk, spool), &shards, nodes.end)?;
+            }
         }
         let mut shards =
             shards.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -52,6 +61,44 @@ impl Observation<'_> {
             }
         }
         Ok(statistics)
+    }
+
+    /// The leg that an earlier run had reached, and its statistics; the streams go into `spool`.
+    fn resumed(
+        &self,
+        graph: &Graph,
+        walk: &Walk<'_>,
+        spool: &mut Spool,
+    ) -> Option<(usize, Statistics)> {
+        let mut found = halt::read(self.unfinished?, &[&walk.lanes], (self.legs, self.room))?;
+        let ([Some(at), None], streams) = found.groups.pop()? else { return None };
+        let leg = self.legs.nodes.iter().position(|nodes| nodes.start == at)?;
+        let statistics = Statistics::from_parts(self.plan, graph, found.observed?).ok()?;
+        *spool = streams;
+        Some((leg, statistics))
+    }
+
+    /// Puts down what was observed before the node `at`, and the streams that stand there.
+    fn halt(
+        &self,
+        graph: &Graph,
+        (walk, spool): (&Walk<'_>, &Spool),
+        shards: &[Mutex<Statistics>],
+        at: usize,
+    ) -> Result<(), Error> {
+        // The moving average is not put down: it is observed again.
+        let Some(unfinished) = self.unfinished.filter(|_| self.plan.mergeable()) else {
+            return Ok(());
+        };
+        unfinished.put_streams(|out| {
+            let mut all = Statistics::new(self.plan);
+            for shard in shards {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                all.merge(&shard).map_err(io::Error::other)?;
+            }
+            let parts = all.into_parts(self.plan, graph).map_err(io::Error::other)?;
+            halt::write(Some(parts), &[(&walk.lanes, [Some(at), None], spool)], out)
+        })
     }
 }
 
@@ -71,10 +118,20 @@ impl Step<'_> {
         go_on(self.of.progress, || "while calibrating".into())?;
         let shard = rayon::current_thread_index().unwrap_or(0) % self.shards.len();
         let mut statistics = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tap = Observing { plan: self.of.plan, statistics: &mut statistics };
+        let plan = self.of.plan;
+        let mut observing = Observing { plan, statistics: &mut statistics };
         let graph = self.walk.graph(lane);
+        let (tokens, mut weighing);
+        let tap: &mut dyn Tap = match plan.emphasis().is_plain() {
+            true => &mut observing,
+            false => {
+                tokens = Tokens::of(graph);
+                weighing = Weighing { observing, tokens: &tokens };
+                &mut weighing
+            }
+        };
         if item.is_empty() {
-            item.push(Stream::start(graph, self.walk.inputs(lane), &mut tap));
+            item.push(Stream::start(graph, self.walk.inputs(lane), tap));
         }
         let mut ahead;
         let stream = match self.stay {
@@ -85,7 +142,7 @@ impl Step<'_> {
             false => &mut item[0],
         };
         let lifetimes = Lifetimes::of(graph);
-        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, &mut tap, par);
+        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, tap, par);
         self.walk.lanes[lane].samples.iter().for_each(|_| self.of.progress.step());
         Ok(())
     }

@@ -47,6 +47,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A prefix that cannot be baked.
+    #[error("policy.prefix = \"bake\": {0}")]
+    Prefix(String),
     /// Text that is no recipe.
     #[error("{place}: {message}")]
     Recipe {

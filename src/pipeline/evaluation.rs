@@ -1,6 +1,7 @@
 //! What quantization costs: float and quantized outputs side by side, a lane at a time, so that only
 //! the outputs of those under way are in memory.
 
+use super::halt::Group;
 use super::legs::Legs;
 use super::walk::Walk;
 use super::{Error, Progress, go_on};
@@ -30,6 +31,12 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Travellers<'_> {
+    /// Where all samples are.
+    pub(super) fn standing(&self) -> Group<'_> {
+        let (at, spool) = self.pairs.reached();
+        (&self.walk.lanes, at, spool)
+    }
+
     /// Takes all samples to the end of a leg.
     pub(super) fn advance(
         &mut self,

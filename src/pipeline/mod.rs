@@ -6,6 +6,7 @@
 //! `calibration.rs` observes, or `sharing.rs` in several processes, then quantized while `rounding.rs`
 //! rounds and `evaluation.rs` compares. `write.rs` puts files down.
 
+mod baked;
 mod budget;
 mod calibration;
 mod codes;
@@ -14,9 +15,11 @@ mod estimate;
 mod evaluation;
 mod floats;
 mod generate;
+mod halt;
 mod legs;
 mod prompt;
 mod recipe;
+mod resume;
 mod rounding;
 mod sampling;
 mod save;
@@ -27,6 +30,7 @@ mod unit;
 mod walk;
 mod write;
 
+pub use baked::bake;
 pub use budget::{Bought, Budget, Candidate, Choice, fit};
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, estimate, free};
@@ -41,9 +45,9 @@ pub use unfinished::{Durable, is_unfinished};
 pub use write::{Written, check_folder, nearest, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
-use crate::calibrate::{self, Plan, Statistics, Unquantized};
+use crate::calibrate::{self, Emphasis, Plan, Statistics, Unquantized};
 use crate::checkpoint::Checkpoint;
-use crate::cluster::{Collected, Rows};
+use crate::cluster::{Alone, Crew};
 use crate::dataset::Sample;
 use crate::exec::{Room, Spool, Weights};
 use crate::graph::{Graph, ValueId};
@@ -215,6 +219,10 @@ struct Prepared<'a> {
     folder: PathBuf,
     unfinished: Option<Unfinished<'a>>,
     trouble: Trouble,
+    /// What the prefix leaves behind, where it is baked.
+    known: baked::Known,
+    /// Who works with us, each on rows of their own.
+    crew: &'a dyn Crew,
     clock: Clock,
 }
 
@@ -236,17 +244,19 @@ impl<'a> Prepared<'a> {
         let (graph, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
         let mut graph = graph?;
         verified?;
-        let plan = Plan::new(&graph, &recipe.policy)?;
+        let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
         let rounding = recipe.algo.rounding()?;
         let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
         let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
         let legs = Legs::of(&needs, recipe.means.memory.unwrap_or_else(legs::available));
         let trouble = Trouble::default();
-        let unfinished = unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
+        let unfinished = resume::unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, legs.hold, &trouble)?;
+        let known = baked::known(checkpoint, recipe, (&graph, &floats.all), calib)?;
+        baked::fill(&mut graph, &known);
         clock.lap("load");
         let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
         let room = Room::new(legs.room, &folder);
@@ -263,13 +273,19 @@ impl<'a> Prepared<'a> {
             folder,
             unfinished,
             trouble,
+            known,
+            crew: &Alone,
             clock,
         })
     }
 
     /// `samples` and the graphs that `lanes` of them run on.
     fn walk<'s>(&self, samples: &'s [Sample], lanes: Vec<walk::Lane>) -> Result<Walk<'s>, Error> {
-        let build = |layout, batch| build(self.checkpoint, self.recipe, layout, batch);
+        let build = |layout, batch| {
+            let mut graph = build(self.checkpoint, self.recipe, layout, batch)?;
+            baked::fill(&mut graph, &self.known);
+            Ok(graph)
+        };
         Walk::new(samples, lanes, &build, &self.prompt)
     }
 
@@ -293,49 +309,14 @@ impl<'a> Prepared<'a> {
     ) -> Result<(Statistics, Reached), Error> {
         let (plan, legs, floats) = (&self.plan, &self.legs, &self.floats);
         let products = self.recipe.products;
-        let observation = Observation { plan, legs, floats, products, progress };
+        let (unfinished, room) = (self.durable_walk(), &self.room);
+        let observation = Observation { plan, legs, floats, products, progress, unfinished, room };
         let mut spool = self.spool(walk);
         let statistics = observation.run(&self.graph, walk, &mut spool)?;
         self.trouble.check()?;
         let node = if legs.whole() { self.graph.nodes.len() } else { legs.last_start() };
         Ok((statistics, Reached { spool, node: Some(node), products }))
     }
-
-    /// The same from an earlier run, if there is one.
-    fn observed(&self, walk: &Walk<'_>) -> Result<Option<(Statistics, Reached)>, Error> {
-        let known = |unfinished: &Unfinished<'_>| unfinished.statistics(&self.plan, &self.graph);
-        let Some(statistics) = self.unfinished.as_ref().and_then(known) else { return Ok(None) };
-        let products = self.recipe.products;
-        Ok(Some((statistics, Reached { spool: self.spool(walk), node: None, products })))
-    }
-
-    /// Puts down statistics of all rows.
-    fn put_statistics(&self, statistics: &Statistics, rows: usize) -> Result<(), Error> {
-        let Some(unfinished) = &self.unfinished else { return Ok(()) };
-        // The moving average is not put down: it is observed again.
-        if !self.plan.mergeable() {
-            return Ok(());
-        }
-        unfinished.put_statistics(|origin| {
-            let seen_by = (&self.graph, statistics.clone());
-            Ok(Collected::new(origin, Rows::new(0..rows, rows), &self.plan, seen_by)?)
-        })
-    }
-}
-
-/// Where the job puts finished work down, and what an earlier run has left there.
-fn unfinished<'a>(
-    checkpoint: &'a Checkpoint,
-    calib: &'a [Sample],
-    recipe: &'a Recipe,
-    (prompt, trouble): (&Prompt, &Trouble),
-) -> Result<Option<Unfinished<'a>>, Error> {
-    let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
-        return Ok(None);
-    };
-    let layout = prompt.layout.clone();
-    let origin = move || sharing::origin(checkpoint, calib, &layout, &recipe.numerics().text());
-    Unfinished::open(folder, *durable, trouble, origin).map(Some)
 }
 
 /// Float streams of samples.
@@ -396,13 +377,14 @@ fn finish(
     }
     let products = reached.products;
     let quantized = walk::annotated(walk.float.clone(), &job.graph);
-    let pairs = walk.pairs(&quantized, reached.spool, reached.node);
     let compared = walk.samples.len();
-    let calib = Travellers { walk: &walk, pairs };
     let (seq, width) = (job.prompt.layout.seq_len(), job.checkpoint.config().text.hidden_size);
     let rows = job.walk(eval, walk::lanes(eval, |_| seq, width))?;
     let judged = walk::annotated(rows.float.clone(), &job.graph);
-    let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, job.spool(&rows), None) };
+    let start = || [([reached.node, None], reached.spool), ([None; 2], job.spool(&rows))];
+    let [(at, spool), judged_at] = job.standing([&walk.lanes, &rows.lanes]).unwrap_or_else(start);
+    let calib = Travellers { walk: &walk, pairs: walk.pairs(&quantized, spool, at) };
+    let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, judged_at.1, judged_at.0) };
     let conversion = Conversion {
         plan,
         rounding: job.rounding.as_ref(),
@@ -410,13 +392,13 @@ fn finish(
         floats,
         products,
         codes: Codes::new(&job.folder, &job.trouble),
-        // Rounding to nearest in memory takes no longer than reading what it would have put down.
         unfinished: job
             .unfinished
             .as_ref()
-            .filter(|_| !legs.whole() || job.rounding.streams() > Streams::Neither),
+            .filter(|_| resume::worthwhile(legs, job.rounding.as_ref())),
         trouble: &job.trouble,
         progress,
+        crew: job.crew,
         done: Weights::none(&job.graph),
         notes: Vec::new(),
     };
@@ -442,6 +424,18 @@ fn finish(
         trouble: job.trouble,
         remains: job.unfinished.map(Unfinished::remains),
     })
+}
+
+/// What `policy` wants of `graph`, tokens counting as the calibration rows have them.
+fn planned(
+    graph: &Graph,
+    policy: &Policy,
+    layout: &Layout,
+    calib: &[Sample],
+) -> Result<Plan, Error> {
+    let rows: Vec<&[u32]> = calib.iter().map(|sample| &sample.input_ids[..]).collect();
+    let emphasis = Emphasis::of(policy.spec(), layout, &rows)?;
+    Ok(Plan::new(graph, policy)?.with_emphasis(emphasis))
 }
 
 fn blamed(checkpoint: &Checkpoint, source: models::ModelError) -> Error {

@@ -14,6 +14,8 @@ pub struct Fixed {
     pub grid: Option<[usize; 3]>,
     /// Index of the first visual token.
     pub visual_start: Option<usize>,
+    /// Tokens before every sample that are no part of the graph: their keys and values are constants.
+    pub prefix: Vec<u32>,
 }
 
 /// The one prompt form that the static graph is for.
@@ -38,8 +40,9 @@ impl Prompt {
     ) -> Result<Prompt, Error> {
         let first = calib.first().ok_or(Error::NoSamples)?;
         let longest = calib.iter().chain(eval).map(|s| s.input_ids.len()).max().unwrap_or(0);
-        let seq_len = seq_len.unwrap_or(longest);
-        let layout = layout_of(config, first)?;
+        let known = fixed.prefix.len();
+        let seq_len = seq_len.map_or(longest, |len| len.saturating_sub(known));
+        let layout = layout_of(config, first)?.after(known);
         check_fixed(&layout, first, fixed)?;
         for sample in calib.iter().chain(eval) {
             let len = sample.input_ids.len();
@@ -92,10 +95,11 @@ pub(super) fn layout_of(config: &Config, sample: &Sample) -> Result<Layout, Erro
 
 fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Error> {
     let span = layout.spans().first();
+    let known = fixed.prefix.len();
     if let Some(start) = fixed.visual_start
-        && span.map(|s| s.start) != Some(start)
+        && span.map(|s| known + s.start) != Some(start)
     {
-        let found = span.map_or("no picture".into(), |s| s.start.to_string());
+        let found = span.map_or("no picture".into(), |s| (known + s.start).to_string());
         return Err(Error::row(
             sample,
             format!("visual_start_idx: found {found}, expected {start} (--visual-start)"),

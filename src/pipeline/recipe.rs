@@ -75,12 +75,15 @@ impl Numerics {
     }
 
     /// Sets one key of the algorithms, as in `algo.rounding=rtn`, `algo.options.damp=0.05` or
-    /// `algo.rotate.seed=3`. Another rounding starts with its own options. None if `text` speaks of
-    /// something else.
+    /// `algo.rotate.seed=3`, or of the policy, as in `policy.prefix=isolate`. Another rounding starts
+    /// with its own options. None if `text` speaks of something else.
     ///
     /// # Errors
-    /// A key or value that the algorithms do not take.
-    pub fn set_algo(&mut self, text: &str) -> Option<Result<(), Error>> {
+    /// A key or value that algorithms or policy do not take.
+    pub fn set_key(&mut self, text: &str) -> Option<Result<(), Error>> {
+        if let Some(rest) = text.strip_prefix("policy.") {
+            return Some(self.set_policy(text, rest));
+        }
         let rest = text.strip_prefix("algo.")?;
         let place = format!("--set {text}");
         let failed = |message: String| Error::Recipe {
@@ -102,6 +105,20 @@ impl Numerics {
             self.algo = algo;
             Ok(())
         })())
+    }
+
+    fn set_policy(&mut self, text: &str, rest: &str) -> Result<(), Error> {
+        let place = format!("--set {text}");
+        let failed =
+            |message: &str| Error::Recipe { place: place.clone(), message: with_nearest(message) };
+        let (path, value) =
+            rest.split_once('=').ok_or_else(|| failed("expected policy.KEY=VALUE"))?;
+        let mut policy =
+            toml::Table::try_from(self.policy.spec()).map_err(|e| failed(&e.to_string()))?;
+        insert(&mut policy, path, literal(value))
+            .ok_or_else(|| failed(&format!("{path} lies inside a plain value")))?;
+        self.policy = policy.try_into().map_err(|e: toml::de::Error| failed(e.message()))?;
+        Ok(())
     }
 
     /// The text of the recipe.
@@ -241,7 +258,7 @@ mod tests {
     fn single_keys_of_the_algorithms_can_be_set_and_wrong_ones_are_named() {
         let mut numerics = Numerics::find("w4a16-fast").unwrap();
         let mut set =
-            |text: &str| numerics.set_algo(text).map(|done| done.map_err(|e| e.to_string()));
+            |text: &str| numerics.set_key(text).map(|done| done.map_err(|e| e.to_string()));
         assert_eq!(set("*.weight=dtype:uint8"), None);
         for text in ["algo.options.damp=0.05", "algo.rotate.seed=3"] {
             assert_eq!(set(text), Some(Ok(())), "{text}");
@@ -256,6 +273,21 @@ mod tests {
         for (text, expected) in wrong {
             let error = set(text).unwrap().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+        let wrong = [
+            ("policy.prefx=isolate", "did you mean `prefix`"),
+            ("policy.prefix=isolat", "expected \"isolate\", \"bake\" or a number"),
+            ("policy.activation.dtype.x=1", "plain value"),
+            ("policy.modality", "policy.KEY=VALUE"),
+        ];
+        for (text, expected) in wrong {
+            let error = set(text).unwrap().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        for text in
+            ["policy.prefix=4", "policy.modality=equal", "policy.modality={vision=2, text=1}"]
+        {
+            assert_eq!(set(text), Some(Ok(())), "{text}");
         }
         // Options of the old rounding would mean nothing to the new one.
         assert_eq!(set("algo.rounding=rtn"), Some(Ok(())));

@@ -3,6 +3,7 @@
 use super::codes::Codes;
 use super::evaluation::{Arrival, Travellers};
 use super::floats::{Floats, Trouble};
+use super::halt;
 use super::legs::{self, Legs};
 use super::unfinished::Unfinished;
 use super::walk::Walk;
@@ -12,10 +13,12 @@ use crate::algo::{
 };
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Crew;
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
+use std::io::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,6 +35,8 @@ pub(super) struct Conversion<'a> {
     pub(super) unfinished: Option<&'a Unfinished<'a>>,
     pub(super) trouble: &'a Trouble,
     pub(super) progress: &'a dyn Progress,
+    /// Who has samples too.
+    pub(super) crew: &'a dyn Crew,
     /// The rounded weights of the legs so far.
     pub(super) done: Weights,
     /// What was odd about their calibration.
@@ -86,7 +91,7 @@ impl Conversion<'_> {
         let all = 0..graph.nodes.len();
         let session =
             Session { plan: self.plan, nodes: all, float: &self.done, rounding: self.rounding };
-        let layers = Layers::of(&self, session.layers(graph));
+        let layers = Layers::of(&self, session.weights(graph).len());
         for nodes in &legs.nodes {
             let float = self.floats.load(graph, nodes.clone())?;
             let observed = float.with_products(self.products);
@@ -95,11 +100,17 @@ impl Conversion<'_> {
             let weights = Both { float: &float, rounded: &rounded };
             let compared = Both { float: &observed, rounded: &rounded };
             if nodes.end < graph.nodes.len() {
-                calib.advance(legs, nodes, compared)?;
-                clock.lap("compare");
-                eval.advance(legs, nodes, weights)?;
-                clock.lap("evaluate");
-                self.trouble.check()?;
+                // An earlier run may have taken them further.
+                if calib.pairs.reached().0[1] < Some(nodes.end) {
+                    calib.advance(legs, nodes, compared)?;
+                    clock.lap("compare");
+                    eval.advance(legs, nodes, weights)?;
+                    clock.lap("evaluate");
+                    self.trouble.check()?;
+                    let groups = [&calib, &eval].map(Travellers::standing);
+                    let halt = |out: &mut dyn Write| halt::write(None, &groups, out);
+                    self.unfinished.map_or(Ok(()), |unfinished| unfinished.put_streams(halt))?;
+                }
                 self.progress.step();
                 drop((float, observed, rounded));
                 tensor::release_memory();
@@ -146,13 +157,13 @@ impl Conversion<'_> {
         }
         let whole = self.legs.whole();
         if whole {
-            self.progress.begin("round", session.layers(graph));
+            self.progress.begin("round", session.weights(graph).len());
         }
         let gait = calib.walk.gait(self.legs, nodes, true);
         let watched = match rounding.streams() {
             Streams::Neither => None,
             Streams::Seen | Streams::Both | Streams::Drift => {
-                Some(Watched { pairs: &mut calib.pairs, float: observed, gait })
+                Some(Watched { pairs: &mut calib.pairs, float: observed, gait, crew: self.crew })
             }
         };
         self.notes.extend(session.run(graph, &mut rounded, watched, layers)?);

@@ -6,7 +6,7 @@ use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;
 use crate::checkpoint::Checkpoint;
-use crate::cluster::{self, ClusterError, Collected, Origin, Rows, Share};
+use crate::cluster::{self, ClusterError, Collected, Crew, Origin, Rows, Share};
 use crate::dataset::Sample;
 use crate::layout::Layout;
 use crate::tensor::Products;
@@ -55,9 +55,7 @@ pub fn observe(
 ) -> Result<(Collected, Range<usize>), Error> {
     let rows = share.rows(job.calib.len())?;
     let prepared = Prepared::new(job.checkpoint, job.calib, job.eval, job.recipe)?;
-    if let Some(name) = prepared.plan.ordered(&prepared.graph) {
-        return Err(CalibrateError::Ordered { name: name.into() }.into());
-    }
+    prepared.refuse_order()?;
     let walk = prepared.calibration(&job.calib[rows.clone()])?;
     let (statistics, _) = prepared.observe(&walk, progress)?;
     let seen = Rows::new(rows.clone(), job.calib.len());
@@ -68,7 +66,42 @@ pub fn observe(
 
 impl Shared<'_> {
     fn origin(&self, prepared: &Prepared<'_>) -> Result<Origin, Error> {
-        origin(self.checkpoint, self.calib, &prepared.prompt.layout, self.effective)
+        let place = (&prepared.prompt.layout, &self.recipe.fixed.prefix[..]);
+        origin(self.checkpoint, self.calib, place, self.effective)
+    }
+
+    /// The whole job by several processes that meet at every layer: the same graph and weights as
+    /// [`super::quantize`] gives, in all of them. Each takes its share of the rows through the networks
+    /// and compares on it; the first one judges the answers.
+    ///
+    /// # Errors
+    /// Those of [`super::quantize`] and of [`observe`]; processes that do different jobs.
+    pub fn together(&self, crew: &dyn Crew, progress: &dyn Progress) -> Result<Outcome, Error> {
+        let share = Share::new(crew.rank() + 1, crew.size());
+        let share = share.expect("invariant: a rank is below the number of processes");
+        let rows = share.rows(self.calib.len())?;
+        let own = &self.calib[rows.clone()];
+        let mut prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
+        prepared.crew = crew;
+        prepared.refuse_order()?;
+        let walk = prepared.calibration(own)?;
+        let (statistics, reached) = prepared.observe(&walk, progress)?;
+        let origin = self.origin(&prepared)?;
+        let seen = Rows::new(rows, self.calib.len());
+        let seen_by = (&prepared.graph, statistics);
+        let collected = Collected::new(origin.clone(), seen, &prepared.plan, seen_by)?;
+        let mut all: Option<Collected> = None;
+        for bytes in cluster::gather(crew, collected.to_bytes()) {
+            let part = Collected::from_bytes(&bytes)?;
+            match &mut all {
+                Some(all) => all.merge(&part)?,
+                None => all = Some(part),
+            }
+        }
+        let all = all.unwrap_or(collected);
+        let statistics = all.statistics(&origin, &prepared.plan, &prepared.graph)?;
+        let eval = if crew.rank() == 0 { self.eval } else { &[] };
+        finish(prepared, (walk, reached), statistics, [own, eval], progress)
     }
 
     /// Goes on from statistics that were observed elsewhere: the same graph and weights as
@@ -95,11 +128,20 @@ impl Shared<'_> {
     }
 }
 
+impl Prepared<'_> {
+    fn refuse_order(&self) -> Result<(), Error> {
+        match self.plan.ordered(&self.graph) {
+            Some(name) => Err(CalibrateError::Ordered { name: name.into() }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What makes statistics those of one job; the recipe as text.
 pub(super) fn origin(
     checkpoint: &Checkpoint,
     calib: &[Sample],
-    layout: &Layout,
+    (layout, prefix): (&Layout, &[u32]),
     recipe: &str,
 ) -> Result<Origin, Error> {
     let span =
@@ -109,7 +151,7 @@ pub(super) fn origin(
         version: env!("CARGO_PKG_VERSION").into(),
         checkpoint: format!("{:016x}", cluster::of_checkpoint(checkpoint)?),
         recipe: recipe.into(),
-        layout: format!("{} tokens{spans}", layout.seq_len()),
+        layout: format!("{} tokens{spans} after {prefix:?}", layout.seq_len()),
         calibration: format!("{:016x}", cluster::of_samples(calib)),
     })
 }

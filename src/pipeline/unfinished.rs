@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `job.json` | whose work it is: an [`Origin`]; locked while somebody works there |
 //! | `observed.stats` | statistics of all calibration rows |
+//! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
 //! | `N.codes` | grids and integers of some rounded layers (`unit.rs`) |
 //!
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
@@ -30,7 +31,10 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "unfinished";
 const JOB: &str = "job.json";
 const OBSERVED: &str = "observed.stats";
+const STREAMS: &str = "walk.streams";
 const CODES: &str = "codes";
+/// Putting streams down may take so much of the time, as one part in so many.
+const STREAMS_SHARE: u32 = 20;
 
 /// Whether and how often finished work is put down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub(super) struct Unfinished<'a> {
     folder: PathBuf,
     every: Duration,
     origin: Box<dyn Fn() -> Result<Origin, Error> + Sync + 'a>,
+    /// What came of rows that could not be read is not put down.
     trouble: Trouble,
     state: Mutex<State>,
 }
@@ -67,6 +72,8 @@ struct State {
     next: usize,
     /// When something was put down last.
     since: Instant,
+    /// When streams were put down last, and how long that took.
+    halted: (Instant, Duration),
 }
 
 impl<'a> Unfinished<'a> {
@@ -102,8 +109,9 @@ impl<'a> Unfinished<'a> {
             let Some((unit, list)) = Unit::open(&path)? else { continue };
             layers.extend(list.into_iter().map(|e| (e.name.clone(), (unit.clone(), e))));
         }
-        let state =
-            Mutex::new(State { job, layers, fresh: Vec::new(), next, since: Instant::now() });
+        let (now, fresh) = (Instant::now(), Vec::new());
+        let halted = (now, Duration::ZERO);
+        let state = Mutex::new(State { job, layers, fresh, next, since: now, halted });
         let (every, trouble) = (durable.every, trouble.clone());
         Ok(Unfinished { folder, every, origin: Box::new(origin), trouble, state })
     }
@@ -121,6 +129,7 @@ impl<'a> Unfinished<'a> {
         &self,
         collect: impl FnOnce(Origin) -> Result<Collected, Error>,
     ) -> Result<(), Error> {
+        self.trouble.check()?;
         let mut state = self.state();
         if state.since.elapsed() < self.every {
             return Ok(());
@@ -131,6 +140,43 @@ impl<'a> Unfinished<'a> {
         sync_folder(&self.folder);
         state.since = Instant::now();
         Ok(())
+    }
+
+    /// The streams that an earlier run, or this one, has put down last.
+    pub(super) fn halted(&self) -> Option<PathBuf> {
+        self.state().job.as_ref()?;
+        Some(self.folder.join(STREAMS)).filter(|path| path.exists())
+    }
+
+    /// Puts streams down, and all that led there, if it is time again. Where the disk has no room for
+    /// that, a rerun walks.
+    pub(super) fn put_streams(
+        &self,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.trouble.check()?;
+        let mut state = self.state();
+        let (last, took) = state.halted;
+        if last.elapsed() < self.every.max(took * STREAMS_SHARE) {
+            return Ok(());
+        }
+        self.seal_in(&mut state)?;
+        self.begin(&mut state)?;
+        let (begun, path) = (Instant::now(), self.folder.join(STREAMS));
+        let put = save_with(&path, |out| write(out).map_err(failed(&path)));
+        match put {
+            Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            put => put?,
+        }
+        sync_folder(&self.folder);
+        state.halted = (Instant::now(), begun.elapsed());
+        Ok(())
+    }
+
+    /// Whether all of these weights are put down.
+    pub(super) fn knows(&self, mut names: impl Iterator<Item = String>) -> bool {
+        let state = self.state();
+        names.all(|name| state.layers.contains_key(&name))
     }
 
     /// Grid and values of a weight that an earlier run has rounded.
@@ -157,6 +203,7 @@ impl<'a> Unfinished<'a> {
     /// Takes a rounded weight, and puts it down with others as soon as they took a moment. What is no
     /// matrix is rounded again if need be.
     pub(super) fn put(&self, name: &str, tensor: &Tensor, grid: &QuantParams) -> Result<(), Error> {
+        self.trouble.check()?;
         let mut state = self.state();
         if tensor.shape().len() != 2 || state.layers.contains_key(name) {
             return Ok(());
@@ -167,6 +214,7 @@ impl<'a> Unfinished<'a> {
 
     /// Makes durable all that was put.
     pub(super) fn seal(&self) -> Result<(), Error> {
+        self.trouble.check()?;
         self.seal_in(&mut self.state())
     }
 
@@ -300,9 +348,9 @@ fn clear(folder: &Path) -> Result<(), Error> {
 /// All but `job.json`, which goes last: without it the others mean nothing.
 fn clear_files(folder: &Path) -> Result<(), Error> {
     sweep(folder)?;
-    let observed = folder.join(OBSERVED);
     let units = unit_files(folder)?.into_iter().map(|(_, path)| path);
-    for path in units.chain(observed.exists().then_some(observed)) {
+    let others = [OBSERVED, STREAMS].map(|name| folder.join(name)).into_iter();
+    for path in units.chain(others.filter(|path| path.exists())) {
         fs::remove_file(&path).map_err(failed(&path))?;
     }
     Ok(())

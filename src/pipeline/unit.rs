@@ -6,7 +6,7 @@
 //! | … | the list of them, postcard: name, shape, grid, where, hash |
 //! | 8 | FNV-1a of the list |
 //! | 8 | length of the list |
-//! | 8 | `ENCCODE1` |
+//! | 8 | `ENCWORK1` |
 //!
 //! The end is written last, so a file that was cut says so.
 
@@ -16,17 +16,18 @@ use super::floats::Trouble;
 use super::save::{Fnv, save_with};
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const MAGIC: &[u8; 8] = b"ENCCODE1";
+const MAGIC: &[u8; 8] = b"ENCWORK1";
 /// The longest list believed, in bytes.
 const LIST_MAX: u64 = 1 << 30;
 /// Bytes of rows that are read at a time.
-const ROWS_BYTES: usize = 1 << 18;
+const PART_BYTES: usize = 1 << 18;
 
 /// A layer in a unit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,12 +70,17 @@ pub(super) fn write(layers: &[Layer], path: &Path) -> Result<(), Error> {
             list.push(Entry { name, shape: [n, k], grid, start: end, hash });
             end += (n * coding.row_bytes()) as u64;
         }
-        let list = postcard::to_stdvec(&list).expect("invariant: grids are plain data");
-        let mut hash = Fnv::default();
-        hash.add(&list);
-        let (hash, len) = (hash.0.to_le_bytes(), (list.len() as u64).to_le_bytes());
-        out.write_all(&[&list[..], &hash, &len, MAGIC].concat()).map_err(failed)
+        close(&list, out).map_err(failed)
     })
+}
+
+/// Writes the end of a file: what is in it.
+pub(super) fn close(list: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let list = postcard::to_stdvec(list).expect("invariant: the list is plain data");
+    let mut hash = Fnv::default();
+    hash.add(&list);
+    let (hash, len) = (hash.0.to_le_bytes(), (list.len() as u64).to_le_bytes());
+    out.write_all(&[&list[..], &hash, &len, MAGIC].concat())
 }
 
 impl Unit {
@@ -83,33 +89,51 @@ impl Unit {
         let unreadable =
             |source| Error::ReadUnfinished { path: path.display().to_string(), source };
         let mut file = File::open(path).map_err(unreadable)?;
-        let Some((list, end)) = list(&mut file).map_err(unreadable)? else { return Ok(None) };
+        let Some((list, end)): Option<(Vec<Entry>, u64)> = list(&mut file).map_err(unreadable)?
+        else {
+            return Ok(None);
+        };
         let within = |entry: &Entry| {
             let row = Coding::of(Some(&entry.grid), entry.shape[1]).row_bytes() as u64;
             let bytes = (entry.shape[0] as u64).checked_mul(row);
             bytes.and_then(|bytes| bytes.checked_add(entry.start)).is_some_and(|last| last <= end)
         };
         let unit = Unit { path: path.to_owned(), file: Arc::new(Mutex::new(file)) };
-        Ok(list.iter().all(within).then_some((unit, list)))
+        let sound = list.iter().all(|entry| within(entry) && unit.each_part(entry, |_, _, _| ()));
+        Ok(sound.then_some((unit, list)))
     }
 
     /// The values of a layer; none if they are not what was written.
     pub(super) fn load(&self, entry: &Entry) -> Option<Tensor> {
-        let [n, k] = entry.shape;
-        let coding = Coding::of(Some(&entry.grid), k);
-        let mut file = self.lock();
-        file.seek(SeekFrom::Start(entry.start)).ok()?;
-        let (mut hash, mut whole) = (Fnv::default(), true);
-        let tensor = Tensor::written([n, k], |out| {
-            let rows = ROWS_BYTES.div_ceil(coding.row_bytes().max(1));
-            for (i, out) in out.chunks_mut((rows * k).max(1)).enumerate() {
-                let mut bytes = vec![0; out.len() / k * coding.row_bytes()];
-                whole = whole && file.read_exact(&mut bytes).is_ok();
-                hash.add(&bytes);
-                coding.reals(i * rows, &bytes, out);
-            }
+        let coding = Coding::of(Some(&entry.grid), entry.shape[1]);
+        let mut sound = false;
+        let tensor = Tensor::written(entry.shape, |out| {
+            let mut rest = out;
+            sound = self.each_part(entry, |first, rows, bytes| {
+                let (part, more) = std::mem::take(&mut rest).split_at_mut(rows * entry.shape[1]);
+                coding.reals(first, bytes, part);
+                rest = more;
+            });
         });
-        (whole && hash.0 == entry.hash).then_some(tensor)
+        sound.then_some(tensor)
+    }
+
+    /// Shows the stored rows of a layer, some at a time: the first, how many, their bytes. False if
+    /// they are not what was written.
+    fn each_part(&self, entry: &Entry, mut see: impl FnMut(usize, usize, &[u8])) -> bool {
+        let row = Coding::of(Some(&entry.grid), entry.shape[1]).row_bytes();
+        let (mut file, mut hash) = (self.lock(), Fnv::default());
+        let mut whole = file.seek(SeekFrom::Start(entry.start)).is_ok();
+        let part = PART_BYTES.div_ceil(row.max(1));
+        let mut bytes = vec![0; part * row];
+        for first in (0..entry.shape[0]).step_by(part) {
+            let rows = part.min(entry.shape[0] - first);
+            let bytes = &mut bytes[..rows * row];
+            whole = whole && file.read_exact(bytes).is_ok();
+            hash.add(bytes);
+            see(first, rows, bytes);
+        }
+        whole && hash.0 == entry.hash
     }
 
     /// The values of a layer, read when asked for.
@@ -127,8 +151,8 @@ impl Unit {
     }
 }
 
-/// The layers of a file, and how long their rows are together.
-fn list(file: &mut File) -> io::Result<Option<(Vec<Entry>, u64)>> {
+/// What [`close`] said of a file, and how many bytes are before that; none if it was cut.
+pub(super) fn list<T: DeserializeOwned>(file: &mut File) -> io::Result<Option<(T, u64)>> {
     let len = file.metadata()?.len();
     let Some(tail) = len.checked_sub(24) else { return Ok(None) };
     let mut words = [0; 24];
@@ -147,4 +171,57 @@ fn list(file: &mut File) -> io::Result<Option<(Vec<Entry>, u64)>> {
     found.add(&list);
     let list = postcard::from_bytes(&list).ok().filter(|_| found.0 == hash);
     Ok(list.map(|list| (list, end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{self, DType};
+    use proptest::prelude::*;
+
+    fn layer(name: &str, n: usize, k: usize) -> Layer {
+        let scale = (0..n).map(|i| 0.01 + 1e-4 * i as f32).collect();
+        let (zero_point, axis) = (vec![7; n], Some(0));
+        let grid = QuantParams::Affine { dtype: DType::UINT4, scale, zero_point, axis };
+        let mut tensor = Tensor::new([n, k], (0..n * k).map(|i| (i as f32).sin()).collect());
+        quant::fake_quant(&grid, &[n, k], tensor.data_mut());
+        (name.into(), tensor, grid)
+    }
+
+    #[test]
+    fn layers_come_back_as_they_were_dense_and_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.codes");
+        // The second is read in several parts, with rows that end within a byte.
+        let layers = [layer("a", 3, 5), layer("b", 401, 1501)];
+        write(&layers, &path).unwrap();
+        let (unit, list) = Unit::open(&path).unwrap().unwrap();
+        for ((name, tensor, grid), entry) in layers.iter().zip(&list) {
+            assert_eq!((name, grid), (&entry.name, &entry.grid));
+            assert_eq!(unit.load(entry).as_ref(), Some(tensor));
+            let trouble = Trouble::default();
+            assert_eq!(&unit.made(entry, &trouble), tensor);
+            trouble.check().unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_or_changed_does_not_count(
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("0.codes");
+            write(&[layer("a", 3, 5)], &path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            std::fs::write(&path, &bytes[..at]).unwrap();
+            prop_assert!(Unit::open(&path).unwrap().is_none());
+            let mut changed = bytes.clone();
+            changed[at] = byte;
+            std::fs::write(&path, &changed).unwrap();
+            prop_assert_eq!(Unit::open(&path).unwrap().is_some(), changed == bytes);
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::graph::Graph;
 use crate::layout::Layout;
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use std::ops::Range;
 const LANE_ELEMENTS: usize = 1 << 16;
 
 /// Samples of one length that run together as the batch of one graph.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lane {
     /// Sequence length.
     pub(super) len: usize,
@@ -113,13 +114,13 @@ impl<'a> Walk<'a> {
         lane.samples.iter().map(|&i| &self.samples[i]).collect()
     }
 
-    /// The lanes with both graphs of each, at their start; or with the float streams in `spool`, which
-    /// have reached the node `at`.
+    /// The lanes with both graphs of each, at their start; or with the streams in `spool`, which have
+    /// reached the nodes `at`: those of the float network, then those of the quantized one.
     pub(super) fn pairs<'p>(
         &'p self,
         quantized: &'p Variants,
         spool: Spool,
-        at: Option<usize>,
+        at: [Option<usize>; 2],
     ) -> Pairs<'p> {
         let graphs = self.lanes.iter().map(Lane::shape);
         let lane = |shape| algo::Lane::new(&self.float[&shape], &quantized[&shape]);

@@ -9,6 +9,7 @@
 pub mod affine;
 pub mod bias;
 pub mod dtype;
+pub mod heed;
 mod kernel;
 pub mod mx;
 pub mod observer;
@@ -21,6 +22,7 @@ pub mod scheme;
 pub use affine::{dequantize, fake_quant, quantize};
 pub use bias::{BiasError, quantize_bias};
 pub use dtype::{DType, ParseDTypeError};
+pub use heed::{Balance, Head, Modality, Prefix, Times};
 pub use mx::{MxFormat, ParseMxError};
 pub use observer::{
     AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,

@@ -9,7 +9,8 @@ use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnyObserver, DType, MxFormat, ObserverSpec, ParamsError, QuantParams, Range, Scheme, Share,
+    AnyObserver, DType, Modality, MxFormat, ObserverSpec, ParamsError, Prefix, QuantParams, Range,
+    Scheme, Share,
 };
 
 /// What a tensor is to its network; chooses the defaults.
@@ -109,6 +110,12 @@ pub struct PolicySpec {
     /// What to do with experts that no calibration token reached; refused by default.
     #[serde(default, skip_serializing_if = "UnseenExperts::is_default")]
     pub unseen_experts: UnseenExperts,
+    /// How much rows of visual and of text tokens count; all alike by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modality: Option<Modality>,
+    /// Tokens at the beginning that no range makes room for; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Prefix>,
     /// Overrides, the last that matches winning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,

@@ -107,6 +107,33 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_baked_prefix_leaves_the_files_and_an_isolated_one_stays() {
+    let desk = Desk::new();
+    desk.fails(&["--set", "policy.prefix=30"], &["policy.prefix: found 30", "the first picture"]);
+    let bake = ["--preset", "npu", "--set", "policy.prefix=bake"];
+    desk.fails(&[&bake[..], &["--stages"]].concat(), &["--stages", "bake"]);
+    let isolated = desk.succeeds(&["--preset", "npu", "--set", "policy.prefix=isolate"]);
+    let baked = desk.succeeds(&bake);
+    let number = |facts: &Value, key: &str| facts["layout"][key].as_u64().unwrap();
+    let known = number(&baked, "prefix");
+    assert!(known > 0 && number(&isolated, "prefix") == 0);
+    assert_eq!(number(&isolated, "seq_len"), number(&baked, "seq_len") + known);
+    for bytes in desk.files() {
+        let model = circle::read(&bytes).unwrap();
+        let graph = &model.subgraphs[0];
+        let tensor = |name: &str| {
+            graph.tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no {name}"))
+        };
+        let ids = i32::try_from(number(&baked, "seq_len")).unwrap();
+        assert_eq!(tensor("input_ids").shape, [1, ids]);
+        let keys = &tensor("model.language_model.layers.1.self_attn.past_k").shape;
+        assert_eq!(keys[2], i32::try_from(known).unwrap());
+    }
+    let (code, _, stderr) = desk.run(&["verify", "out/model.q.circle"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn without_arguments_the_demo_is_quantized_and_summed_up() {
     let desk = Desk::new();
     let (code, stdout, stderr) = desk.run(&["quantize"]);
@@ -393,7 +420,8 @@ fn an_out_that_cannot_be_written_keeps_what_was_there() {
     assert_eq!(fs::read(desk.at("out")).unwrap(), b"keep");
     fs::remove_file(desk.at("out")).unwrap();
     fs::create_dir_all(desk.at("out/model.q.circle")).unwrap();
-    let (code, _, stderr) = desk.quantize(&[]);
+    // A slow run would keep what it has finished.
+    let (code, _, stderr) = desk.quantize(&["--save-every", "1000"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("out/model.q.circle: cannot write"), "{stderr}");
     assert_eq!(names(&desk.at("out")), ["model.q.circle"]);
@@ -407,7 +435,9 @@ fn a_bad_io_folder_fails_before_models_are_written() {
     desk.fails(&["--io", "io/deeper"], &["io is a file, expected a folder"]);
     fs::remove_file(desk.at("io")).unwrap();
     fs::create_dir_all(desk.at("io/out0.npy")).unwrap();
-    desk.fails(&["--io", "io"], &["io/out0.npy: cannot write"]);
+    // A slow run would keep what it has finished.
+    let job = ["--io", "io", "--save-every", "1000"];
+    desk.fails(&job, &["io/out0.npy: cannot write"]);
     assert_eq!(names(&desk.at("io")), ["out0.npy"]);
     fs::remove_dir(desk.at("io/out0.npy")).unwrap();
     desk.succeeds(&["--io", "io"]);

@@ -2,8 +2,15 @@
 
 use crate::support::path;
 use assert_cmd::Command;
+use encircle::checkpoint::Checkpoint;
+use encircle::cluster::Crew;
+use encircle::dataset::{Processor, read_jsonl};
+use encircle::models::Head;
+use encircle::pipeline::{Numerics, Outcome, Recipe, Shared, Silent, quantize};
+use encircle::quant::QuantParams;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Barrier, Mutex};
 use tempfile::TempDir;
 
 /// A folder with the demo checkpoint and seven calibration rows of three lengths.
@@ -76,6 +83,8 @@ fn shards_merged_in_any_order_give_the_bytes_of_one_run() {
         ("--preset npu", ""),
         ("--preset w8a8 --set algo.rounding=mse", " --set *=observer:percentile:99.9"),
         ("--preset w4a16", ""),
+        // modalities weighed by their numbers in all rows, without the common head
+        ("--preset w8a8", " --set policy.modality=equal --set policy.prefix=isolate"),
     ] {
         let job = format!("{JOB} {recipe}{observer}");
         desk.does(&format!("{job} -o whole"));
@@ -87,6 +96,84 @@ fn shards_merged_in_any_order_give_the_bytes_of_one_run() {
         desk.does(&format!("merge some.stats {} -o all.stats", part(2)));
         desk.does(&format!("{job} --statistics all.stats -o joined"));
         assert!(desk.files("whole") == desk.files("joined"), "{recipe}: other bytes");
+    }
+}
+
+/// A process of three, played by a thread.
+struct Played<'a> {
+    rank: usize,
+    slot: &'a Mutex<Vec<u8>>,
+    barrier: &'a Barrier,
+}
+
+impl Crew for Played<'_> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        3
+    }
+
+    fn spread(&self, from: usize, bytes: Vec<u8>) -> Vec<u8> {
+        if from == self.rank {
+            *self.slot.lock().unwrap() = bytes;
+        }
+        self.barrier.wait();
+        let bytes = self.slot.lock().unwrap().clone();
+        self.barrier.wait();
+        bytes
+    }
+}
+
+/// What files are made of: grids and values of all weights.
+fn chosen(outcome: &Outcome) -> Vec<(String, Option<QuantParams>, Option<Vec<f32>>)> {
+    let value = |id| {
+        let value = outcome.graph.value(id);
+        let weight = outcome.rounded.get(id).map(|tensor| tensor.dense().data().to_vec());
+        (value.name.clone(), value.qparams.clone(), weight)
+    };
+    outcome.graph.ids().map(value).collect()
+}
+
+#[test]
+fn processes_that_meet_at_every_layer_choose_what_one_chooses() {
+    let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
+    let mut rows = read_jsonl(&path("assets/vqa/train.jsonl")).unwrap();
+    rows.truncate(5);
+    let calib = Processor::new(&checkpoint).unwrap().encode_all(&rows).unwrap();
+    // on one stream, and on two with what the residual stream lost and weighed modalities
+    for (name, keys) in [
+        ("w4a16-fast", &[][..]),
+        ("w4a16-best", &["algo.options.sweeps=1", "algo.rotate.tries=1", "policy.modality=equal"]),
+    ] {
+        let mut numerics = Numerics::find(name).unwrap();
+        keys.iter().for_each(|key| numerics.set_key(key).unwrap().unwrap());
+        let effective = numerics.text();
+        let Numerics { policy, algo, products } = numerics;
+        let (fixed, means) = Default::default();
+        let recipe =
+            Recipe { policy, algo, products, seq_len: None, fixed, head: Head::Logits, means };
+        let job = Shared {
+            checkpoint: &checkpoint,
+            calib: &calib,
+            eval: &[],
+            recipe: &recipe,
+            effective: &effective,
+        };
+        let one = quantize(&checkpoint, &calib, &[], &recipe, &Silent).unwrap();
+        let (slot, barrier) = (Mutex::default(), Barrier::new(3));
+        std::thread::scope(|scope| {
+            let play = |rank| {
+                let crew = Played { rank, slot: &slot, barrier: &barrier };
+                scope.spawn(move || job.together(&crew, &Silent).unwrap())
+            };
+            for (rank, thread) in [0, 1, 2].map(play).into_iter().enumerate() {
+                let outcome = thread.join().unwrap();
+                assert!(outcome.compared < calib.len());
+                assert!(chosen(&outcome) == chosen(&one), "{name}: process {rank} chose otherwise");
+            }
+        });
     }
 }
 

@@ -2,8 +2,9 @@
 //! one part of the graph in memory at a time.
 
 use super::{Group, Reader, find};
-use crate::algo::{AlgoError, Moments, SessionError};
-use crate::exec::{Float, Lifetimes, Stream, Weights};
+use crate::algo::{AlgoError, Moments, Roots, SessionError};
+use crate::calibrate::{Emphasis, Tokens};
+use crate::exec::{Float, Lifetimes, Stream, Weights, rows_on};
 use crate::graph::{Graph, Read, ValueId};
 use crate::tensor::{Par, Tensor};
 use rayon::prelude::*;
@@ -38,6 +39,8 @@ pub(in crate::algo) struct Pass<'a, E> {
     pub(in crate::algo) read: Read<'a, E>,
     /// Whether second moments are wanted.
     pub(in crate::algo) moments: bool,
+    /// How much each token counts in second moments.
+    pub(in crate::algo) emphasis: &'a Emphasis,
 }
 
 /// The samples on their way.
@@ -46,6 +49,7 @@ struct Streams<'a> {
     samples: &'a [Fed<'a>],
     lifetimes: Lifetimes,
     streams: Vec<Stream>,
+    emphasis: &'a Emphasis,
     /// Nodes that have run.
     at: usize,
 }
@@ -68,6 +72,7 @@ pub(in crate::algo) fn each_group<E: From<SessionError>>(
         samples: pass.samples,
         lifetimes: Lifetimes::of(&plain),
         streams: pass.samples.iter().map(start).collect(),
+        emphasis: pass.emphasis,
         at: 0,
     };
     for group in find(&plain) {
@@ -106,6 +111,24 @@ impl Streams<'_> {
         });
         self.at = nodes.end;
         Ok(())
+    }
+
+    /// What the rows of each sample count that feed a reader.
+    fn roots(&self, reader: &Reader) -> Vec<Roots> {
+        let routed = self.plain.nodes[reader.node].routed;
+        let of = |(fed, stream): (&Fed<'_>, &Stream)| {
+            self.emphasis.times()?;
+            let tokens = Tokens::of(fed.graph);
+            let positions = match routed {
+                None => tokens.of_rows(reader.input, &fed.graph.value(reader.input).shape),
+                Some(route) => {
+                    let rows = rows_on([stream.get(route)?; 2]);
+                    Some(rows.into_iter().map(|row| row % tokens.seq().max(1)).collect())
+                }
+            };
+            self.emphasis.roots(positions)
+        };
+        self.samples.iter().zip(&self.streams).map(of).collect()
     }
 
     /// What all samples feed a reader; none where no token is sent to it.
@@ -154,7 +177,7 @@ impl Streams<'_> {
             moments: moments.then(|| {
                 let mut all = Moments::new(k, false);
                 let pairs: Vec<(&[f32], &[f32])> = rows.iter().map(|x| (&x[..], &x[..])).collect();
-                all.add_all(&pairs);
+                all.add_weighed(&pairs, &self.roots(reader));
                 all
             }),
         };

@@ -2,7 +2,7 @@
 
 use super::{Pass, each_group, find, greatest_of_outputs, raise_to_columns};
 use crate::algo::{AlgoSpec, Fed, SessionError, awq};
-use crate::calibrate::Plan;
+use crate::calibrate::{Emphasis, Plan};
 use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::exec::{Float, Weights, run};
 use crate::graph::{Builder, Graph, Kind, Read};
@@ -238,7 +238,8 @@ fn equalized_channels_have_the_same_greatest_weight_on_both_sides() {
 fn awq_never_loses_more_than_no_scaling_on_its_own_objective() {
     let demo = demo();
     let (plan, fed) = (demo.plan(), demo.fed());
-    let pass = Pass { samples: &fed, read: &*demo.read, moments: true };
+    let plain = Emphasis::default();
+    let pass = Pass { samples: &fed, read: &*demo.read, moments: true, emphasis: &plain };
     let mut better = 0;
     each_group(&mut demo.graph.clone(), &pass, |graph, group, inputs| {
         let divided = vec![1.0; group.free.len()];

@@ -95,6 +95,9 @@ pub fn fit(
     budget: Budget,
     progress: &dyn Progress,
 ) -> Result<Bought, Error> {
+    if !recipe.fixed.prefix.is_empty() {
+        return Err(Error::Prefix("losses are not measured behind a prefix".into()));
+    }
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
     let blamed =
@@ -105,7 +108,7 @@ pub fn fit(
     };
     let mut graph = build(prompt.layout.clone(), 1)?;
     checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
+    let plan = super::planned(&graph, &recipe.policy, &prompt.layout, calib)?;
     let plans = plans(&graph, recipe)?;
     let few = &calib[..calib.len().min(SAMPLES)];
     let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);

@@ -148,6 +148,9 @@ pub fn write_stages(
     };
     fs::create_dir_all(folder).map_err(failed(folder))?;
     let (config, layout) = (checkpoint.config(), &outcome.prompt.layout);
+    if layout.known() > 0 {
+        return Err(Error::Prefix("the staged set (--stages) holds whole prompts".into()));
+    }
     let mut decode = models::build_decode(config, layout.seq_len() - 1)?.rewritten();
     let missing = decode.annotate_by_name(&outcome.graph, models::prefill_name);
     if let Some(&id) = missing.first() {

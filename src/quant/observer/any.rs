@@ -62,8 +62,8 @@ impl MergeableObserver {
 }
 
 impl Observer for MergeableObserver {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
-        self.inner_mut().observe(data, shape);
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64) {
+        self.inner_mut().observe_times(data, shape, times);
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
@@ -86,6 +86,12 @@ impl Merge for MergeableObserver {
 }
 
 impl AnyObserver {
+    /// Whether it counts values, so that how often one came matters.
+    pub fn counts(&self) -> bool {
+        use MergeableObserver as M;
+        matches!(self, AnyObserver::Mergeable(M::Percentile(_) | M::Mse(_) | M::Octav(_)))
+    }
+
     /// The mergeable observer, or the moving average back if that is what it is.
     pub fn into_mergeable(self) -> Result<MergeableObserver, Ema> {
         match self {
@@ -96,10 +102,10 @@ impl AnyObserver {
 }
 
 impl Observer for AnyObserver {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64) {
         match self {
-            AnyObserver::Mergeable(observer) => observer.observe(data, shape),
-            AnyObserver::Ordered(ema) => ema.observe(data, shape),
+            AnyObserver::Mergeable(observer) => observer.observe_times(data, shape, times),
+            AnyObserver::Ordered(ema) => ema.observe_times(data, shape, times),
         }
     }
 

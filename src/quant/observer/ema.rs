@@ -28,7 +28,7 @@ impl Ema {
 }
 
 impl Observer for Ema {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], _: u64) {
         let mut batch = MinMax::new(self.axis);
         batch.observe(data, shape);
         match batch.ranges() {

@@ -52,8 +52,8 @@ pub struct Bucket {
 }
 
 impl Histogram {
-    /// Counts the finite values of `data`.
-    pub fn add(&mut self, data: &[f32]) {
+    /// Counts the finite values of `data`, each so many times.
+    pub fn add(&mut self, data: &[f32], times: u64) {
         if self.pages.is_empty() {
             self.pages.resize(PAGES, None);
         }
@@ -61,7 +61,7 @@ impl Histogram {
             let bucket = (x.to_bits() >> 16) as usize;
             let (page, slot) = (bucket / PAGE, bucket % PAGE);
             if page % 256 != 255 {
-                self.pages[page].get_or_insert_with(|| vec![0; PAGE])[slot] += 1;
+                self.pages[page].get_or_insert_with(|| vec![0; PAGE])[slot] += times;
             }
         }
     }
@@ -121,12 +121,12 @@ impl Histograms {
         Histograms { axis, extremes: MinMax::new(axis), channels: Vec::new() }
     }
 
-    /// Folds in one batch; see [`Observer::observe`].
-    pub fn observe(&mut self, data: &[f32], shape: &[usize]) {
+    /// Folds in one batch; see [`Observer::observe_times`].
+    pub fn observe(&mut self, data: &[f32], shape: &[usize], times: u64) {
         self.extremes.observe(data, shape);
         let channels = Channels::around(shape, self.axis);
         self.channels.resize(channels.count, Histogram::default());
-        channels.for_each_run(|channel, run| self.channels[channel].add(&data[run]));
+        channels.for_each_run(|channel, run| self.channels[channel].add(&data[run], times));
     }
 
     /// Joins the counts of another shard of the same tensor.

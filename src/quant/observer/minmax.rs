@@ -66,7 +66,7 @@ impl MinMax {
 }
 
 impl Observer for MinMax {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], _: u64) {
         let channels = Channels::around(shape, self.axis);
         assert_eq!(channels.outer * channels.count * channels.run, data.len(), "fills {shape:?}");
         self.resize(channels.count);

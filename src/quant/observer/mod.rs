@@ -34,7 +34,16 @@ pub trait Observer {
     /// # Panics
     /// If `data` does not fill `shape`, or the channel axis is outside it or changes its extent: a
     /// mistake of ours, the graph is static.
-    fn observe(&mut self, data: &[f32], shape: &[usize]);
+    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+        self.observe_times(data, shape, 1);
+    }
+
+    /// Folds in one batch whose values count so many times where values are counted; extremes and
+    /// their averages are what they are.
+    ///
+    /// # Panics
+    /// As [`observe`](Observer::observe).
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64);
 
     /// The ranges to keep: one, or one per channel. [`NoRange`] if nothing was seen or something not
     /// finite was.

@@ -50,7 +50,7 @@ impl Mse {
             let mut histogram = Histogram::default();
             for outer in 0..channels.outer {
                 let start = (outer * channels.count + channel) * channels.run;
-                histogram.add(&data[start..start + channels.run]);
+                histogram.add(&data[start..start + channels.run], 1);
             }
             least_error(dtype, scheme.symmetric, range, &histogram.buckets(range))
         };
@@ -59,8 +59,8 @@ impl Mse {
 }
 
 impl Observer for Mse {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
-        self.values.observe(data, shape);
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64) {
+        self.values.observe(data, shape, times);
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {

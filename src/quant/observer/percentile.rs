@@ -52,8 +52,8 @@ impl Percentile {
 }
 
 impl Observer for Percentile {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
-        self.values.observe(data, shape);
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64) {
+        self.values.observe(data, shape, times);
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {

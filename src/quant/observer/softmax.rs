@@ -37,7 +37,7 @@ impl SoftmaxLogits {
 }
 
 impl Observer for SoftmaxLogits {
-    fn observe(&mut self, data: &[f32], shape: &[usize]) {
+    fn observe_times(&mut self, data: &[f32], shape: &[usize], _: u64) {
         assert_eq!(shape.iter().product::<usize>(), data.len(), "data fills {shape:?}");
         let width = shape.last().copied().unwrap_or(1);
         if data.is_empty() {

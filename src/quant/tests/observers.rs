@@ -264,6 +264,22 @@ proptest! {
     }
 
     #[test]
+    fn values_that_count_several_times_came_several_times(batches in batches(), times in 1..5_u64) {
+        for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
+            for axis in [None, Some(1)] {
+                let spec: ObserverSpec = text.parse().unwrap();
+                let new = || spec.build(DType::UINT4, Scheme { symmetric: false, axis }).unwrap();
+                let (mut counted, mut came) = (new(), new());
+                for batch in &batches {
+                    counted.observe_times(batch, &[3, 4], times);
+                    (0..times).for_each(|_| came.observe(batch, &[3, 4]));
+                }
+                prop_assert_eq!(counted, came, "{} {:?}", text, axis);
+            }
+        }
+    }
+
+    #[test]
     fn merge_is_associative(batches in prop::collection::vec(prop::collection::vec(-9.0..9.0_f32, 4), 3)) {
         for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
             let spec: ObserverSpec = text.parse().unwrap();

@@ -1,0 +1,83 @@
+//! Where the samples of a job in several legs stand between two of them, as a file: numbers of all
+//! live values, then what they are. A rerun reads them from there when it is their turn.
+
+use super::legs::Legs;
+use super::unfinished::Unfinished;
+use super::unit;
+use super::walk::Lane;
+use crate::calibrate::Parts;
+use crate::exec::{Outline, Room, Spool};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// Samples that stand at one place: their lanes, the nodes that the float streams and the quantized
+/// ones have reached, and the streams.
+pub(super) type Group<'a> = (&'a [Lane], [Option<usize>; 2], &'a Spool);
+
+/// What is known of the streams.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// Statistics of the legs so far; none in the quantized run.
+    observed: Option<Parts>,
+    groups: Vec<Standing>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Standing {
+    lanes: Vec<Lane>,
+    at: [Option<usize>; 2],
+    streams: Vec<Vec<Outline>>,
+}
+
+/// Writes the streams of all groups.
+pub(super) fn write(
+    observed: Option<Parts>,
+    groups: &[Group<'_>],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut head = Head { observed, groups: Vec::new() };
+    for (lanes, at, spool) in groups {
+        spool.write_to(out)?;
+        let (lanes, at, streams) = (lanes.to_vec(), *at, spool.outlines());
+        head.groups.push(Standing { lanes, at, streams });
+    }
+    unit::close(&head, out)
+}
+
+/// What a rerun finds.
+pub(super) struct Found {
+    pub(super) observed: Option<Parts>,
+    /// Of each group the nodes that were reached, and the streams.
+    pub(super) groups: Vec<([Option<usize>; 2], Spool)>,
+}
+
+/// The streams of an earlier run whose lanes were these; none if there are none, if they are cut, or
+/// if no leg begins where they stand: then all walk from the start.
+pub(super) fn read(
+    unfinished: &Unfinished<'_>,
+    groups: &[&[Lane]],
+    (legs, room): (&Legs, &Arc<Room>),
+) -> Option<Found> {
+    let path = unfinished.halted()?;
+    let mut file = File::open(&path).ok()?;
+    let (head, len): (Head, u64) = unit::list(&mut file).ok()??;
+    let lanes = head.groups.iter().map(|group| &group.lanes[..]);
+    if !lanes.eq(groups.iter().copied()) {
+        return None;
+    }
+    let border =
+        |at: &Option<usize>| at.is_none_or(|at| legs.nodes.iter().any(|nodes| nodes.start == at));
+    let (mut found, mut start) = (Vec::new(), 0);
+    for Standing { at, streams, .. } in head.groups {
+        let bytes = streams.iter().flatten().map(Outline::bytes).sum::<u64>();
+        if !at.iter().all(border) {
+            return None;
+        }
+        let file = File::open(&path).ok()?;
+        found.push((at, Spool::restored(file, start, streams, Arc::clone(room))));
+        start += bytes;
+    }
+    (start == len).then_some(Found { observed: head.observed, groups: found })
+}
