@@ -246,7 +246,8 @@ fn a_row_that_counts_three_times_is_a_row_that_came_three_times() {
     came.add(&repeated(&seen, k), &repeated(&wanted, k));
     let [a, b, c] = [(&seen, k), (&float, n), (&quantized, n)].map(|(x, w)| repeated(x, w));
     came.add_drift(&[[&a, &b, &c]], n, &[None]);
-    let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+    // Blocks are summed in f32.
+    let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
     assert!(near(weighed.hessian(), came.hessian()));
     assert!(near(weighed.gap().unwrap(), came.gap().unwrap()));
     assert!(near(weighed.drift().unwrap(), came.drift().unwrap()));

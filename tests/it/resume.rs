@@ -41,14 +41,18 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    /// Starts a command; `tight` stands for the least memory that its job says it needs.
-    fn start(&self, line: &str) -> Child {
-        let mut line = line.to_owned();
-        if line.contains("--memory tight") {
-            let (_, refused) = self.run(&line.replace("tight", "1MiB").replace("-o ", "-o no/"));
-            let least = refused.split_whitespace().rev().nth(1);
-            line = line.replace("tight", least.expect("a refusal ends with a number of bytes"));
+    /// The command with the least memory that its job says it needs in place of `tight`.
+    fn tight(&self, line: &str) -> String {
+        if !line.contains("--memory tight") {
+            return line.into();
         }
+        let (_, refused) = self.run(&line.replace("tight", "1MiB").replace("-o ", "-o no/"));
+        let least = refused.split_whitespace().rev().nth(1);
+        line.replace("tight", least.expect("a refusal ends with a number of bytes"))
+    }
+
+    fn start(&self, line: &str) -> Child {
+        let line = self.tight(line);
         let mut command = Command::cargo_bin("encircle").unwrap();
         command.current_dir(self.folder.path()).args(line.split_whitespace());
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -366,7 +370,7 @@ fn a_full_disk_is_named_and_neither_the_result_before_nor_finished_work_is_lost(
 #[test]
 fn a_checkpoint_cut_or_lost_under_way_is_named_and_finished_work_goes_on() {
     let desk = Desk::new();
-    let job = format!("{JOB} --preset w4a16 --memory tight -o out");
+    let job = desk.tight(&format!("{JOB} --preset w4a16 --memory tight -o out"));
     let weights = fs::read(desk.at("ck/model.safetensors")).unwrap();
     let child = desk.start(&job);
     while desk.units("out").len() < 4 {
