@@ -54,8 +54,8 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     })
 }
 
-fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
-    let start = Instant::now();
+/// Threads, device and folders of the job, and what is to be done.
+fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe, Box<dyn Error>> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
@@ -71,6 +71,12 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     for folder in std::iter::once(&args.out).chain(&args.io) {
         pipeline::check_folder(folder)?;
     }
+    Ok(recipe)
+}
+
+fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
+    let start = Instant::now();
+    let mut recipe = made_ready(args, crew)?;
     let share = args.shard.as_deref().map(shard::share).transpose()?;
     refuse(args, crew, recipe.policy.spec())?;
     // before hours are spent on the rest
