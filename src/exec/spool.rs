@@ -6,7 +6,7 @@ use super::Stream;
 use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -285,15 +285,10 @@ fn put_numbers(streams: &[Stream], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file in `folder`, which loses its name at once where the system allows that.
+/// A new file in `folder`, which is made if need be; without a name where the system allows that.
 pub(crate) fn nameless(folder: &Path) -> io::Result<File> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     fs::create_dir_all(folder)?;
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!(".encircle.{}.{number}.spool", std::process::id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
+    tempfile::tempfile_in(folder)
 }
 
 fn read(file: &mut File, at: u64, streams: &[Outline]) -> io::Result<Vec<Stream>> {
