@@ -4,7 +4,7 @@
 use super::Error;
 use super::estimate::SMALL;
 use super::floats::Trouble;
-use crate::quant::{self, QuantParams};
+use crate::quant::{Coding, QuantParams};
 use crate::tensor::{Rows, Tensor};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -58,78 +58,6 @@ impl Codes {
     }
 }
 
-/// How rows are stored.
-#[derive(Debug)]
-pub(super) struct Coding {
-    width: usize,
-    /// Of an integer: 4, 8 or 16; 32 for plain reals.
-    bits: usize,
-    grid: Option<QuantParams>,
-}
-
-impl Coding {
-    pub(super) fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
-        let by_rows = |axis: &Option<usize>| matches!(axis, None | Some(0));
-        let bits = match grid {
-            Some(QuantParams::Affine { dtype, axis, .. }) if by_rows(axis) => match dtype.bits() {
-                0..=4 => 4,
-                5..=8 => 8,
-                9..=16 => 16,
-                _ => 32,
-            },
-            _ => 32,
-        };
-        Coding { width, bits, grid: grid.filter(|_| bits < 32).cloned() }
-    }
-
-    /// Bytes of a row, which begins with a byte of its own.
-    pub(super) fn row_bytes(&self) -> usize {
-        (self.width * self.bits).div_ceil(8)
-    }
-
-    /// The rows from `first` on, as stored.
-    pub(super) fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
-        let count = reals.len() / self.width.max(1);
-        let Some(grid) = &self.grid else {
-            return reals.iter().flat_map(|x| x.to_le_bytes()).collect();
-        };
-        let codes =
-            quant::quantize(&grid.of_rows(first..first + count), &[count, self.width], reals);
-        match self.bits {
-            4 => codes.chunks(self.width.max(1)).flat_map(quant::pack4).collect(),
-            8 => codes.iter().map(|&q| q as u8).collect(),
-            _ => codes.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
-        }
-    }
-
-    /// The reals of stored rows.
-    pub(super) fn reals(&self, first: usize, bytes: &[u8], out: &mut [f32]) {
-        let Some(grid) = &self.grid else {
-            let (words, _) = bytes.as_chunks();
-            return out.iter_mut().zip(words).for_each(|(x, w)| *x = f32::from_le_bytes(*w));
-        };
-        let signed = matches!(grid, QuantParams::Affine { dtype, .. } if dtype.signed());
-        let codes: Vec<i32> = match (self.bits, signed) {
-            (4, _) => {
-                let rows = bytes.chunks(self.row_bytes().max(1));
-                rows.flat_map(|row| quant::unpack4(row, self.width, signed).unwrap_or_default())
-                    .collect()
-            }
-            (8, true) => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
-            (8, false) => bytes.iter().map(|&b| i32::from(b)).collect(),
-            (_, true) => {
-                bytes.as_chunks().0.iter().map(|w| i16::from_le_bytes(*w).into()).collect()
-            }
-            (_, false) => {
-                bytes.as_chunks().0.iter().map(|w| u16::from_le_bytes(*w).into()).collect()
-            }
-        };
-        let count = out.len() / self.width.max(1);
-        let grid = grid.of_rows(first..first + count);
-        out.copy_from_slice(&quant::dequantize(&grid, &[count, self.width], &codes));
-    }
-}
-
 /// A matrix whose integers are in a file.
 #[derive(Debug)]
 pub(super) struct StoredCodes {
@@ -151,7 +79,7 @@ impl StoredCodes {
 
 impl Rows for StoredCodes {
     fn fill(&self, first: usize, out: &mut [f32]) {
-        let count = out.len() / self.coding.width.max(1);
+        let count = out.len() / self.coding.width().max(1);
         let mut bytes = vec![0; count * self.coding.row_bytes()];
         match self.read(first, &mut bytes) {
             Ok(()) => self.coding.reals(first, &bytes, out),
@@ -166,7 +94,7 @@ impl Rows for StoredCodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{DType, MxFormat};
+    use crate::quant::{self, DType, MxFormat};
 
     fn sines(n: usize, k: usize) -> Tensor {
         Tensor::new([n, k], (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect())

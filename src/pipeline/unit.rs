@@ -11,10 +11,10 @@
 //! The end is written last, so a file that was cut says so.
 
 use super::Error;
-use super::codes::{Coding, StoredCodes};
+use super::codes::StoredCodes;
 use super::floats::Trouble;
 use super::save::{Fnv, save_with};
-use crate::quant::QuantParams;
+use crate::quant::{Coding, QuantParams};
 use crate::tensor::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

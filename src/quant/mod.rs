@@ -8,6 +8,7 @@
 
 pub mod affine;
 pub mod bias;
+pub mod coding;
 pub mod dtype;
 pub mod heed;
 mod kernel;
@@ -21,6 +22,7 @@ pub mod scheme;
 
 pub use affine::{dequantize, fake_quant, quantize};
 pub use bias::{BiasError, quantize_bias};
+pub use coding::Coding;
 pub use dtype::{DType, ParseDTypeError};
 pub use heed::{Balance, Head, Modality, Prefix, Times};
 pub use mx::{MxFormat, ParseMxError};

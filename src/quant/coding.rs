@@ -1,0 +1,96 @@
+//! Rows of a matrix as bytes: the integers of its grid, or its reals where that gives none.
+
+use super::{QuantParams, affine, pack4};
+use crate::tensor;
+
+/// How rows are stored; each begins with a byte of its own.
+#[derive(Clone, Debug)]
+pub struct Coding {
+    width: usize,
+    /// Of an integer: 4, 8 or 16; 32 for plain reals.
+    bits: usize,
+    grid: Option<QuantParams>,
+}
+
+impl Coding {
+    /// For rows of `width` on `grid`: as integers if it is one for a row or for all, of 16 bits at
+    /// most.
+    pub fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
+        let bits = match grid {
+            Some(QuantParams::Affine { dtype, axis: None | Some(0), .. }) => match dtype.bits() {
+                0..=4 => 4,
+                5..=8 => 8,
+                9..=16 => 16,
+                _ => 32,
+            },
+            _ => 32,
+        };
+        Coding { width, bits, grid: grid.filter(|_| bits < 32).cloned() }
+    }
+
+    /// The grid that integers are on; none where reals are stored.
+    pub fn grid(&self) -> Option<&QuantParams> {
+        self.grid.as_ref()
+    }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        (self.width * self.bits).div_ceil(8)
+    }
+
+    /// The rows from `first` on, which lie on the grid, as stored.
+    pub fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
+        let count = reals.len() / self.width.max(1);
+        let Some(grid) = &self.grid else { return tensor::le_bytes(reals) };
+        let grid = grid.of_rows(first..first + count);
+        let codes = affine::quantize(&grid, &[count, self.width], reals);
+        match self.bits {
+            4 => codes.chunks(self.width.max(1)).flat_map(pack4).collect(),
+            8 => codes.iter().map(|&q| q as u8).collect(),
+            _ => codes.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
+        }
+    }
+
+    /// The reals of stored rows, of which the first is the row `first`.
+    pub fn reals(&self, first: usize, bytes: &[u8], out: &mut [f32]) {
+        let Some(QuantParams::Affine { dtype, scale, zero_point, .. }) = &self.grid else {
+            let (words, _) = bytes.as_chunks();
+            return out.iter_mut().zip(words).for_each(|(x, w)| *x = f32::from_le_bytes(*w));
+        };
+        let signed = dtype.signed();
+        let rows = out.chunks_mut(self.width.max(1)).zip(bytes.chunks(self.row_bytes().max(1)));
+        for (row, (out, bytes)) in (first..).zip(rows) {
+            let of = if scale.len() == 1 { 0 } else { row };
+            let (scale, zero) = (scale[of], zero_point[of]);
+            // Integers of 16 bits differ by less than 2^24: f32 holds that, so this rounds once.
+            let real = |q: i32| (q - zero) as f32 * scale;
+            match (self.bits, signed) {
+                (4, _) => {
+                    let nibble =
+                        |q: u8| if signed { i32::from((q << 4) as i8 >> 4) } else { q.into() };
+                    for (pair, byte) in out.chunks_mut(2).zip(bytes) {
+                        let codes = [byte & 0xf, byte >> 4];
+                        pair.iter_mut().zip(codes).for_each(|(x, q)| *x = real(nibble(q)));
+                    }
+                }
+                (8, true) => {
+                    out.iter_mut().zip(bytes).for_each(|(x, &q)| *x = real((q as i8).into()))
+                }
+                (8, false) => out.iter_mut().zip(bytes).for_each(|(x, &q)| *x = real(q.into())),
+                (_, _) => {
+                    let (words, _) = bytes.as_chunks();
+                    let code = |word: [u8; 2]| match signed {
+                        true => i16::from_le_bytes(word).into(),
+                        false => u16::from_le_bytes(word).into(),
+                    };
+                    out.iter_mut().zip(words).for_each(|(x, word)| *x = real(code(*word)));
+                }
+            }
+        }
+    }
+}
