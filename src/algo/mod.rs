@@ -34,6 +34,7 @@ pub use channels::Fed;
 pub use moments::{Moments, Roots};
 pub use note::Note;
 pub use pairs::{Both, End, Lane, Pair, Pairs};
+pub(crate) use session::{AT_ONCE, first_readers, worthwhile};
 pub use session::{Chosen, Ledger, Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
 

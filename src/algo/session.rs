@@ -20,7 +20,7 @@ use std::ops::Range;
 const WORTHWHILE_BITS: u8 = 8;
 
 /// Elements that are rounded at once of a matrix that is never dense: 16 MiB.
-const AT_ONCE: usize = 1 << 22;
+pub(crate) const AT_ONCE: usize = 1 << 22;
 
 /// Why the layers could not be rounded, with the place.
 #[derive(Debug, thiserror::Error)]
@@ -126,15 +126,15 @@ impl Session<'_> {
                 self.settle(graph, rounded, layer, chosen)?;
                 continue;
             }
-            let known = if self.worthwhile(layer.weight) {
+            let known = if worthwhile(self.plan, layer.weight) {
                 let key = (layer.input, layer.routed);
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
                     drop(moments.take());
                     // The first of those that share the input, even if that one is known already.
-                    let before = targets[..=i].iter().rev().filter(|t| self.worthwhile(t.weight));
+                    let before =
+                        targets[..=i].iter().rev().filter(|t| worthwhile(self.plan, t.weight));
                     let first = before.take_while(|t| (t.input, t.routed) == key).last();
-                    let gathered = self.gather(rounded, &mut watched, first.unwrap_or(layer));
-                    let gathered = gathered?;
+                    let gathered = self.gather(rounded, &mut watched, first.unwrap_or(layer))?;
                     notes.extend(self.sparse(graph, layer, &gathered));
                     moments = Some((key, gathered));
                 }
@@ -203,18 +203,12 @@ impl Session<'_> {
         }
     }
 
-    /// Whether the weight's grid is coarse enough for data to matter.
-    fn worthwhile(&self, weight: ValueId) -> bool {
-        matches!(self.plan.weight_decision(weight),
-            Some(Decision::Affine { dtype, .. }) if dtype.bits() <= WORTHWHILE_BITS)
-    }
-
     /// The float tensors that [`Session::run`] leaves alone and nothing before these nodes reads:
     /// neither weights nor biases of layers.
     pub fn others(&self, graph: &Graph) -> Vec<(ValueId, Tensor)> {
         let mut taken = vec![false; graph.values.len()];
-        for layer in self.all_targets(graph) {
-            for id in &graph.nodes[layer.node].inputs[1..] {
+        for node in first_readers(graph, self.plan) {
+            for id in &graph.nodes[node].inputs[1..] {
                 taken[id.index()] = true;
             }
         }
@@ -232,31 +226,24 @@ impl Session<'_> {
 
     /// The weights that [`Session::run`] will round.
     pub fn weights(&self, graph: &Graph) -> Vec<ValueId> {
-        self.targets(graph).iter().map(|target| target.weight).collect()
+        self.layers(graph).map(|node| graph.nodes[node].inputs[1]).collect()
+    }
+
+    /// The nodes of the layers that [`Session::run`] will round.
+    fn layers(&self, graph: &Graph) -> impl Iterator<Item = usize> {
+        first_readers(graph, self.plan).into_iter().filter(|node| self.nodes.contains(node))
     }
 
     fn targets(&self, graph: &Graph) -> Vec<Target> {
-        let mut targets = self.all_targets(graph);
-        targets.retain(|target| self.nodes.contains(&target.node));
-        targets
-    }
-
-    /// The linear layers, in graph order; of several that read one weight, the first.
-    fn all_targets(&self, graph: &Graph) -> Vec<Target> {
-        let mut read = vec![false; graph.values.len()];
-        let mut targets = Vec::new();
-        for (node, n) in graph.nodes.iter().zip(0..) {
-            if let (Op::Linear(_), [input, weight, bias @ ..]) = (&node.op, &node.inputs[..])
-                && self.plan.sites.site(*weight) == Site::Weight
-                && !read[weight.index()]
-            {
-                let (input, weight, bias) = (*input, *weight, bias.first().copied());
-                let (residual, routed) = (residual(graph, node.output), node.routed);
-                targets.push(Target { node: n, input, weight, bias, routed, residual });
-            }
-            node.inputs.iter().for_each(|id| read[id.index()] = true);
-        }
-        targets
+        let target = |node: usize| {
+            let &[input, weight, ref bias @ ..] = &graph.nodes[node].inputs[..] else {
+                return None;
+            };
+            let (bias, routed) = (bias.first().copied(), graph.nodes[node].routed);
+            let residual = residual(graph, graph.nodes[node].output);
+            Some(Target { node, input, weight, bias, routed, residual })
+        };
+        self.layers(graph).filter_map(target).collect()
     }
 
     fn tensor(&self, id: ValueId) -> Tensor {
@@ -342,6 +329,29 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether data matters to the rounding of a weight: its grid is coarse enough.
+pub(crate) fn worthwhile(plan: &Plan, weight: ValueId) -> bool {
+    matches!(plan.weight_decision(weight),
+        Some(Decision::Affine { dtype, .. }) if dtype.bits() <= WORTHWHILE_BITS)
+}
+
+/// The nodes of the linear layers, in graph order; of several that read one weight, the first, if
+/// nothing else has read it before.
+pub(crate) fn first_readers(graph: &Graph, plan: &Plan) -> Vec<usize> {
+    let mut read = vec![false; graph.values.len()];
+    let mut found = Vec::new();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        if let (Op::Linear(_), [_, weight, ..]) = (&node.op, &node.inputs[..])
+            && plan.sites.site(*weight) == Site::Weight
+            && !read[weight.index()]
+        {
+            found.push(n);
+        }
+        node.inputs.iter().for_each(|id| read[id.index()] = true);
+    }
+    found
 }
 
 /// A linear layer whose weight nobody read before.

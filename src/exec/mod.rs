@@ -9,7 +9,7 @@ mod spool;
 pub use rows::common as rows_on;
 pub use spool::{Gait, Outline, Room, Spool, SpoolError};
 
-pub(crate) use spool::nameless;
+pub(crate) use spool::{AHEAD, nameless};
 
 use crate::graph::{Graph, Source, ValueId};
 use crate::tensor::{Par, Products, Tensor};

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Numbers that are converted at a time.
 const PIECE: usize = 1 << 14;
 /// Items that are in memory together, for each thread, where room is limited.
-const AHEAD: usize = 2;
+pub(crate) const AHEAD: usize = 2;
 
 /// The disk would not hold or give back what rests there.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// Of the example's outputs, so many elements are kept.
-const EXAMPLE: usize = 1 << 24;
+pub(super) const EXAMPLE: usize = 1 << 24;
 
 /// Samples on their way through both networks.
 pub(super) struct Travellers<'a> {

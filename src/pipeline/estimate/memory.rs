@@ -2,12 +2,12 @@
 //! by it, and the plan prints it.
 
 use super::super::Recipe;
-use crate::algo::{Rounding, Streams};
+use super::super::evaluation::EXAMPLE;
+use crate::algo::{self, Rounding, Streams};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
+use crate::exec::AHEAD;
 use crate::graph::{Graph, Param, Source, ValueId};
-use crate::ops::Op;
-use crate::quant::Decision;
 use crate::tensor::{Products, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -16,18 +16,10 @@ use std::ops::Range;
 const BASE: u64 = 16 << 20;
 /// What the stock of tensors and the allocator keep of what rounding took, at most.
 const KEPT: u64 = 128 << 20;
-/// Of a spool with limited room, items in memory for each thread.
-const AHEAD: u64 = 2;
-/// Elements of the example that the comparison keeps, of each network.
-const EXAMPLE: u64 = 1 << 24;
-/// Elements that are rounded at once of a matrix made on demand.
-const AT_ONCE: usize = 1 << 22;
 /// Of the memory, what lanes may take that run side by side.
 const WORKING: u64 = 4;
 /// Rows from which a matrix is worth making anew for one product.
 const LONG: u64 = 128;
-/// Grids of more bits are rounded to nearest.
-const WORTHWHILE_BITS: u8 = 8;
 
 /// Weights of at most so many elements are always in memory.
 pub(in super::super) const SMALL: usize = 1 << 14;
@@ -138,7 +130,7 @@ impl<'a> Needs<'a> {
         // One network runs while the other one's values rest.
         let (lane, rest) = (self.most(nodes.clone(), 0), self.most(nodes.clone(), 1));
         let running = match threads * 2 * lane <= working(memory) {
-            true => threads * (lane + rest + (AHEAD - 1) * 2 * self.after(&nodes)),
+            true => threads * (lane + rest + (AHEAD as u64 - 1) * 2 * self.after(&nodes)),
             false => lane + rest,
         };
         let last = if nodes.end == self.graph.nodes.len() { self.example() } else { 0 };
@@ -166,7 +158,7 @@ impl<'a> Needs<'a> {
 
     fn example(&self) -> u64 {
         let outputs: u64 = self.graph.outputs.iter().map(|id| bytes(self.graph, *id)).sum();
-        2 * outputs.min(4 * EXAMPLE)
+        2 * outputs.min(4 * EXAMPLE as u64)
     }
 
     /// The greatest of what rounding takes while lanes that take `running` walk, and afterwards.
@@ -283,27 +275,23 @@ struct Rounded {
 
 /// For each node that is the first to multiply by a weight, what rounding that takes.
 fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded>> {
-    let mut read = vec![false; graph.values.len()];
-    let mut needs = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let mut need = None;
-        if let (Op::Linear(_), [_, weight, ..]) = (&node.op, &node.inputs[..])
-            && !read[weight.index()]
-            && let (&[n, k], Some(Decision::Affine { dtype, .. })) =
-                (&graph.value(*weight).shape[..], plan.weight_decision(*weight))
-            && streams >= Streams::Seen
-            && dtype.bits() <= WORTHWHILE_BITS
-        {
-            let factor = 8 * (k * k) as u64;
-            let matrix = 20 * (n * k) as u64;
-            let two = if streams >= Streams::Both { factor } else { 0 };
-            let drift = if streams >= Streams::Drift { 8 * (n * k) as u64 } else { 0 };
-            let part = if drift > 0 { matrix } else { 20 * (n * k).min(AT_ONCE) as u64 };
-            let sums = factor + two + drift;
-            need = Some(Rounded { weight: *weight, sums, factor, rows: [matrix, part] });
-        }
-        node.inputs.iter().for_each(|id| read[id.index()] = true);
-        needs.push(need);
+    let mut needs = vec![None; graph.nodes.len()];
+    if streams < Streams::Seen {
+        return needs;
+    }
+    for node in algo::first_readers(graph, plan) {
+        let weight = graph.nodes[node].inputs[1];
+        let (&[n, k], true) = (&graph.value(weight).shape[..], algo::worthwhile(plan, weight))
+        else {
+            continue;
+        };
+        let factor = 8 * (k * k) as u64;
+        let matrix = 20 * (n * k) as u64;
+        let two = if streams >= Streams::Both { factor } else { 0 };
+        let drift = if streams >= Streams::Drift { 8 * (n * k) as u64 } else { 0 };
+        let part = if drift > 0 { matrix } else { 20 * (n * k).min(algo::AT_ONCE) as u64 };
+        let sums = factor + two + drift;
+        needs[node] = Some(Rounded { weight, sums, factor, rows: [matrix, part] });
     }
     needs
 }
