@@ -340,6 +340,19 @@ pub(super) struct BenchToyArgs {
 }
 
 impl QuantizeArgs {
+    /// Starts as many threads as were asked for.
+    ///
+    /// # Errors
+    /// Threads that run already.
+    pub(super) fn start_threads(&self) -> Result<(), rayon::ThreadPoolBuildError> {
+        match self.threads {
+            Some(threads) => {
+                rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How large the weights may be, if somebody says.
     pub(super) fn budget(&self) -> Option<Budget> {
         self.budget_bits.map(Budget::Bits).or(self.budget_mib.map(Budget::Mib))

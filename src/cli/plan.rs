@@ -15,9 +15,7 @@ use std::io::Write;
 const LISTED: usize = 8;
 
 pub(super) fn run(args: &PlanArgs) -> Outcome {
-    if let Some(threads) = args.job.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
-    }
+    args.job.start_threads()?;
     let recipe = recipe(&args.job)?;
     let (name, checkpoint, calib, eval) = data(args)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);

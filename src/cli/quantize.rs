@@ -56,9 +56,7 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
 
 /// Threads, device and folders of the job, and what is to be done.
 fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe, Box<dyn Error>> {
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
-    }
+    args.start_threads()?;
     args.device.open()?;
     let mut recipe = recipe(args)?;
     if crew.size() > 1 {

@@ -54,11 +54,6 @@ impl Weights {
         self.tensors[id.index()] = Some(tensor);
     }
 
-    /// Takes a tensor out.
-    pub fn take(&mut self, id: ValueId) -> Option<Tensor> {
-        self.tensors[id.index()].take()
-    }
-
     /// The same tensors, multiplied as `products` says; payloads are shared.
     pub fn with_products(&self, products: Products) -> Weights {
         let tensors = self.tensors.iter().cloned();

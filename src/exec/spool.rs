@@ -179,7 +179,8 @@ impl Spool {
     }
 
     /// Bytes of live values that lie on disk.
-    pub fn spilled_bytes(&self) -> u64 {
+    #[cfg(test)]
+    fn spilled_bytes(&self) -> u64 {
         let bytes = |slot: &Slot| match slot {
             Slot::Here { .. } => 0,
             Slot::There { streams, .. } => streams.iter().map(Outline::bytes).sum(),

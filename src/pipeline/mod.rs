@@ -236,12 +236,9 @@ impl<'a> Prepared<'a> {
         let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
         let config = checkpoint.config();
         let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
-        let verify = || {
-            let needed = models::tensors(config).map_err(|source| blamed(checkpoint, source))?;
-            Ok::<_, Error>(checkpoint.verify(&needed)?)
-        };
         let build = |layout, batch| build(checkpoint, recipe, layout, batch);
-        let (graph, verified) = rayon::join(|| build(prompt.layout.clone(), 1), verify);
+        let (graph, verified) =
+            rayon::join(|| build(prompt.layout.clone(), 1), || verify(checkpoint));
         let mut graph = graph?;
         verified?;
         let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
@@ -436,6 +433,13 @@ fn planned(
     let rows: Vec<&[u32]> = calib.iter().map(|sample| &sample.input_ids[..]).collect();
     let emphasis = Emphasis::of(policy.spec(), layout, &rows)?;
     Ok(Plan::new(graph, policy)?.with_emphasis(emphasis))
+}
+
+/// Whether the checkpoint has every tensor that its model needs.
+fn verify(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let needed =
+        models::tensors(checkpoint.config()).map_err(|source| blamed(checkpoint, source))?;
+    Ok(checkpoint.verify(&needed)?)
 }
 
 fn blamed(checkpoint: &Checkpoint, source: models::ModelError) -> Error {

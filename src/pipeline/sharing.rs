@@ -2,6 +2,7 @@
 //! have seen.
 
 use super::save::save_with;
+use super::walk::Walk;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;
@@ -55,16 +56,29 @@ pub fn observe(
 ) -> Result<(Collected, Range<usize>), Error> {
     let rows = share.rows(job.calib.len())?;
     let prepared = Prepared::new(job.checkpoint, job.calib, job.eval, job.recipe)?;
-    prepared.refuse_order()?;
-    let walk = prepared.calibration(&job.calib[rows.clone()])?;
-    let (statistics, _) = prepared.observe(&walk, progress)?;
-    let seen = Rows::new(rows.clone(), job.calib.len());
-    let origin = job.origin(&prepared)?;
-    let seen_by = (&prepared.graph, statistics);
-    Ok((Collected::new(origin, seen, &prepared.plan, seen_by)?, rows))
+    let (collected, ..) = job.observed(&prepared, rows.clone(), progress)?;
+    Ok((collected, rows))
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    /// What `prepared` sees of some rows, with the job that they are of, and how far they are then.
+    fn observed(
+        &self,
+        prepared: &Prepared<'_>,
+        rows: Range<usize>,
+        progress: &dyn Progress,
+    ) -> Result<(Collected, Origin, (Walk<'a>, Reached)), Error> {
+        if let Some(name) = prepared.plan.ordered(&prepared.graph) {
+            return Err(CalibrateError::Ordered { name: name.into() }.into());
+        }
+        let walk = prepared.calibration(&self.calib[rows.clone()])?;
+        let (statistics, reached) = prepared.observe(&walk, progress)?;
+        let (origin, seen) = (self.origin(prepared)?, Rows::new(rows, self.calib.len()));
+        let seen_by = (&prepared.graph, statistics);
+        let collected = Collected::new(origin.clone(), seen, &prepared.plan, seen_by)?;
+        Ok((collected, origin, (walk, reached)))
+    }
+
     fn origin(&self, prepared: &Prepared<'_>) -> Result<Origin, Error> {
         let place = (&prepared.prompt.layout, &self.recipe.fixed.prefix[..]);
         origin(self.checkpoint, self.calib, place, self.effective)
@@ -83,13 +97,7 @@ impl Shared<'_> {
         let own = &self.calib[rows.clone()];
         let mut prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
         prepared.crew = crew;
-        prepared.refuse_order()?;
-        let walk = prepared.calibration(own)?;
-        let (statistics, reached) = prepared.observe(&walk, progress)?;
-        let origin = self.origin(&prepared)?;
-        let seen = Rows::new(rows, self.calib.len());
-        let seen_by = (&prepared.graph, statistics);
-        let collected = Collected::new(origin.clone(), seen, &prepared.plan, seen_by)?;
+        let (collected, origin, (walk, reached)) = self.observed(&prepared, rows, progress)?;
         let mut all: Option<Collected> = None;
         for bytes in cluster::gather(crew, collected.to_bytes()) {
             let part = Collected::from_bytes(&bytes)?;
@@ -125,15 +133,6 @@ impl Shared<'_> {
         let (spool, products) = (prepared.spool(&walk), Products::F32);
         let reached = Reached { spool, node: None, products };
         finish(prepared, (walk, reached), statistics, [self.calib, self.eval], progress)
-    }
-}
-
-impl Prepared<'_> {
-    fn refuse_order(&self) -> Result<(), Error> {
-        match self.plan.ordered(&self.graph) {
-            Some(name) => Err(CalibrateError::Ordered { name: name.into() }.into()),
-            None => Ok(()),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Its name in the folder of the result.
@@ -55,7 +55,9 @@ pub fn is_unfinished(out: &Path) -> bool {
 pub(super) struct Unfinished<'a> {
     folder: PathBuf,
     every: Duration,
-    origin: Box<dyn Fn() -> Result<Origin, Error> + Sync + 'a>,
+    make_origin: Box<dyn Fn() -> Result<Origin, Error> + Sync + 'a>,
+    /// Made at most once: it reads the ends of all tensors and all samples.
+    origin: OnceLock<Origin>,
     /// What came of rows that could not be read is not put down.
     trouble: Trouble,
     state: Mutex<State>,
@@ -88,7 +90,7 @@ impl<'a> Unfinished<'a> {
         origin: impl Fn() -> Result<Origin, Error> + Sync + 'a,
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
-        let mut job = None;
+        let (mut job, known) = (None, OnceLock::new());
         let mut units = Vec::new();
         if folder.join(JOB).exists() {
             let (file, text) = claim(&folder)?;
@@ -96,7 +98,8 @@ impl<'a> Unfinished<'a> {
             if durable.fresh {
                 clear(&folder)?;
             } else {
-                same(&folder.join(JOB), &text, &origin()?)?;
+                let origin = origin()?;
+                same(&folder.join(JOB), &text, known.get_or_init(|| origin))?;
                 sweep(&folder)?;
                 units = unit_files(&folder)?;
                 job = Some(file);
@@ -113,15 +116,24 @@ impl<'a> Unfinished<'a> {
         let halted = (now, Duration::ZERO);
         let state = Mutex::new(State { job, layers, fresh, next, since: now, halted });
         let (every, trouble) = (durable.every, trouble.clone());
-        Ok(Unfinished { folder, every, origin: Box::new(origin), trouble, state })
+        let (make_origin, origin) = (Box::new(origin), known);
+        Ok(Unfinished { folder, every, make_origin, origin, trouble, state })
+    }
+
+    /// Whose work this is.
+    fn origin(&self) -> Result<&Origin, Error> {
+        if let Some(origin) = self.origin.get() {
+            return Ok(origin);
+        }
+        let origin = (self.make_origin)()?;
+        Ok(self.origin.get_or_init(|| origin))
     }
 
     /// The statistics that an earlier run has observed; none if they must be observed again.
     pub(super) fn statistics(&self, plan: &Plan, graph: &Graph) -> Option<Statistics> {
         self.state().job.as_ref()?;
         let known = read_statistics(&self.folder.join(OBSERVED)).ok()?;
-        let origin = (self.origin)().ok()?;
-        known.collected.statistics(&origin, plan, graph).ok()
+        known.collected.statistics(self.origin().ok()?, plan, graph).ok()
     }
 
     /// Puts statistics down, if observing took a moment.
@@ -135,7 +147,8 @@ impl<'a> Unfinished<'a> {
             return Ok(());
         }
         self.begin(&mut state)?;
-        let (path, bytes) = (self.folder.join(OBSERVED), collect((self.origin)()?)?.to_bytes());
+        let (path, bytes) =
+            (self.folder.join(OBSERVED), collect(self.origin()?.clone())?.to_bytes());
         save_with(&path, |out| out.write_all(&bytes).map_err(failed(&path)))?;
         sync_folder(&self.folder);
         state.since = Instant::now();
@@ -243,8 +256,7 @@ impl<'a> Unfinished<'a> {
         fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         clear_files(&self.folder)?;
         let path = self.folder.join(JOB);
-        let text =
-            serde_json::to_string_pretty(&(self.origin)()?).expect("invariant: text is JSON");
+        let text = serde_json::to_string_pretty(self.origin()?).expect("invariant: text is JSON");
         save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed(&path)))?;
         sync_folder(&self.folder);
         state.job = Some(claim(&self.folder)?.0);

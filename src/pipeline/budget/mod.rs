@@ -18,7 +18,6 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
-use crate::models;
 use crate::ops::Op;
 use crate::quant::{self, DType, Decision, QuantParams, Role, Rule, Spec};
 use crate::report::Answers;
@@ -100,14 +99,10 @@ pub fn fit(
     }
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
-    let blamed =
-        |source| Error::Model { config: checkpoint.files().describe("config.json"), source };
     let asked = recipe.clone();
-    let build = |layout, batch| -> Result<Graph, Error> {
-        Ok(models::build(config, &asked.request(layout, batch)).map_err(blamed)?.rewritten())
-    };
+    let build = |layout, batch| super::build(checkpoint, &asked, layout, batch);
     let mut graph = build(prompt.layout.clone(), 1)?;
-    checkpoint.verify(&models::tensors(config).map_err(blamed)?)?;
+    super::verify(checkpoint)?;
     let plan = super::planned(&graph, &recipe.policy, &prompt.layout, calib)?;
     let plans = plans(&graph, recipe)?;
     let few = &calib[..calib.len().min(SAMPLES)];

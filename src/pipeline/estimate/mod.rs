@@ -192,11 +192,7 @@ impl Estimate {
         for file in &self.files {
             file.check(self.payloads, self.staged_only)?;
         }
-        self.remembered()?;
-        match free(out) {
-            Some(free) => self.fits_on(out, self.output(), free),
-            None => Ok(()),
-        }
+        self.has_room(out, self.output())
     }
 
     /// As [`Estimate::afford`], for a job that only observes and writes no model.
@@ -204,19 +200,7 @@ impl Estimate {
     /// # Errors
     /// Too little memory or disk.
     pub fn afford_observing(&self, out: &Path) -> Result<(), Error> {
-        self.remembered()?;
-        match free(out) {
-            Some(free) => self.fits_on(out, 0, free),
-            None => Ok(()),
-        }
-    }
-
-    fn remembered(&self) -> Result<(), Error> {
-        if self.least > self.allowed {
-            let what = if self.asked { "--memory" } else { "three quarters of what is free" };
-            return Err(Error::Memory { given: self.allowed, what, least: self.least });
-        }
-        Ok(())
+        self.has_room(out, 0)
     }
 
     /// Bytes of all files.
@@ -224,12 +208,19 @@ impl Estimate {
         self.files.iter().map(|file| file.size).sum()
     }
 
-    fn fits_on(&self, out: &Path, files: u64, free: u64) -> Result<(), Error> {
-        let spill = self.spill;
-        if files.saturating_add(spill) <= free {
-            return Ok(());
+    /// Whether there is memory for the job, and disk for `files` bytes and for what spills.
+    fn has_room(&self, out: &Path, files: u64) -> Result<(), Error> {
+        if self.least > self.allowed {
+            let what = if self.asked { "--memory" } else { "three quarters of what is free" };
+            return Err(Error::Memory { given: self.allowed, what, least: self.least });
         }
-        Err(Error::Disk { folder: out.display().to_string(), free, files, spill })
+        let spill = self.spill;
+        match free(out) {
+            Some(free) if files.saturating_add(spill) > free => {
+                Err(Error::Disk { folder: out.display().to_string(), free, files, spill })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
