@@ -18,6 +18,8 @@ use std::process::{Command, Output};
 
 /// Set in the process that uses the device.
 const TASK: &str = "CUDA_TEST_FOLDER";
+/// The test whose second half that process is.
+const COMPARING: &str = "a_device_gives_the_products_and_grids_of_the_processor";
 
 /// Runs a test of this binary again, with libraries from `folder` before all others.
 fn again(test: &str, folder: &Path, checkpoint: &Path) -> Output {
@@ -108,11 +110,7 @@ fn a_device_gives_the_products_and_grids_of_the_processor() {
     written::checkpoint(&checkpoint, 1);
     match use_device(Device::Cuda) {
         Ok(()) => {
-            again(
-                "a_device_gives_the_products_and_grids_of_the_processor",
-                folder.path(),
-                &checkpoint,
-            );
+            again(COMPARING, folder.path(), &checkpoint);
             return;
         }
         Err(DeviceError::NoLibrary { library }) => println!("no device: {library} is missing"),
@@ -121,8 +119,7 @@ fn a_device_gives_the_products_and_grids_of_the_processor() {
     if stand_in(folder.path()).is_none() {
         return;
     }
-    let name = "a_device_gives_the_products_and_grids_of_the_processor";
-    let output = again(name, folder.path(), &checkpoint);
+    let output = again(COMPARING, folder.path(), &checkpoint);
     let text = String::from_utf8(output.stderr).unwrap();
     // Rows of six samples by the largest weight, and the products above: all went to the device.
     for call in ["sgemm 512 64 520", "sgemm 4100 1 4100", "sgemm 700 33 1023"] {

@@ -1,6 +1,6 @@
 //! `quantize` as a person types it: the demo, the interface of scripts, and bad input.
 
-use crate::support::path;
+use crate::support::demo_folder;
 use assert_cmd::Command;
 use encircle::circle::{self, TensorType};
 use serde_json::{Value, json};
@@ -18,15 +18,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        let desk = Desk { folder: tempfile::tempdir().unwrap() };
-        fs::create_dir(desk.at("ck")).unwrap();
-        for entry in fs::read_dir(path("assets/pixie")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), desk.at("ck").join(entry.file_name())).unwrap();
-        }
-        for name in ["train_000.jpg", "train_001.jpg"] {
-            fs::copy(path("assets/vqa").join(name), desk.at(name)).unwrap();
-        }
+        let desk = Desk { folder: demo_folder(0..2) };
         desk.rows(&[ROW, ROW2]);
         desk
     }

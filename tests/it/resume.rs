@@ -1,7 +1,7 @@
 //! Jobs that are killed, stopped or tripped, and go on.
 #![cfg(unix)]
 
-use crate::support::path;
+use crate::support::demo_folder;
 use assert_cmd::cargo::CommandCargoExt;
 use std::fs;
 use std::io::Write;
@@ -21,16 +21,10 @@ type End = (Option<i32>, String);
 
 impl Desk {
     fn new() -> Desk {
-        let desk = Desk { folder: tempfile::tempdir().unwrap() };
-        fs::create_dir(desk.at("ck")).unwrap();
-        for entry in fs::read_dir(path("assets/pixie")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), desk.at("ck").join(entry.file_name())).unwrap();
-        }
+        let desk = Desk { folder: demo_folder(0..3) };
         let mut rows = String::new();
         for i in 0..3 {
             let name = format!("train_00{i}.jpg");
-            fs::copy(path("assets/vqa").join(&name), desk.at(&name)).unwrap();
             rows += &format!("{{\"image\": \"{name}\", \"question\": \"Which digit is it?\"}}\n");
         }
         fs::write(desk.at("rows.jsonl"), rows).unwrap();

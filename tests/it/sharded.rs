@@ -1,6 +1,6 @@
 //! One calibration in several processes, as a person or a scheduler runs it.
 
-use crate::support::path;
+use crate::support::{demo_folder, path};
 use assert_cmd::Command;
 use encircle::checkpoint::Checkpoint;
 use encircle::cluster::Crew;
@@ -20,17 +20,11 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        let desk = Desk { folder: tempfile::tempdir().unwrap() };
-        fs::create_dir(desk.at("ck")).unwrap();
-        for entry in fs::read_dir(path("assets/pixie")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), desk.at("ck").join(entry.file_name())).unwrap();
-        }
+        let desk = Desk { folder: demo_folder(0..7) };
         let questions = ["Name the digit.", "What is it?", "Which digit is it?"];
         let mut rows = String::new();
         for i in 0..7 {
             let name = format!("train_00{i}.jpg");
-            fs::copy(path("assets/vqa").join(&name), desk.at(&name)).unwrap();
             let question = questions[i % 3];
             rows += &format!("{{\"image\": \"{name}\", \"question\": \"{question}\"}}\n");
         }

@@ -7,7 +7,9 @@ use encircle::layout::Layout;
 use encircle::models::{self, Request};
 use encircle::tensor::{Par, Tensor};
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 pub(crate) fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
@@ -15,6 +17,22 @@ pub(crate) fn path(relative: &str) -> PathBuf {
 
 pub(crate) fn pixie() -> Checkpoint {
     Checkpoint::open(&path("assets/pixie")).unwrap()
+}
+
+/// A folder with a copy of the demo checkpoint, `ck`, and some of its pictures.
+pub(crate) fn demo_folder(pictures: std::ops::Range<usize>) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("ck")).unwrap();
+    for entry in fs::read_dir(path("assets/pixie")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), at("ck").join(entry.file_name())).unwrap();
+    }
+    for i in pictures {
+        let name = format!("train_00{i}.jpg");
+        fs::copy(path("assets/vqa").join(&name), at(&name)).unwrap();
+    }
+    folder
 }
 
 pub(crate) fn golden() -> TensorFile {

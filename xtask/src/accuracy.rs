@@ -49,115 +49,68 @@ struct Rung {
     /// What it must beat in divergence to be worth its time.
     on: Option<&'static str>,
     recipe: &'static str,
-    overrides: &'static [&'static str],
+    /// Keys in groups, in order.
+    overrides: &'static [&'static [&'static str]],
 }
 
 const fn rung(
     name: &'static str,
     on: &'static str,
     recipe: &'static str,
-    overrides: &'static [&'static str],
+    overrides: &'static [&'static [&'static str]],
 ) -> Rung {
     let on = if on.is_empty() { None } else { Some(on) };
     Rung { name, on, recipe, overrides }
 }
 
 const FAST: &str = "w4a16-fast";
+const RTN: &[&str] = &["algo.rounding=rtn"];
+const GPTQ: &[&str] = &["algo.rounding=gptq"];
+const TWO_STREAM: &[&str] = &["algo.rounding=qronos", "algo.options.alpha=0.5"];
+const AUTOROUND: &[&str] = &["algo.rounding=autoround"];
+const WEIGHTED: &[&str] = &["algo.options.search=weighted"];
+const NO_DESCENT: &[&str] = &["algo.options.sweeps=0", "algo.options.refits=0"];
+const DESCENT: &[&str] = &["algo.options.sweeps=4", "algo.options.refits=1"];
+const ROTATED: &[&str] = &["algo.rotate.tries=8"];
+const AWQ: &[&str] = &["algo.awq.grid=20"];
 
 /// From cheap to dear; what a rung stands on comes before it.
 const LADDER: &[Rung] = &[
-    rung("rtn", "", FAST, &["algo.rounding=rtn"]),
-    rung("equalization, rtn", "rtn", FAST, &["algo.rounding=rtn", "algo.equalize.rounds=2"]),
-    rung("smoothing, rtn", "rtn", FAST, &["algo.rounding=rtn", "algo.smoothquant.alpha=0.5"]),
-    rung("awq, rtn", "rtn", FAST, &["algo.rounding=rtn", "algo.awq.grid=20"]),
-    rung("rotation, rtn", "rtn", FAST, &["algo.rounding=rtn", "algo.rotate.tries=8"]),
+    rung("rtn", "", FAST, &[RTN]),
+    rung("equalization, rtn", "rtn", FAST, &[RTN, &["algo.equalize.rounds=2"]]),
+    rung("smoothing, rtn", "rtn", FAST, &[RTN, &["algo.smoothquant.alpha=0.5"]]),
+    rung("awq, rtn", "rtn", FAST, &[RTN, AWQ]),
+    rung("rotation, rtn", "rtn", FAST, &[RTN, ROTATED]),
     rung(
         "learned rotation, rtn",
         "rotation, rtn",
         FAST,
-        &["algo.rounding=rtn", "algo.rotate.tries=8", "algo.rotate.learn=50"],
+        &[RTN, ROTATED, &["algo.rotate.learn=50"]],
     ),
-    rung("mse", "rtn", FAST, &["algo.rounding=mse"]),
-    rung(
-        "gptq",
-        "mse",
-        FAST,
-        &[
-            "algo.rounding=gptq",
-            "algo.options.search=weighted",
-            "algo.options.sweeps=0",
-            "algo.options.refits=0",
-        ],
-    ),
-    rung(
-        "gptq, descent",
-        "gptq",
-        FAST,
-        &[
-            "algo.rounding=gptq",
-            "algo.options.search=weighted",
-            "algo.options.sweeps=4",
-            "algo.options.refits=1",
-        ],
-    ),
-    rung("gptq, searched after", "gptq, descent", FAST, &["algo.rounding=gptq"]),
-    rung("two-stream", "gptq, descent", FAST, TWO_STREAM),
-    rung(
-        "awq, two-stream",
-        "two-stream",
-        FAST,
-        &[
-            TWO_STREAM[0],
-            TWO_STREAM[1],
-            TWO_STREAM[2],
-            TWO_STREAM[3],
-            TWO_STREAM[4],
-            "algo.awq.grid=20",
-        ],
-    ),
-    rung(
-        "rotation, two-stream",
-        "two-stream",
-        FAST,
-        &[
-            TWO_STREAM[0],
-            TWO_STREAM[1],
-            TWO_STREAM[2],
-            TWO_STREAM[3],
-            TWO_STREAM[4],
-            "algo.rotate.tries=8",
-        ],
-    ),
+    rung("mse", "rtn", FAST, &[&["algo.rounding=mse"]]),
+    rung("gptq", "mse", FAST, &[GPTQ, WEIGHTED, NO_DESCENT]),
+    rung("gptq, descent", "gptq", FAST, &[GPTQ, WEIGHTED, DESCENT]),
+    rung("gptq, searched after", "gptq, descent", FAST, &[GPTQ]),
+    rung("two-stream", "gptq, descent", FAST, &[TWO_STREAM, WEIGHTED, DESCENT]),
+    rung("awq, two-stream", "two-stream", FAST, &[TWO_STREAM, WEIGHTED, DESCENT, AWQ]),
+    rung("rotation, two-stream", "two-stream", FAST, &[TWO_STREAM, WEIGHTED, DESCENT, ROTATED]),
     rung(
         "drift, rotation, two-stream",
         "rotation, two-stream",
         FAST,
-        &[
-            TWO_STREAM[0],
-            TWO_STREAM[1],
-            TWO_STREAM[2],
-            TWO_STREAM[3],
-            TWO_STREAM[4],
-            "algo.options.beta=0.5",
-            "algo.rotate.tries=8",
-        ],
+        &[TWO_STREAM, WEIGHTED, DESCENT, &["algo.options.beta=0.5"], ROTATED],
     ),
     rung(
         "learned from nearest",
         "rotation, rtn",
         FAST,
-        &["algo.rounding=autoround", "algo.options.start=nearest", "algo.rotate.tries=8"],
+        &[AUTOROUND, &["algo.options.start=nearest"], ROTATED],
     ),
     rung(
         "learned from two-stream",
         "rotation, two-stream",
         FAST,
-        &[
-            "algo.rounding=autoround",
-            "algo.options.search=weighted",
-            "algo.options.alpha=0.5",
-            "algo.rotate.tries=8",
-        ],
+        &[AUTOROUND, WEIGHTED, &["algo.options.alpha=0.5"], ROTATED],
     ),
     rung("recipe w4a16-fast", "rtn", FAST, &[]),
     rung("recipe w4a16-best", "recipe w4a16-fast", "w4a16-best", &[]),
@@ -165,14 +118,6 @@ const LADDER: &[Rung] = &[
     rung("recipe w4a8", "", "w4a8", &[]),
     rung("recipe w8a16", "", "w8a16", &[]),
     rung("recipe npu", "", "npu", &[]),
-];
-
-const TWO_STREAM: &[&str] = &[
-    "algo.rounding=qronos",
-    "algo.options.alpha=0.5",
-    "algo.options.search=weighted",
-    "algo.options.sweeps=4",
-    "algo.options.refits=1",
 ];
 
 /// A model with what it is calibrated and judged on.
@@ -197,7 +142,7 @@ pub fn run(task: &Accuracy, root: &Path) -> Result<(), Box<dyn Error>> {
             }
             let mut command = Command::new(root.join("target/release/encircle"));
             command.arg("eval").args(&subject.arguments).args(["--json", "--recipe", rung.recipe]);
-            command.args(rung.overrides.iter().flat_map(|text| ["--set", text]));
+            command.args(rung.overrides.concat().into_iter().flat_map(|text| ["--set", text]));
             let (facts, peak) = match measure(command) {
                 Ok(found) => found,
                 Err(error) => {
@@ -254,12 +199,7 @@ impl Accuracy {
             let files = [("--calib", "calib.txt"), ("--text", &self.judged[..])];
             arguments
                 .extend(files.map(|(flag, file)| [flag.into(), text(&texts.join(file))]).concat());
-            let numbers = [
-                ("--context", self.context),
-                ("--windows", self.windows),
-                ("--calib-windows", self.calib_windows),
-            ];
-            arguments.extend(numbers.map(|(flag, n)| [flag.to_owned(), n.to_string()]).concat());
+            arguments.extend(self.sizes());
             let name = model.file_name().map_or(String::new(), |name| name.display().to_string());
             subjects.push(Subject { name, arguments });
         }
@@ -277,6 +217,16 @@ impl Accuracy {
         subjects
     }
 
+    /// How much text, as the peer and our program take it.
+    fn sizes(&self) -> Vec<String> {
+        let sizes = [
+            ("--context", self.context),
+            ("--windows", self.windows),
+            ("--calib-windows", self.calib_windows),
+        ];
+        sizes.map(|(flag, n)| [flag.to_owned(), n.to_string()]).concat()
+    }
+
     /// The peer on the same weights, texts and windows.
     fn peer(&self, root: &Path) -> Result<(), Box<dyn Error>> {
         let (Some(python), Some(model), Some(texts)) = (&self.peer, &self.model, &self.texts)
@@ -286,13 +236,7 @@ impl Accuracy {
         let mut command = Command::new(python);
         command.arg(root.join("tools/peers/tico_text.py")).args([model, texts]);
         command.args(["--test", &self.judged]);
-        for (flag, n) in [
-            ("--context", self.context),
-            ("--windows", self.windows),
-            ("--calib-windows", self.calib_windows),
-        ] {
-            command.args([flag, &n.to_string()]);
-        }
+        command.args(self.sizes());
         let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err("the peer failed".into());
