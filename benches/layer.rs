@@ -15,6 +15,10 @@ use encircle::tensor::{Par, Products, Tensor};
 use serde_json::{Value, json};
 use std::time::Instant;
 
+/// That of the program: whoever asks for large payloads gets large pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let (tokens, repeat) = (argument("--tokens", 1024), argument("--repeat", 5));
     let policy = Numerics::find("w8a8-minmax").expect("a known recipe").policy;

@@ -11,7 +11,8 @@ const LANES: usize = 16;
 fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, ties to even
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4_f32;
     let p = p * r + 1.398_199_9e-3;
@@ -20,8 +21,9 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
-    // n is in [-126, 127], so the exponent bits stay in range.
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    // n is in [-126, 127] and the low bits of `shifted`: those of MAGIC itself fall off the end. A
+    // cast would check for NaN and overflow.
+    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// tanh x to about 1e-7 absolute.
@@ -171,7 +173,9 @@ dispatch! {
     /// Softmax of every row of width `width`: exp(x - max) / Σ exp(x - max).
     pub fn softmax(out: &mut [f32], x: &[f32], width: usize) {
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let max = fold(x, f32::NEG_INFINITY, f32::max, f32::max);
+            // f32::max would check both sides for NaN.
+            let larger = |a: f32, b: f32| if b > a { b } else { a };
+            let max = fold(x, f32::NEG_INFINITY, larger, larger);
             for (o, &x) in out.iter_mut().zip(x) {
                 *o = exp(x - max);
             }

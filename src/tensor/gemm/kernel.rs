@@ -11,11 +11,19 @@ pub(super) enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
+    /// Multiplies pairs of bf16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
-    #[cfg(target_arch = "x86_64")]
-    Avx2Pairs,
-    PortablePairs,
+}
+
+/// The blocks of a product. It is a matter of the operand alone: other blocks add up in another order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// Length of a reduction block: a panel of it stays in the first- or second-level cache.
+    pub(super) depth: usize,
+    /// Numbers of the left operand that are gathered into strips at a time, to stay in the
+    /// second-level cache; none: it is read in place.
+    pub(super) strips: Option<usize>,
 }
 
 /// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
@@ -25,8 +33,7 @@ pub(super) struct Tile<'a> {
     pub(super) n: usize,
     pub(super) columns: usize,
     pub(super) a: &'a [f32],
-    /// Row stride of `a`.
-    pub(super) k: usize,
+    pub(super) left: Left<'a>,
     pub(super) b: &'a [f32],
     pub(super) depth: usize,
     pub(super) count: usize,
@@ -34,39 +41,63 @@ pub(super) struct Tile<'a> {
     pub(super) add: bool,
 }
 
+/// How a tile's `a` lies.
+#[derive(Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// In rows of this stride.
+    Rows {
+        /// From one row to the next.
+        stride: usize,
+    },
+    /// Gathered, `[depth, count]`: the tile belongs to a product too large for the cache, so it
+    /// fetches what it will write and its share of the panel after its own.
+    Strip {
+        /// That share.
+        next: &'a [f32],
+    },
+}
+
+/// Numbers of a line of the cache.
+pub(super) const LINE: usize = 16;
+
+/// Asks for the line of `at`.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 impl Isa {
     pub(super) fn detect(products: Products) -> Isa {
         #[cfg(target_arch = "x86_64")]
         {
-            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            match products {
-                Products::F32 if is_x86_feature_detected!("avx512f") => return Isa::Avx512,
-                Products::F32 if fma => return Isa::Avx2,
-                Products::Bf16
-                    if is_x86_feature_detected!("avx512f")
-                        && is_x86_feature_detected!("avx512bf16") =>
-                {
-                    return Isa::Avx512Bf16;
-                }
-                Products::Bf16 if fma => return Isa::Avx2Pairs,
-                _ => {}
+            let wide = is_x86_feature_detected!("avx512f");
+            if products == Products::Bf16 && wide && is_x86_feature_detected!("avx512bf16") {
+                return Isa::Avx512Bf16;
+            }
+            if wide {
+                return Isa::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Isa::Avx2;
             }
         }
-        match products {
-            Products::F32 => Isa::Portable,
-            Products::Bf16 => Isa::PortablePairs,
-        }
+        let _ = products;
+        Isa::Portable
     }
 
-    /// What its tiles multiply.
-    pub(super) fn products(self) -> Products {
+    /// Whether a word of its tiles is a pair of bf16, not one f32.
+    pub(super) fn pairs(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx2 => Products::F32,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 | Isa::Avx2Pairs => Products::Bf16,
-            Isa::Portable => Products::F32,
-            Isa::PortablePairs => Products::Bf16,
+            Isa::Avx512Bf16 => true,
+            _ => false,
         }
     }
 
@@ -76,8 +107,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx512Bf16 => 32,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Pairs => 16,
-            Isa::Portable | Isa::PortablePairs => 8,
+            Isa::Avx2 => 16,
+            Isa::Portable => 8,
         }
     }
 
@@ -88,10 +119,16 @@ impl Isa {
             Isa::Avx512 | Isa::Avx512Bf16 => 12,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => 6,
-            // A halved factor takes two registers more.
+            Isa::Portable => 4,
+        }
+    }
+
+    /// How products by an operand of `n` columns are cut.
+    pub(super) fn cut(self, n: usize) -> Cut {
+        match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2Pairs => 4,
-            Isa::Portable | Isa::PortablePairs => 4,
+            Isa::Avx2 if n >= 512 => Cut { depth: 256, strips: Some(64 << 10) },
+            _ => Cut { depth: 1024, strips: None },
         }
     }
 
@@ -101,7 +138,11 @@ impl Isa {
     /// `tile.out` must be valid for `count` rows of stride `n` and `columns` elements each, and
     /// nobody else may use them.
     pub(super) unsafe fn tile(self, tile: Tile<'_>) {
-        assert!(tile.a.len() > (tile.count - 1) * tile.k + tile.depth - 1 || tile.depth == 0);
+        let reach = match tile.left {
+            Left::Rows { stride } => (tile.count - 1) * stride + tile.depth,
+            Left::Strip { .. } => tile.count * tile.depth,
+        };
+        assert!(tile.a.len() >= reach || tile.depth == 0);
         assert_eq!(tile.b.len(), tile.depth * self.panel_width());
         // SAFETY: detection made sure of the instructions; bounds were checked above.
         unsafe {
@@ -113,9 +154,6 @@ impl Isa {
                 Isa::Portable => portable(tile),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Bf16 => x86::avx512_bf16(tile),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2Pairs => x86::avx2_pairs(tile),
-                Isa::PortablePairs => portable_pairs(tile),
             }
         }
     }
@@ -139,13 +177,34 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
     unsafe {
         let mut acc = [[V::zero(); 2]; R];
         let (mut b, a) = (t.b.as_ptr(), t.a.as_ptr());
-        for p in 0..t.depth {
-            let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
-            b = b.add(2 * V::LANES);
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let x = *a.add(r * t.k + p);
-                acc[0] = acc[0].mul_add(x, b0);
-                acc[1] = acc[1].mul_add(x, b1);
+        // A macro, not a closure: a closure would be compiled without the tile's instructions.
+        macro_rules! step {
+            ($first:expr, $stride:expr) => {
+                let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
+                b = b.add(2 * V::LANES);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = *a.add($first + r * $stride);
+                    acc[0] = acc[0].mul_add(x, b0);
+                    acc[1] = acc[1].mul_add(x, b1);
+                }
+            };
+        }
+        match t.left {
+            Left::Rows { stride } => {
+                for p in 0..t.depth {
+                    step!(p, stride);
+                }
+            }
+            Left::Strip { next } => {
+                for r in 0..R {
+                    prefetch(t.out.add(r * t.n));
+                }
+                for line in next.chunks(LINE) {
+                    prefetch(line.as_ptr());
+                }
+                for p in 0..t.depth {
+                    step!(p * R, 1);
+                }
             }
         }
         for (r, acc) in acc.into_iter().enumerate() {
@@ -210,56 +269,9 @@ unsafe fn portable(tile: Tile<'_>) {
     unsafe { by_count!(Four, tile, 1 2 3 4) }
 }
 
-/// The two bf16 of a word, the earlier first.
-#[inline(always)]
-fn halves(word: f32) -> [f32; 2] {
-    let bits = word.to_bits();
-    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
-}
-
-/// Four words of pairs as operand, four sums as accumulator.
-#[derive(Clone, Copy)]
-struct FourPairs(Four);
-
-impl Vector for FourPairs {
-    const LANES: usize = 4;
-    #[inline(always)]
-    unsafe fn zero() -> FourPairs {
-        FourPairs(Four([0.0; 4]))
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> FourPairs {
-        // SAFETY: the caller passes a pointer to at least four words.
-        FourPairs(unsafe { Four::load(from) })
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller passes a pointer to at least four words.
-        unsafe { self.0.store(to) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, a: f32, b: FourPairs) -> FourPairs {
-        let [first, second] = halves(a);
-        FourPairs(Four(std::array::from_fn(|i| {
-            let [b0, b1] = halves(b.0.0[i]);
-            self.0.0[i] + first * b0 + second * b1
-        })))
-    }
-    #[inline(always)]
-    unsafe fn plus(self, other: FourPairs) -> FourPairs {
-        // SAFETY: needs no instruction of its own.
-        FourPairs(unsafe { self.0.plus(other.0) })
-    }
-}
-
-unsafe fn portable_pairs(tile: Tile<'_>) {
-    // SAFETY: passed on from `Isa::tile`.
-    unsafe { by_count!(FourPairs, tile, 1 2 3 4) }
-}
-
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Tile, Vector, halves, rows};
+    use super::{Tile, Vector, rows};
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
@@ -334,22 +346,6 @@ mod x86 {
             _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
         }
     );
-    vector!(
-        EightPairs,
-        __m256,
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        |a, b, sum| {
-            let [first, second] = halves(a).map(|half| _mm256_set1_ps(half));
-            let low = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(b)));
-            let high = _mm256_and_ps(b, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff)));
-            _mm256_fmadd_ps(second, high, _mm256_fmadd_ps(first, low, sum))
-        }
-    );
-
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn avx512(tile: Tile<'_>) {
         // SAFETY: passed on from `Isa::tile`.
@@ -360,12 +356,6 @@ mod x86 {
     pub(super) unsafe fn avx512_bf16(tile: Tile<'_>) {
         // SAFETY: passed on from `Isa::tile`.
         unsafe { by_count!(SixteenPairs, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2_pairs(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(EightPairs, tile, 1 2 3 4) }
     }
 
     #[target_feature(enable = "avx2,fma")]

@@ -2,7 +2,7 @@
 //!
 //! The right operand is packed into panels of `NR` columns, once for a weight and all its uses; the
 //! left one is read in place. A tile of `MR × NR` results stays in registers while the reduction
-//! runs over blocks of `KC`, in the same order for every tile, so results depend neither on the
+//! runs over blocks of one length, in the same order for every tile, so results depend neither on the
 //! number of threads nor on where a tile falls.
 
 mod kernel;
@@ -10,9 +10,10 @@ mod pairs;
 
 use super::buffer::Buffer;
 use super::simd::dispatch;
-use kernel::Isa;
+use kernel::{Isa, Left, Tile};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How many threads a kernel may use. Results do not depend on it: work is split by output tiles,
 /// never along a reduction.
@@ -32,13 +33,12 @@ pub enum Products {
     #[default]
     F32,
     /// Both factors are rounded to bf16, ties to even; where the processor multiplies pairs of them
-    /// (AVX512-BF16), that is twice as fast. Each factor is off by at most 2⁻⁸ of itself, so a
-    /// result by little more than 2⁻⁷ Σ|aᵢbᵢ| at most, and the errors' signs being as good as random, by far less.
+    /// (AVX512-BF16), that is twice as fast, elsewhere no faster. Each factor is off by at most 2⁻⁸
+    /// of itself, so a result by little more than 2⁻⁷ Σ|aᵢbᵢ| at most, and the errors' signs being
+    /// as good as random, by far less.
     Bf16,
 }
 
-/// Length of a reduction block: a panel of it (`KC · NR · 4` bytes) stays in the second-level cache.
-const KC: usize = 1024;
 /// Below this many multiply-adds, waking the pool costs more than the product.
 const WORTHWHILE: usize = 1 << 20;
 
@@ -48,6 +48,7 @@ pub struct Packed {
     k: usize,
     n: usize,
     isa: Isa,
+    products: Products,
     /// 32-bit words along the reduction: `k` numbers, or pairs of them.
     depth: usize,
     /// Panels of `[depth, width]`, the last one padded with zeros.
@@ -58,20 +59,18 @@ impl Packed {
     /// Packs `b` stored `[n, k]`, as weights of a linear layer are.
     pub fn from_nt(b: &[f32], k: usize, n: usize, products: Products) -> Packed {
         let isa = Isa::detect(products);
-        let transposed = |b: &[f32], depth: usize| {
-            Packed::fill([k, n, depth], isa, |panel, width, first, columns| {
-                transpose(panel, width, &b[first * depth..(first + columns) * depth], depth);
-            })
-        };
-        match products {
-            Products::F32 => transposed(b, k),
-            Products::Bf16 => transposed(&pairs::paired(b, k, Par::Seq), pairs::words(k)),
-        }
+        let rounded = factor(b, k, products, isa, Par::Seq);
+        let b = rounded.as_deref().unwrap_or(b);
+        let depth = if isa.pairs() { pairs::words(k) } else { k };
+        Packed::fill([k, n, depth], isa, products, |panel, width, first, columns| {
+            transpose(panel, width, &b[first * depth..(first + columns) * depth], depth);
+        })
     }
 
     /// Packs `b` stored `[k, n]`, for f32 products.
     pub fn from_nn(b: &[f32], k: usize, n: usize) -> Packed {
-        Packed::fill([k, n, k], Isa::detect(Products::F32), |panel, width, first, columns| {
+        let (isa, products) = (Isa::detect(Products::F32), Products::F32);
+        Packed::fill([k, n, k], isa, products, |panel, width, first, columns| {
             for (panel, row) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
                 panel[..columns].copy_from_slice(&row[first..first + columns]);
             }
@@ -81,6 +80,7 @@ impl Packed {
     fn fill(
         [k, n, depth]: [usize; 3],
         isa: Isa,
+        products: Products,
         panel: impl Fn(&mut [f32], usize, usize, usize),
     ) -> Packed {
         let width = isa.panel_width();
@@ -94,7 +94,16 @@ impl Packed {
                 panel(chunk, width, i * width, width.min(n - i * width));
             }
         }
-        Packed { k, n, isa, depth, data }
+        Packed { k, n, isa, products, depth, data }
+    }
+}
+
+/// Rows of `k` numbers as a product takes them; none: as they are.
+fn factor(rows: &[f32], k: usize, products: Products, isa: Isa, par: Par) -> Option<Buffer> {
+    match products {
+        Products::F32 => None,
+        Products::Bf16 if isa.pairs() => Some(pairs::paired(rows, k, par)),
+        Products::Bf16 => Some(pairs::rounded(rows, par)),
     }
 }
 
@@ -129,7 +138,7 @@ pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
     let isa = b.isa;
     let width = isa.panel_width();
     let par = if m * k * n < WORTHWHILE { Par::Seq } else { par };
-    let rounded = (isa.products() == Products::Bf16).then(|| pairs::paired(a, k, par));
+    let rounded = factor(a, k, b.products, isa, par);
     let tile = Tiles { out: Columns::of(out, n), first: 0, a: rounded.as_deref().unwrap_or(a), b };
     if par == Par::Seq {
         tile.run(0..m, 0..n.div_ceil(width));
@@ -178,7 +187,7 @@ pub(super) unsafe fn matmul_into(out: Columns, first: usize, a: &[f32], b: &Pack
     assert!(first + b.n <= out.stride && a.len() == out.rows * b.k, "operands have matching sizes");
     if out.rows > 0 && b.n > 0 {
         let isa = b.isa;
-        let rounded = (isa.products() == Products::Bf16).then(|| pairs::paired(a, b.k, Par::Seq));
+        let rounded = factor(a, b.k, b.products, isa, Par::Seq);
         let tile = Tiles { out, first, a: rounded.as_deref().unwrap_or(a), b };
         tile.run(0..out.rows, 0..b.n.div_ceil(isa.panel_width()));
     }
@@ -195,34 +204,89 @@ struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
-    fn run(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
-        let Packed { n, isa, depth: k, ref data, .. } = *self.b;
-        let (width, step) = (isa.panel_width(), isa.tile_rows());
-        for start in (0..k.max(1)).step_by(KC) {
-            let depth = KC.min(k - start);
-            for panel in panels.clone() {
-                let columns = width.min(n - panel * width);
-                let b = &data[(panel * k + start) * width..(panel * k + start + depth) * width];
-                for row in rows.clone().step_by(step) {
-                    let count = step.min(rows.end - row);
-                    let a = &self.a[row * k + start..(row + count - 1) * k + start + depth];
-                    // SAFETY: the tile lies inside `out`: rows end at m, columns at first + n.
-                    unsafe {
-                        let column = self.first + panel * width;
-                        let out = self.out.data.add(row * self.out.stride + column);
-                        isa.tile(kernel::Tile {
-                            out,
-                            n: self.out.stride,
-                            columns,
-                            a,
-                            k,
-                            b,
-                            depth,
-                            count,
-                            add: start > 0,
-                        });
+    fn run(&self, rows: Range<usize>, panels: Range<usize>) {
+        let Packed { n, isa, depth: k, .. } = *self.b;
+        let cut = isa.cut(n);
+        for start in (0..k.max(1)).step_by(cut.depth) {
+            let part = start..k.min(start + cut.depth);
+            match cut.strips {
+                None => self.block(rows.clone(), panels.clone(), part, None),
+                Some(room) => {
+                    let some = (room / part.len().max(1)).next_multiple_of(isa.tile_rows());
+                    for first in rows.clone().step_by(some) {
+                        let rows = first..rows.end.min(first + some);
+                        let strips = self.strips(rows.clone(), part.clone());
+                        self.block(rows, panels.clone(), part.clone(), Some(&strips));
                     }
                 }
+            }
+        }
+    }
+
+    /// Rows of the left operand, those of each tile in one piece, `[depth, count]`.
+    fn strips(&self, rows: Range<usize>, part: Range<usize>) -> Buffer {
+        let (k, step) = (self.b.depth, self.b.isa.tile_rows());
+        let mut strips = Buffer::arbitrary(rows.len() * part.len());
+        let each = strips.chunks_mut((step * part.len()).max(1));
+        for (strip, first) in each.zip(rows.clone().step_by(step)) {
+            let count = step.min(rows.end - first);
+            let rows = &self.a[first * k + part.start..][..(count - 1) * k + part.len()];
+            gather(strip, count, rows, k);
+        }
+        strips
+    }
+
+    /// The tiles of some rows and panels over a `part` of the reduction.
+    fn block(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        part: Range<usize>,
+        strips: Option<&[f32]>,
+    ) {
+        let Packed { n, isa, depth: k, ref data, .. } = *self.b;
+        let (width, step, depth) = (isa.panel_width(), isa.tile_rows(), part.len());
+        let share = (depth * width).div_ceil(rows.len().div_ceil(step).max(1));
+        let share = share.max(1).next_multiple_of(kernel::LINE);
+        for panel in panels {
+            let columns = width.min(n - panel * width);
+            let of =
+                |panel: usize| data.get((panel * k + part.start) * width..).unwrap_or_default();
+            let b = &of(panel)[..depth * width];
+            let mut after = of(panel + 1).chunks(share);
+            for row in rows.clone().step_by(step) {
+                let count = step.min(rows.end - row);
+                let (a, left) = match strips {
+                    Some(strips) => {
+                        let next = after.next().unwrap_or_default();
+                        (
+                            &strips[(row - rows.start) * depth..][..count * depth],
+                            Left::Strip { next },
+                        )
+                    }
+                    None => {
+                        let reach = (count - 1) * k + depth;
+                        (&self.a[row * k + part.start..][..reach], Left::Rows { stride: k })
+                    }
+                };
+                // SAFETY: the tile lies inside `out`: rows end at m, columns at first + n.
+                unsafe {
+                    let column = self.first + panel * width;
+                    let out = self.out.data.add(row * self.out.stride + column);
+                    let (n, add) = (self.out.stride, part.start > 0);
+                    isa.tile(Tile { out, n, columns, a, left, b, depth, count, add });
+                }
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Writes rows of stride `k` as columns of `strip` `[depth, count]`.
+    fn gather(strip: &mut [f32], count: usize, rows: &[f32], k: usize) {
+        for (p, strip) in strip.chunks_exact_mut(count).enumerate() {
+            for (r, x) in strip.iter_mut().enumerate() {
+                *x = rows[r * k + p];
             }
         }
     }
@@ -242,7 +306,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn products_equal_the_definition(m in 1usize..40, k in 1usize..70, n in 1usize..80) {
+        fn products_equal_the_definition(
+            m in 1usize..40,
+            k in prop_oneof![1usize..70, 250usize..270],
+            n in prop_oneof![1usize..80, 505usize..530],
+        ) {
             // Small integers: every sum is exact, so any order gives the same result.
             let (a, b) = operands(m, k, n);
             let mut out = vec![f32::NAN; m * n];
@@ -280,18 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn the_portable_pairs_equal_those_of_the_processor() {
+    fn factors_rounded_apart_multiply_as_pairs_of_the_processor() {
         let (m, k, n) = (13, 57, 37);
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
         let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.73).cos()).collect();
-        let words = pairs::paired(&b, k, Par::Seq);
-        let depth = pairs::words(k);
-        let portable =
-            Packed::fill([k, n, depth], Isa::PortablePairs, |panel, width, at, count| {
-                transpose(panel, width, &words[at * depth..(at + count) * depth], depth);
-            });
         let mut outs = [vec![0.0f32; m * n], vec![0.0f32; m * n]];
-        matmul(&mut outs[0], &a, &portable, Par::Seq);
+        let [rounded_a, rounded_b] = [&a, &b].map(|x| pairs::rounded(x, Par::Seq));
+        let packed = Packed::from_nt(&rounded_b, k, n, Products::F32);
+        matmul(&mut outs[0], &rounded_a, &packed, Par::Seq);
         matmul(&mut outs[1], &a, &Packed::from_nt(&b, k, n, Products::Bf16), Par::Seq);
         for (x, y) in outs[0].iter().zip(&outs[1]) {
             // The order of sums differs, the factors do not.
