@@ -20,7 +20,7 @@ pub mod policy;
 pub mod range;
 pub mod scheme;
 
-pub use affine::{dequantize, fake_quant, quantize};
+pub use affine::{dequantize, fake_quant, packed, quantize};
 pub use bias::{BiasError, quantize_bias};
 pub use coding::Coding;
 pub use dtype::{DType, ParseDTypeError};
