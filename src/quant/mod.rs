@@ -30,7 +30,7 @@ pub use observer::{
     AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,
     ObserverSpec, Octav, ParseObserverError, Percentile, Share, SoftmaxLogits,
 };
-pub use pack::{pack4, unpack4};
+pub use pack::unpack4;
 pub use params::{ParamsError, QuantParams};
 pub use policy::{
     Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec, UnseenExperts,
