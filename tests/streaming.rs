@@ -35,6 +35,17 @@ fn digest(path: &Path) -> (usize, u64) {
     }
 }
 
+/// Rounds the weights alone.
+fn weights(checkpoint: &Checkpoint, out: &Path) -> Found {
+    let Numerics { policy, algo, products } = Numerics::find("w8").unwrap();
+    let (fixed, head, means) = (Fixed::default(), Head::Logits, Means::default());
+    let recipe = Recipe { policy, algo, products, seq_len: Some(48), fixed, head, means };
+    let how = WriteOptions::default();
+    pipeline::quantize_weights(checkpoint, &recipe, out, &how, &Silent).unwrap();
+    let file = digest(&out.join("model.q.circle"));
+    Found { files: [file, file], peak: peak(), planned: (0, Vec::new()) }
+}
+
 /// Plans, quantizes and writes both files.
 fn run(checkpoint: &Checkpoint, recipe: &str, means: Means, out: &Path) -> Found {
     let Numerics { policy, algo, products } = Numerics::find(recipe).unwrap();
@@ -71,6 +82,8 @@ struct Found {
 
 /// The variables that tell such a process what to do: folder of the job, layers, recipe, memory.
 const TASK: [&str; 4] = ["JOB_FOLDER", "JOB_LAYERS", "JOB_RECIPE", "JOB_MEMORY"];
+/// In place of a recipe: weights alone.
+const ALONE: &str = "weights only";
 const NAME: &str = "memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory";
 
 /// Does the task that this process was given, if it was.
@@ -83,7 +96,11 @@ fn work() -> Option<()> {
     let means =
         Means { memory: task[3].parse().ok(), folder: Some(folder.join("spool")), durable: None };
     let checkpoint = Checkpoint::open(&folder.join(&task[1])).unwrap();
-    let found = run(&checkpoint, &task[2], means, &folder.join("out"));
+    let out = folder.join("out");
+    let found = match &task[2][..] {
+        ALONE => weights(&checkpoint, &out),
+        recipe => run(&checkpoint, recipe, means, &out),
+    };
     let found = serde_json::to_vec(&found).unwrap();
     fs::write(folder.join("found.json"), found).unwrap();
     Some(())
@@ -138,6 +155,12 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
             "{recipe}: {few} MB with 4 layers, {many} with 12"
         );
         assert!(2 * many < all, "{recipe}: {many} MB streamed, {all} MB in memory");
+    }
+    let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, ALONE, MEMORY));
+    if let (Some(few), Some(many)) = (few.peak, many.peak) {
+        println!("{ALONE}: {few} MB with 4 layers, {many} with 12");
+        // Tables and grids do grow; 8 layers of weights are 100 MB.
+        assert!(many <= few + 8, "{ALONE}: {few} MB with 4 layers, {many} with 12");
     }
     let left = fs::read_dir(folder.path().join("spool")).unwrap().count();
     assert_eq!(left, 0, "nothing is left");

@@ -84,6 +84,10 @@ pub trait Rounding: Sync + Send {
     fn factors(&self) -> bool {
         self.streams() >= Streams::Seen
     }
+    /// Whether it rounds every number to the nearest on the policy's grid and does nothing else.
+    fn to_nearest(&self) -> bool {
+        false
+    }
     /// Chooses grid and integers.
     ///
     /// # Errors

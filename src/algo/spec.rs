@@ -1,7 +1,9 @@
 //! What a recipe says of algorithms: its `[algo]` table.
 
 use super::channels::{self, Fed, Pass};
-use super::{Entry, ROUNDINGS, Rounding, SessionError, awq, equalize, rotate, smoothquant};
+use super::{
+    Entry, ROUNDINGS, Rounding, SessionError, Streams, awq, equalize, rotate, smoothquant,
+};
 use crate::calibrate::Plan;
 use crate::graph::{Graph, Read};
 use serde::{Deserialize, Serialize};
@@ -122,6 +124,20 @@ impl AlgoSpec {
             }
             Ok(())
         })
+    }
+
+    /// The first key that asks for what only calibration rows tell; none if weights alone will do.
+    ///
+    /// # Errors
+    /// Those of [`AlgoSpec::rounding`].
+    pub fn needs_rows(&self) -> Result<Option<String>, SpecError> {
+        let rewrites = [("smoothquant", self.smoothquant.is_some()), ("awq", self.awq.is_some())];
+        if let Some((key, _)) = rewrites.iter().find(|(_, set)| *set) {
+            return Ok(Some(format!("algo.{key}")));
+        }
+        let looks = self.rounding()?.streams() != Streams::Neither;
+        let name = self.rounding.as_deref().unwrap_or("rtn");
+        Ok(looks.then(|| format!("algo.rounding = \"{name}\"")))
     }
 
     /// Whether every number is within its bounds.

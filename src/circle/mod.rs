@@ -22,6 +22,7 @@ mod operator;
 mod option_field;
 mod options;
 mod options2;
+mod place;
 mod types;
 mod verify;
 mod write;
@@ -39,6 +40,7 @@ pub use model::{
 pub use operator::BuiltinOperator;
 pub use options::Options;
 pub use options2::Options2;
+pub use place::{Place, Placed};
 pub use types::{Activation, Padding, TensorType};
 pub use verify::{Finding, Report, Target, verify, verify_for};
 pub use write::{Format, Payloads, WriteOptions, to_bytes, write, write_with};

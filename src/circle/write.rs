@@ -2,13 +2,11 @@
 
 use std::io::Write;
 
-use super::emit::{Emitted, SIZE_MAX, too_large};
+use super::emit::Emitted;
 use super::encode;
 use super::error::{Error, Result};
 use super::model::Model;
-
-/// Payloads start at multiples of this, as the schema demands of `Buffer.data`.
-const ALIGN: u64 = 16;
+use super::place::Placed;
 
 /// Which of the two sister formats to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,56 +73,27 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
 ///
 /// A file that would be too large is refused before anything is written.
 pub fn write_with(model: &Model, how: &WriteOptions, out: &mut dyn Write) -> Result<u64> {
-    let fields = encode::model(model, how)?;
-    let mut tables = Emitted::new(how.format.identifier(), &fields)?;
-    drop(fields);
-    let size = place(model, &mut tables)?;
+    let mut tables = tables(model, how)?;
+    let placed = Placed::behind(model, &tables, tables.bytes.len() as u64)?;
+    placed.tell(&mut tables)?;
     out.write_all(&tables.bytes)?;
     let mut at = tables.bytes.len() as u64;
-    let head = if tables.inline.is_empty() { 0 } else { 4 };
-    for fixup in tables.inline.iter().chain(&tables.appended) {
-        let buffer = &model.buffers[fixup.buffer];
-        let data = next(at, head);
-        out.write_all(&[0; 32][..usize::try_from(data - head - at).unwrap_or(0)])?;
-        if head != 0 {
-            let count = u32::try_from(buffer.len()).map_err(|_| too_large(size))?;
-            out.write_all(&count.to_le_bytes())?;
+    for place in placed.places() {
+        let start = place.data - place.count.map_or(0, |count| count.len() as u64);
+        out.write_all(&[0; 32][..usize::try_from(start - at).unwrap_or(0)])?;
+        if let Some(count) = place.count {
+            out.write_all(&count)?;
         }
-        let named = |e: Error| e.within(format_args!("buffers[{}]", fixup.buffer));
+        let buffer = &model.buffers[place.buffer];
+        let named = |e: Error| e.within(format_args!("buffers[{}]", place.buffer));
         buffer.write_to(out).map_err(named)?;
-        at = data + buffer.len();
+        at = place.data + buffer.len();
     }
     Ok(at)
 }
 
-/// Where the data of a payload starts that follows byte `at` and a head of `head` bytes.
-fn next(at: u64, head: u64) -> u64 {
-    (at + head).next_multiple_of(ALIGN)
-}
-
-/// Decides where every payload lies, tells the tables, and returns the size of the file.
-fn place(model: &Model, tables: &mut Emitted) -> Result<u64> {
-    let mut at = tables.bytes.len() as u64;
-    if at > SIZE_MAX {
-        return Err(too_large(at));
-    }
-    let overflow = || too_large(u64::MAX);
-    let mut starts = Vec::with_capacity(tables.inline.len());
-    for fixup in &tables.inline {
-        let data = next(at, 4);
-        starts.push((fixup.field, data - 4));
-        at = data.checked_add(model.buffers[fixup.buffer].len()).ok_or_else(overflow)?;
-    }
-    if !starts.is_empty() && at > SIZE_MAX {
-        return Err(too_large(at));
-    }
-    for (field, start) in starts {
-        tables.refer(field, usize::try_from(start).map_err(|_| too_large(start))?)?;
-    }
-    for fixup in &tables.appended {
-        let data = next(at, 0);
-        tables.bytes[fixup.field..fixup.field + 8].copy_from_slice(&data.to_le_bytes());
-        at = data.checked_add(model.buffers[fixup.buffer].len()).ok_or_else(overflow)?;
-    }
-    Ok(at)
+/// The tables of a file, which know no places yet.
+pub(super) fn tables(model: &Model, how: &WriteOptions) -> Result<Emitted> {
+    let fields = encode::model(model, how)?;
+    Emitted::new(how.format.identifier(), &fields)
 }

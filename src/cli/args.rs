@@ -47,6 +47,7 @@ pub(super) enum Command {
   encircle quantize DIR --calib a.jsonl --recipe w4a16-best --budget-bits 4.5
   encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
   encircle quantize DIR --calib a.jsonl --shard 2/8
+  encircle quantize DIR --weights-only --preset w4 --seq-len 512 -o out
 
 A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
@@ -68,11 +69,19 @@ pub(super) struct QuantizeArgs {
     /// Rows with answers to measure exact match, KL divergence and perplexity on
     #[arg(long, value_name = "FILE.jsonl")]
     pub(super) eval: Option<PathBuf>,
-    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16, a16, mx, npu
+    /// Round the weights to nearest, as the recipe says of them, and leave activations, norms and
+    /// biases float: needs no rows, takes about as long as reading and writing the files. The layout
+    /// is --seq-len tokens of text, with --grid and --visual-start a picture among them. Only
+    /// OUT/model.q.circle is written; nothing is compared
+    #[arg(long, requires = "seq_len", conflicts_with_all = ["calib", "eval", "shard", "statistics",
+        "products", "budget_bits", "budget_mib", "io", "stages", "strict", "fresh"])]
+    pub(super) weights_only: bool,
+    /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16,
+    /// a16, mx, npu, w8, w4
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
-    /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16 or npu [default: w4a16; for the
-    /// embedded demo npu, which rounds to nearest]
+    /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16, npu, w8 or w4 [default: w4a16; for
+    /// the embedded demo npu, which rounds to nearest; w8 with --weights-only]
     #[arg(long)]
     pub(super) preset: Option<String>,
     /// Algorithms, as the [algo] table of a recipe
@@ -103,10 +112,10 @@ pub(super) struct QuantizeArgs {
     /// Sequence length of the static graph [default: the longest row]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
-    /// Refuse rows whose picture has another grid, in patches
+    /// Refuse rows whose picture has another grid, in patches; without rows the grid of the picture
     #[arg(long, value_name = "T,H,W", value_parser = parse_grid)]
     pub(super) grid: Option<[usize; 3]>,
-    /// Refuse rows whose first visual token has another index
+    /// Refuse rows whose first visual token has another index; without rows the picture's place
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) visual_start: Option<usize>,
     /// Folder for the Circle files
@@ -361,7 +370,11 @@ impl QuantizeArgs {
     /// The recipe that was asked for; without a word, good 4-bit weights for a checkpoint, and for
     /// the demo those that take no time.
     pub(super) fn recipe_name(&self) -> &str {
-        let unsaid = if self.checkpoint.is_some() { "w4a16" } else { "npu" };
+        let unsaid = match (self.weights_only, &self.checkpoint) {
+            (true, _) => "w8",
+            (false, Some(_)) => "w4a16",
+            (false, None) => "npu",
+        };
         self.recipe.as_deref().or(self.preset.as_deref()).unwrap_or(unsaid)
     }
 }

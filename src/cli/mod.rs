@@ -18,6 +18,7 @@ mod run;
 mod shard;
 mod synth;
 mod terminal;
+mod weights;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -39,6 +40,7 @@ type Outcome = Result<Verdict, Box<dyn Error>>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Quantize(args) if args.weights_only => weights::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -15,6 +15,10 @@ use std::io::Write;
 const LISTED: usize = 8;
 
 pub(super) fn run(args: &PlanArgs) -> Outcome {
+    if args.job.weights_only {
+        let why = "quantize itself says at once what the file takes, and needs little memory";
+        return Err(format!("--weights-only has no plan: {why}").into());
+    }
     args.job.start_threads()?;
     let recipe = recipe(&args.job)?;
     let (name, checkpoint, calib, eval) = data(args)?;

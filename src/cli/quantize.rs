@@ -248,11 +248,16 @@ pub(super) struct Inputs {
     pub(super) eval: Vec<Sample>,
 }
 
-pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
-    let (name, checkpoint) = match &args.checkpoint {
+/// The checkpoint, and what people call it.
+pub(super) fn checkpoint(args: &QuantizeArgs) -> Result<(String, Checkpoint), Box<dyn Error>> {
+    Ok(match &args.checkpoint {
         Some(dir) => (dir.display().to_string(), Checkpoint::open(dir)?),
         None => ("pixie (embedded demo)".into(), Checkpoint::embedded(demo::checkpoint())?),
-    };
+    })
+}
+
+pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
+    let (name, checkpoint) = checkpoint(args)?;
     let embedded = Files::embedded(demo::rows());
     let (calib, eval) = match (&args.checkpoint, &args.calib) {
         (_, Some(calib)) => (
@@ -439,7 +444,7 @@ impl Summary<'_> {
 }
 
 /// The static layout in a line.
-fn shape(layout: &Layout) -> String {
+pub(super) fn shape(layout: &Layout) -> String {
     let one = |s: &VisualSpan| {
         format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
     };

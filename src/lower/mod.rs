@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 use std::collections::HashMap;
 
 /// A payload, and a key that equal payloads share.
-type Content = (Buffer, Vec<u8>);
+pub type Content = (Buffer, Vec<u8>);
 
 /// What the file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,25 @@ pub fn lower(
     precision: Precision,
     constant: &dyn Fn(ValueId) -> Tensor,
 ) -> Result<Model, LowerError> {
+    lower_onto(graph, precision, constant, &|_| None)
+}
+
+/// As [`lower`], where `payload` has the payloads of some constants already, as the file shall have
+/// them.
+///
+/// # Errors
+/// Those of [`lower`].
+pub fn lower_onto(
+    graph: &Graph,
+    precision: Precision,
+    constant: &dyn Fn(ValueId) -> Tensor,
+    payload: &dyn Fn(ValueId) -> Option<Content>,
+) -> Result<Model, LowerError> {
     let mut lowering = Lowering {
         graph,
         precision,
         constant,
+        ready: payload,
         model: Model::new(format!("encircle {}", env!("CARGO_PKG_VERSION"))),
         subgraph: SubGraph::new(&graph.name),
         index: vec![None; graph.values.len()],
@@ -94,6 +109,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     precision: Precision,
     constant: &'a dyn Fn(ValueId) -> Tensor,
+    ready: &'a dyn Fn(ValueId) -> Option<Content>,
     model: Model,
     subgraph: SubGraph,
     /// Circle tensor of each value, once made.
@@ -222,6 +238,9 @@ impl Lowering<'_> {
 
     /// The payload of a constant, and a key that equal payloads share.
     fn payload(&self, id: ValueId, params: Option<&QuantParams>) -> Result<Content, LowerError> {
+        if let Some(content) = (self.ready)(id) {
+            return Ok(content);
+        }
         let tensor = (self.constant)(id);
         match params {
             Some(QuantParams::Affine { dtype, .. }) if dtype.bits() > 16 => {
@@ -308,7 +327,8 @@ fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerErro
     }
 }
 
-fn quantization(params: &QuantParams) -> Quantization {
+/// A grid as the file says it.
+pub fn quantization(params: &QuantParams) -> Quantization {
     match params {
         QuantParams::Affine { scale, zero_point, axis, .. } => Quantization {
             scale: scale.clone(),

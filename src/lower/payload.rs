@@ -24,11 +24,7 @@ struct Constant {
 /// The payload of a tensor of at most 16 bits or in float, and a key that equal payloads share.
 pub(super) fn of(tensor: Tensor, params: Option<&QuantParams>) -> (Buffer, Vec<u8>) {
     let bits = match params {
-        Some(QuantParams::Affine { dtype, .. }) => match dtype.bits() {
-            0..=4 => 4,
-            5..=8 => 8,
-            _ => 16,
-        },
+        Some(QuantParams::Affine { dtype, .. }) => dtype.stored_bits() as u64,
         _ => 32,
     };
     let mut constant = Constant { tensor, params: params.cloned(), bits, digest: 0 };
@@ -68,26 +64,10 @@ impl Source for Constant {
                     let mut shape = shape.to_vec();
                     shape[0] = reals.len() / width.max(1);
                     let grid = params.of_rows(first..first + shape[0]);
-                    self.write_codes(&quant::quantize(&grid, &shape, reals), out)
+                    out.write_all(&quant::packed(&grid, &shape, reals))
                 })
             }
-            _ => self.write_codes(&quant::quantize(params, shape, self.tensor.dense().data()), out),
-        }
-    }
-}
-
-impl Constant {
-    fn write_codes(&self, codes: &[i32], out: &mut dyn Write) -> io::Result<()> {
-        match self.bits {
-            4 => out.write_all(&quant::pack4(codes)),
-            8 => codes.chunks(CHUNK).try_for_each(|codes| {
-                let bytes: Vec<u8> = codes.iter().map(|&q| q as u8).collect();
-                out.write_all(&bytes)
-            }),
-            _ => codes.chunks(CHUNK).try_for_each(|codes| {
-                let bytes: Vec<u8> = codes.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect();
-                out.write_all(&bytes)
-            }),
+            _ => out.write_all(&quant::packed(params, shape, self.tensor.dense().data())),
         }
     }
 }

@@ -118,6 +118,26 @@ pub enum Error {
     /// Nothing to calibrate on.
     #[error("the calibration list is empty: expected at least one row")]
     NoSamples,
+    /// A recipe that asks for what only calibration rows tell, and there are none.
+    #[error("{key} needs calibration rows, but --weights-only has none: {instead}")]
+    NoRows {
+        /// The key of the recipe.
+        key: String,
+        /// What helps.
+        instead: &'static str,
+    },
+    /// Neither rows nor arguments say what the static graph is for.
+    #[error(
+        "the layout is not known without rows: expected --seq-len, and --grid with --visual-start for \
+         a picture"
+    )]
+    NoLayout,
+    /// A picture for a model that sees none.
+    #[error("{config}: the model has no vision tower, but --grid asks for a picture")]
+    NoVision {
+        /// The config.json that describes the model.
+        config: String,
+    },
     /// A value of the decoding graph that the prompt's graph does not have.
     #[error("{name}: the prompt's graph has no such value to take qparams from")]
     Stage {

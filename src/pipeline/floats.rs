@@ -91,7 +91,8 @@ impl<'a> Floats<'a> {
     }
 }
 
-fn read(checkpoint: &Checkpoint, graph: &Graph, id: ValueId) -> Result<Tensor, Error> {
+/// The value of a parameter, whole.
+pub(super) fn read(checkpoint: &Checkpoint, graph: &Graph, id: ValueId) -> Result<Tensor, Error> {
     Ok(graph
         .load(id, &|key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part))?)
 }

@@ -28,6 +28,7 @@ mod stages;
 mod unfinished;
 mod unit;
 mod walk;
+mod weights;
 mod write;
 
 pub use baked::bake;
@@ -42,6 +43,7 @@ pub use save::save;
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};
+pub use weights::{Rounded, quantize_weights};
 pub use write::{Written, check_folder, nearest, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};

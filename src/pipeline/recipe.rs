@@ -33,7 +33,19 @@ macro_rules! recipes {
     };
 }
 
-recipes!["w4a16-fast", "w4a16-best", "w8a8", "w8a8-minmax", "w4a8", "w8a16", "a16", "mx", "npu"];
+recipes![
+    "w4a16-fast",
+    "w4a16-best",
+    "w8a8",
+    "w8a8-minmax",
+    "w4a8",
+    "w8a16",
+    "a16",
+    "mx",
+    "npu",
+    "w8",
+    "w4",
+];
 
 /// What people also call them.
 const ALIASES: [(&str, &str); 1] = [("w4a16", "w4a16-fast")];

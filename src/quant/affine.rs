@@ -68,6 +68,40 @@ pub fn quantize(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<i32>
     out
 }
 
+/// The integers of `data`, a row-major tensor of `shape`, as files hold them: two to a byte up to 4
+/// bits, the first in the low half and an odd last one beside 0; a byte each up to 8; else two, in
+/// little endian.
+///
+/// # Panics
+/// If `params` does not fit `shape`, or is no affine grid of at most 16 bits: a mistake of ours.
+pub fn packed(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<u8> {
+    let (dtype, scale, zero_point, axis) = affine(params);
+    assert!(dtype.bits() <= 16, "{dtype} is no grid for values");
+    let channels = Channels::of(shape, axis, data.len(), scale.len());
+    let grid = |c: usize| grid(dtype, scale[c], zero_point[c]);
+    if dtype.stored_bits() == 16 {
+        let mut words = vec![[0; 2]; data.len()];
+        channels.for_each_run(|c, run| {
+            kernel::quantize_words(&data[run.clone()], &mut words[run], grid(c), zero_point[c]);
+        });
+        return words.into_flattened();
+    }
+    let mut bytes = vec![0; data.len()];
+    channels.for_each_run(|c, run| {
+        kernel::quantize_bytes(&data[run.clone()], &mut bytes[run], grid(c), zero_point[c]);
+    });
+    if dtype.stored_bits() == 8 {
+        return bytes;
+    }
+    let mut joined = vec![0; bytes.len().div_ceil(2)];
+    let (pairs, last) = bytes.as_chunks();
+    kernel::join_nibbles(pairs, &mut joined);
+    if let ([code], Some(byte)) = (last, joined.last_mut()) {
+        *byte = code & 0xf;
+    }
+    joined
+}
+
 /// The reals of integers `q`, a row-major tensor of `shape`: `(q - zero_point) * scale` in f32.
 ///
 /// # Panics

@@ -1,6 +1,6 @@
 //! Rows of a matrix as bytes: the integers of its grid, or its reals where that gives none.
 
-use super::{QuantParams, affine, pack4};
+use super::{QuantParams, affine};
 use crate::tensor;
 
 /// How rows are stored; each begins with a byte of its own.
@@ -17,12 +17,9 @@ impl Coding {
     /// most.
     pub fn of(grid: Option<&QuantParams>, width: usize) -> Coding {
         let bits = match grid {
-            Some(QuantParams::Affine { dtype, axis: None | Some(0), .. }) => match dtype.bits() {
-                0..=4 => 4,
-                5..=8 => 8,
-                9..=16 => 16,
-                _ => 32,
-            },
+            Some(QuantParams::Affine { dtype, axis: None | Some(0), .. }) => {
+                dtype.stored_bits().min(32)
+            }
             _ => 32,
         };
         Coding { width, bits, grid: grid.filter(|_| bits < 32).cloned() }
@@ -47,13 +44,13 @@ impl Coding {
     pub fn bytes(&self, first: usize, reals: &[f32]) -> Vec<u8> {
         let count = reals.len() / self.width.max(1);
         let Some(grid) = &self.grid else { return tensor::le_bytes(reals) };
-        let grid = grid.of_rows(first..first + count);
-        let codes = affine::quantize(&grid, &[count, self.width], reals);
-        match self.bits {
-            4 => codes.chunks(self.width.max(1)).flat_map(pack4).collect(),
-            8 => codes.iter().map(|&q| q as u8).collect(),
-            _ => codes.iter().flat_map(|&q| (q as u16).to_le_bytes()).collect(),
+        if self.bits == 4 && self.width % 2 == 1 {
+            let row = |(i, row): (usize, &[f32])| {
+                affine::packed(&grid.of_rows(first + i..first + i + 1), &[1, self.width], row)
+            };
+            return reals.chunks(self.width).enumerate().flat_map(row).collect();
         }
+        affine::packed(&grid.of_rows(first..first + count), &[count, self.width], reals)
     }
 
     /// The reals of stored rows, of which the first is the row `first`.

@@ -53,6 +53,17 @@ impl DType {
         self.bits
     }
 
+    /// Bits of an integer in a file: the next of 4, 8, 16, 32 and 64.
+    pub const fn stored_bits(self) -> usize {
+        match self.bits {
+            0..=4 => 4,
+            5..=8 => 8,
+            9..=16 => 16,
+            17..=32 => 32,
+            _ => 64,
+        }
+    }
+
     /// Whether negative values exist.
     pub const fn signed(self) -> bool {
         self.signed

@@ -60,6 +60,36 @@ fn quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32) {
     }
 }
 
+crate::tensor::simd::dispatch! {
+    /// The lowest bits of the integer of every value.
+    pub(super) fn quantize_bytes(data: &[f32], out: &mut [u8], grid: Grid, zero_point: i32) {
+        for (x, q) in data.iter().zip(out) {
+            let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
+            *q = (bits - ROUNDER.to_bits() as i32 + zero_point) as u8;
+        }
+    }
+}
+
+crate::tensor::simd::dispatch! {
+    /// The same, two bytes each, in little endian.
+    pub(super) fn quantize_words(data: &[f32], out: &mut [[u8; 2]], grid: Grid, zero_point: i32) {
+        for (x, q) in data.iter().zip(out) {
+            let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
+            *q = ((bits - ROUNDER.to_bits() as i32 + zero_point) as u16).to_le_bytes();
+        }
+    }
+}
+
+crate::tensor::simd::dispatch! {
+    /// The low halves of two bytes each as one byte, the first in the low half.
+    pub(super) fn join_nibbles(codes: &[[u8; 2]], out: &mut [u8]) {
+        for (pair, byte) in codes.iter().zip(out) {
+            let pair = u16::from_le_bytes(*pair);
+            *byte = (pair & 0xf | pair >> 4 & 0xf0) as u8;
+        }
+    }
+}
+
 /// Extremes of a slice, and the largest bit pattern of |x|: not below that of infinity exactly if
 /// some value is not finite.
 #[derive(Clone, Copy, Debug)]

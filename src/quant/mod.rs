@@ -20,7 +20,7 @@ pub mod policy;
 pub mod range;
 pub mod scheme;
 
-pub use affine::{dequantize, fake_quant, quantize};
+pub use affine::{dequantize, fake_quant, packed, quantize};
 pub use bias::{BiasError, quantize_bias};
 pub use coding::Coding;
 pub use dtype::{DType, ParseDTypeError};
@@ -30,7 +30,7 @@ pub use observer::{
     AnyObserver, Ema, Histograms, Merge, MergeError, MergeableObserver, MinMax, Mse, Observer,
     ObserverSpec, Octav, ParseObserverError, Percentile, Share, SoftmaxLogits,
 };
-pub use pack::{pack4, unpack4};
+pub use pack::unpack4;
 pub use params::{ParamsError, QuantParams};
 pub use policy::{
     Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec, UnseenExperts,

@@ -1,15 +1,4 @@
-//! Four-bit values, two to a byte.
-
-/// Packs the low four bits of each value, even index in the low nibble; an odd tail is padded by 0.
-pub fn pack4(values: &[i32]) -> Vec<u8> {
-    values
-        .chunks(2)
-        .map(|pair| {
-            let high = pair.get(1).copied().unwrap_or(0);
-            (pair[0] & 0xf) as u8 | ((high & 0xf) as u8) << 4
-        })
-        .collect()
-}
+//! Four-bit values, two to a byte: even index in the low half; an odd tail is padded by 0.
 
 /// The first `len` values of `bytes`; `signed` nibbles are two's complement. None if `bytes` does
 /// not hold exactly `len` nibbles and their padding.

@@ -19,3 +19,4 @@ mod running;
 mod sharded;
 mod staged;
 mod support;
+mod weights_only;

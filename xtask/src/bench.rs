@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: our speed as ratios, each against a figure of the same run. Rounds alternate
 //! between the peer and us, so that a busy machine slows both.
 
+use crate::plain;
 use clap::Args;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -22,6 +24,10 @@ pub(crate) struct Bench {
     /// Also GPTQ of a 2048×6144 layer: the peer takes minutes
     #[arg(long)]
     gptq: bool,
+    /// Also `quantize --weights-only` of a checkpoint of the 2B shape with so many decoder layers,
+    /// beside reading and writing files of those sizes; needs disk for three times the checkpoint
+    #[arg(long, value_name = "LAYERS")]
+    weights: Option<usize>,
     /// Also the time of a float layer against tokens and layers
     #[arg(long)]
     curve: bool,
@@ -41,6 +47,9 @@ pub(crate) fn run(task: &Bench, root: &Path) -> Result<(), Box<dyn Error>> {
     if task.gptq {
         task.gptq(root, &mut seen)?;
     }
+    if let Some(layers) = task.weights {
+        task.weights(root, layers, &mut seen)?;
+    }
     println!("{:<46} {:>10} {:>10} {:>7}  goal", "seconds unless said", "ours", "other", "ratio");
     let table = Table { seen: &seen };
     table.faster("calibrating, beside TICO calibrating", ["calibrating"; 2], Some(1.3));
@@ -52,6 +61,8 @@ pub(crate) fn run(task: &Bench, root: &Path) -> Result<(), Box<dyn Error>> {
     table.rates();
     table.faster("toy, end to end, beside TICO", ["toy"; 2], Some(200.0));
     table.faster("GPTQ 2048x6144, beside TICO", ["gptq"; 2], Some(3.0));
+    let title = "weights only, beside reading and writing";
+    table.faster(title, ["weights"; 2], Some(0.7));
     if task.curve { task.curve(root) } else { Ok(()) }
 }
 
@@ -108,6 +119,45 @@ impl Bench {
         let number = line.trim_end_matches(" s").rsplit(' ').next().ok_or("no seconds")?;
         seen.entry("ours gptq".into()).or_default().push(number.parse()?);
         Ok(())
+    }
+
+    /// Seconds of the whole process, beside those of reading every byte of the checkpoint and writing
+    /// and syncing as many as it writes. The files lie in the system's cache for both.
+    fn weights(&self, root: &Path, layers: usize, seen: &mut Seen) -> Result<(), Box<dyn Error>> {
+        let folder = root.join("target").join("bench-weights");
+        let (checkpoint, out) = (folder.join("checkpoint"), folder.join("out"));
+        let binary = root.join("target/release/encircle");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let mut synth = Command::new(&binary);
+        synth.args(["synth", "--like", "qwen3-vl-2b", "--layers", &layers.to_string(), "--json"]);
+        json(synth.arg("-o").arg(&checkpoint))?;
+        for _ in 0..self.runs.max(1) {
+            let read = plain::read(&checkpoint)?;
+            let mut ours = Command::new(&binary);
+            ours.arg("quantize").arg(&checkpoint).arg("-o").arg(&out).args([
+                "--weights-only",
+                "--json",
+                "--buffers",
+                "external",
+                "--seq-len",
+                "256",
+                "--grid",
+                "1,16,16",
+                "--visual-start",
+                "4",
+            ]);
+            let start = Instant::now();
+            let facts = json(&mut ours)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let size = facts["files"][0]["size"].as_u64().ok_or("no size")?;
+            let write = plain::write(&folder.join("plain"), size)?;
+            seen.entry("ours weights".into()).or_default().push(seconds);
+            seen.entry("peer weights".into()).or_default().push(read + write);
+        }
+        Ok(std::fs::remove_dir_all(&folder)?)
     }
 
     /// Time against tokens and against layers: linear, up to attention's square in tokens.

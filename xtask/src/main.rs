@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod bench;
+mod plain;
 
 use accuracy::Accuracy;
 use bench::Bench;

@@ -20,6 +20,10 @@ impl Rounding for Rtn {
         Streams::Neither
     }
 
+    fn to_nearest(&self) -> bool {
+        true
+    }
+
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
         let mut weight = layer.weight.clone();
         let shape = weight.shape().to_vec();

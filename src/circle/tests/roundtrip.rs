@@ -29,6 +29,54 @@ proptest! {
     }
 }
 
+/// The file as several hands put it together: payloads from the last to the first, then the tables.
+fn put_together(model: &Model, payloads: Payloads) -> Vec<u8> {
+    let how = WriteOptions { payloads, ..WriteOptions::default() };
+    let placed = Placed::of(model, &how).unwrap();
+    let mut file = vec![0; usize::try_from(placed.size()).unwrap()];
+    let mut put = |at: u64, bytes: &[u8]| {
+        let at = usize::try_from(at).unwrap();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    for place in placed.places().iter().rev() {
+        let mut bytes = Vec::new();
+        model.buffers[place.buffer].write_to(&mut bytes).unwrap();
+        put(place.data, &bytes);
+        if let Some(count) = place.count {
+            put(place.data - count.len() as u64, &count);
+        }
+    }
+    put(0, &placed.tables(model, &how).unwrap());
+    file
+}
+
+proptest! {
+    #[test]
+    fn payloads_put_in_their_places_make_the_file(model in any_model()) {
+        for payloads in [Payloads::Inline, Payloads::Appended] {
+            prop_assert_eq!(put_together(&model, payloads), written(&model, payloads));
+        }
+    }
+}
+
+#[test]
+fn places_hold_for_grids_that_turn_out_to_be_alike() {
+    let how = WriteOptions::default();
+    let mut model = small();
+    model.subgraphs[0].tensors[0].quantization = Some(Quantization::per_tensor(1.0, 5));
+    model.subgraphs[0].tensors[1].quantization = Some(Quantization::per_tensor(2.0, 6));
+    let placed = Placed::of(&model, &how).unwrap();
+    let apart = placed.tables(&model, &how).unwrap();
+    model.subgraphs[0].tensors[1].quantization = Some(Quantization::per_tensor(1.0, 5));
+    let alike = placed.tables(&model, &how).unwrap();
+    assert_eq!(alike.len(), apart.len(), "the room stays, whatever is in it");
+    let placed = Placed::of(&model, &how).unwrap();
+    model.subgraphs[0].tensors[1].quantization = Some(Quantization::per_tensor(2.0, 6));
+    assert!(placed.tables(&model, &how).is_err(), "what needs more room is refused");
+    model.add_buffer(Buffer::data(vec![1]));
+    assert!(placed.tables(&model, &how).is_err(), "and so are other payloads");
+}
+
 #[test]
 fn a_peer_file_survives_rewriting() {
     for peer in [PEER_LINEAR, PEER_BLOCK] {

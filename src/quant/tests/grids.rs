@@ -228,11 +228,25 @@ proptest! {
     }
 
     #[test]
-    fn nibbles_survive_packing(values in prop::collection::vec(0..16_i32, 0..50)) {
-        let signed: Vec<i32> = values.iter().map(|v| v - 8).collect();
-        prop_assert_eq!(unpack4(&pack4(&values), values.len(), false), Some(values.clone()));
-        prop_assert_eq!(unpack4(&pack4(&signed), values.len(), true), Some(signed));
-        prop_assert_eq!(unpack4(&pack4(&values), values.len() + 2, false), None);
+    fn integers_survive_packing(
+        data in prop::collection::vec(-9.0..9.0_f32, 0..300),
+        dtype in prop::sample::select(vec![
+            DType::UINT4, DType::INT4, DType::UINT8, DType::INT8, DType::UINT16, DType::INT16,
+        ]),
+    ) {
+        let grid = QuantParams::per_tensor(dtype, 0.7, if dtype.signed() { 0 } else { 7 });
+        let shape = [data.len()];
+        let (codes, bytes) = (quantize(&grid, &shape, &data), packed(&grid, &shape, &data));
+        prop_assert_eq!(bytes.len(), (data.len() * dtype.stored_bits()).div_ceil(8));
+        let found: Vec<i32> = match (dtype.stored_bits(), dtype.signed()) {
+            (4, signed) => unpack4(&bytes, data.len(), signed).unwrap(),
+            (8, true) => bytes.iter().map(|&q| (q as i8).into()).collect(),
+            (8, false) => bytes.iter().map(|&q| q.into()).collect(),
+            (_, true) => bytes.chunks(2).map(|q| i16::from_le_bytes([q[0], q[1]]).into()).collect(),
+            (_, false) => bytes.chunks(2).map(|q| u16::from_le_bytes([q[0], q[1]]).into()).collect(),
+        };
+        prop_assert_eq!(found, codes);
+        prop_assert_eq!(unpack4(&bytes, 2 * bytes.len() + 1, false), None);
     }
 
     #[test]
@@ -245,7 +259,8 @@ proptest! {
 
 #[test]
 fn even_index_is_the_low_nibble() {
-    assert_eq!(pack4(&[1, 2, 15]), [0x21, 0x0f]);
+    let grid = QuantParams::per_tensor(DType::UINT4, 1.0, 0);
+    assert_eq!(packed(&grid, &[3], &[1.0, 2.0, 15.0]), [0x21, 0x0f]);
 }
 
 #[test]

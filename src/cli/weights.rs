@@ -1,0 +1,127 @@
+//! `encircle quantize --weights-only`.
+
+use super::args::QuantizeArgs;
+use super::quantize::{checkpoint, recipe, shape};
+use super::terminal::{Bars, bytes, seconds};
+use super::{Outcome, Verdict};
+use crate::circle::WriteOptions;
+use crate::pipeline::{self, Rounded, quantize_weights};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+pub(super) fn run(args: &QuantizeArgs) -> Outcome {
+    let start = Instant::now();
+    args.start_threads()?;
+    let recipe = recipe(args)?;
+    pipeline::check_folder(&args.out)?;
+    let (name, checkpoint) = checkpoint(args)?;
+    let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
+    let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };
+    let rounded = match quantize_weights(&checkpoint, &recipe, &args.out, &how, &bars) {
+        Ok(rounded) => rounded,
+        Err(stopped @ pipeline::Error::Stopped { .. }) => {
+            eprintln!("{stopped}: nothing was finished that a rerun could go on from");
+            return Ok(Verdict::Stopped);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    pipeline::write_recipe(&recipe.numerics().text(), &args.out)?;
+    bars.finish();
+    let facts =
+        Facts { name: &name, args, rounded: &rounded, total: start.elapsed().as_secs_f64() };
+    let mut stdout = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(stdout, "{}", facts.json())?,
+        false => stdout.write_all(facts.text().as_bytes())?,
+    }
+    for tensor in rounded.unquantized.iter().filter(|_| args.verbose) {
+        eprintln!("  {} is float", tensor.name);
+    }
+    Ok(Verdict::Fine)
+}
+
+/// One set of facts, in two forms.
+struct Facts<'a> {
+    name: &'a str,
+    args: &'a QuantizeArgs,
+    rounded: &'a Rounded,
+    total: f64,
+}
+
+impl Facts<'_> {
+    fn text(&self) -> String {
+        let Rounded { graph, layout, unquantized, integers, unread, written, .. } = self.rounded;
+        let mut out = format!(
+            "encircle {} · {} · {} · weights only\n\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            self.args.recipe_name()
+        );
+        out += &shape(layout);
+        out += &format!("  graph       {} operators\n", graph.nodes.len());
+        for (bits, tensors, elements) in integers {
+            let millions = *elements as f64 / 1e6;
+            out += &format!(
+                "  weights     {tensors} tensors of {bits}-bit integers, {millions:.1} M elements\n"
+            );
+        }
+        out += &format!(
+            "  QuantCheck  activations stay float: {} real tensors without qparams\n",
+            unquantized.len()
+        );
+        if *unread > 0 {
+            let hint = match layout.spans() {
+                [] => " (--grid and --visual-start add a picture)",
+                _ => "",
+            };
+            out +=
+                &format!("  left out    {unread} tensors that this layout does not read{hint}\n");
+        }
+        out += "\n  not compared with float: there are no rows to compare on\n\n";
+        let path = written.path.display();
+        out += &format!(
+            "  wrote {path}  {}, {} operators, {} tensors\n\n",
+            bytes(written.size),
+            written.operators,
+            written.tensors
+        );
+        out += &format!(
+            "  {} in all, {} read and written a second\n",
+            seconds(self.total),
+            bytes(self.rate() as u64)
+        );
+        out
+    }
+
+    /// Bytes read and written a second.
+    fn rate(&self) -> f64 {
+        (self.rounded.read + self.rounded.written.size) as f64 / self.total
+    }
+
+    fn json(&self) -> Value {
+        let Rounded { layout, unquantized, integers, unread, read, written, .. } = self.rounded;
+        let integers: Vec<Value> = integers
+            .iter()
+            .map(|(bits, tensors, elements)| {
+                json!({"bits": bits, "tensors": tensors, "elements": elements})
+            })
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "checkpoint": self.name,
+            "preset": self.args.recipe_name(),
+            "weights_only": true,
+            "layout": {"seq_len": layout.seq_len(), "pictures": layout.grids()},
+            "activations": "float",
+            "integers": integers,
+            "error": null,
+            "eval": null,
+            "quantcheck": {"unquantized": unquantized.len(), "tensors": unquantized},
+            "unread_tensors": unread,
+            "read_bytes": read,
+            "files": [{"path": written.path, "size": written.size, "operators": written.operators, "tensors": written.tensors}],
+            "total_seconds": self.total,
+        })
+    }
+}
