@@ -12,7 +12,7 @@ pub(super) struct Coded {
 }
 
 impl Coded {
-    /// None yet, of `n` rows of `width`. None if `grid` is not one for a row or for all.
+    /// None yet, of `n` rows of `width`. None if rows neither have grids of their own nor share one.
     pub(super) fn new(grid: &QuantParams, [n, width]: [usize; 2]) -> Option<Coded> {
         let coding = Coding::of(Some(grid), width);
         coding.grid()?;
@@ -25,9 +25,9 @@ impl Coded {
         self.bytes.extend(Coding::of(Some(grid), self.coding.width()).bytes(0, rows.data()));
         match (&mut self.grid, grid) {
             (
-                Some(QuantParams::Affine { scale, zero_point, axis: Some(0), .. }),
+                Some(QuantParams::Affine { scale, zero_point, grain, .. }),
                 QuantParams::Affine { scale: more, zero_point: zeros, .. },
-            ) => {
+            ) if grain.of_row(self.coding.width()).is_some() => {
                 scale.extend(more);
                 zero_point.extend(zeros);
             }
@@ -58,18 +58,18 @@ impl Rows for Coded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{self, DType};
+    use crate::quant::{self, DType, Grain};
 
     #[test]
     fn rows_rounded_a_few_at_a_time_come_back_as_they_were() {
-        let (n, k) = (37, 13);
+        let (n, k) = (37, 12);
         let whole = Tensor::new([n, k], (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect());
         for dtype in [DType::UINT4, DType::INT4, DType::UINT8, DType::INT8, DType::INT16] {
-            for axis in [None, Some(0)] {
-                let count = if axis.is_none() { 1 } else { n };
+            for grain in [Grain::Tensor, Grain::Axis(0), Grain::Groups(4)] {
+                let count = grain.grids(&[n, k]).unwrap();
                 let scale = (0..count).map(|i| 0.01 + 0.001 * i as f32).collect();
                 let zero_point = vec![if dtype.signed() { 0 } else { 7 }; count];
-                let grid = QuantParams::Affine { dtype, scale, zero_point, axis };
+                let grid = QuantParams::Affine { dtype, scale, zero_point, grain };
                 let mut rounded = whole.clone();
                 quant::fake_quant(&grid, &[n, k], rounded.data_mut());
                 let mut coded = Coded::new(&grid, [n, k]).unwrap();
@@ -77,10 +77,10 @@ mod tests {
                     let last = n.min(first + 8);
                     let rows = rounded.data()[first * k..last * k].to_vec();
                     let rows = Tensor::new([last - first, k], rows);
-                    coded.push(&grid.of_rows(first..last), &rows);
+                    coded.push(&grid.of_rows(first..last, k), &rows);
                 }
                 let (found, tensor) = coded.finish(n).unwrap();
-                assert_eq!((&found, &tensor), (&grid, &rounded), "{dtype} {axis:?}");
+                assert_eq!((&found, &tensor), (&grid, &rounded), "{dtype} {grain}");
             }
         }
     }

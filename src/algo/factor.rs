@@ -59,6 +59,22 @@ impl Factor {
         Err(AlgoError::Singular { damp: tried })
     }
 
+    /// The factor of some consecutive inputs, of which `upper` is the block of M; only where positions
+    /// are inputs.
+    pub(super) fn part(&self, upper: Vec<f64>) -> Factor {
+        let k = upper.len().isqrt();
+        Factor { order: (0..k).collect(), upper, damping: self.damping, damp: self.damp, k }
+    }
+
+    /// The factor of some inputs alone, whose block of H is `hessian`, inputs of great energy first,
+    /// under the same λ. None if there is none.
+    pub(super) fn alone(&self, hessian: &[f64]) -> Option<Factor> {
+        let order = by_energy(hessian);
+        let upper = upper_factor(hessian, &order, self.damping)?;
+        let k = order.len();
+        Some(Factor { order, upper, damping: self.damping, damp: self.damp, k })
+    }
+
     /// Solves v (H + λ I) = r for rows `r` `[n, k]`, in place, in the original order of the inputs.
     pub(super) fn solve(&self, rows: &mut [f64]) {
         let k = self.k;
@@ -80,6 +96,15 @@ impl Factor {
             }
         }
     }
+}
+
+/// Inputs of great energy first.
+pub(super) fn by_energy(hessian: &[f64]) -> Vec<usize> {
+    let k = hessian.len().isqrt();
+    let energy = |j: usize| hessian[j * k + j];
+    let mut order: Vec<usize> = (0..k).collect();
+    order.sort_by(|&a, &b| energy(b).total_cmp(&energy(a)).then(a.cmp(&b)));
+    order
 }
 
 /// Cholesky of the reversed matrix, reversed back: L Lᵀ becomes M Mᵀ with M upper.

@@ -16,7 +16,9 @@ mod coded;
 pub mod equalize;
 mod factor;
 pub mod gptq;
+mod groups;
 mod intake;
+mod lanes;
 mod moments;
 pub mod mse;
 mod note;
@@ -38,7 +40,7 @@ pub(crate) use session::{AT_ONCE, first_readers, worthwhile};
 pub use session::{Chosen, Ledger, Session, SessionError, Watched};
 pub use spec::{AlgoSpec, SpecError, nearest};
 
-use crate::quant::{Decision, ParamsError, QuantParams};
+use crate::quant::{Decision, Grain, ParamsError, QuantParams};
 use crate::tensor::Tensor;
 
 /// Which inputs of a layer a rounding wants to know; each wants what those before it want.
@@ -67,6 +69,13 @@ pub struct Layer<'a> {
     pub moments: Option<&'a Moments>,
 }
 
+impl Layer<'_> {
+    /// Inputs of an output that share a grid: all, unless the weight has groups.
+    fn group(&self) -> usize {
+        self.grid.group().unwrap_or(self.weight.row_width())
+    }
+}
+
 /// What a rounding found.
 #[derive(Clone, Debug)]
 pub struct Rounded {
@@ -87,6 +96,10 @@ pub trait Rounding: Sync + Send {
     /// Whether it rounds every number to the nearest on the policy's grid and does nothing else.
     fn to_nearest(&self) -> bool {
         false
+    }
+    /// Whether it can choose a grid for every group of inputs.
+    fn groups(&self) -> bool {
+        true
     }
     /// Chooses grid and integers.
     ///
@@ -126,12 +139,14 @@ pub enum AlgoError {
         damp: f64,
     },
     /// A grid this rounding does not know.
-    #[error("{algorithm} rounds to affine grids per tensor or along axis 0, found axis {axis}")]
-    Axis {
+    #[error(
+        "{algorithm} rounds to affine grids per tensor, output or group of inputs, found {grain}"
+    )]
+    Grain {
         /// The algorithm.
         algorithm: &'static str,
-        /// The axis asked for.
-        axis: usize,
+        /// What was asked for.
+        grain: Grain,
     },
     /// No grid could be made.
     #[error(transparent)]

@@ -12,7 +12,7 @@
 //! few is far below any damping, and most of the time of a rounding goes into these products.
 
 use super::AlgoError;
-use super::factor::Factor;
+use super::factor::{self, Factor};
 use crate::tensor::simd::dispatch;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -174,13 +174,11 @@ impl Moments {
     pub(super) fn factor(&self, by_energy: bool, damp: f64) -> Result<Cow<'_, Factor>, AlgoError> {
         let key = (by_energy, damp);
         let make = || {
-            let (k, hessian) = (self.width, &self.hessian);
-            let mut order: Vec<usize> = (0..k).collect();
-            if by_energy {
-                let energy = |j: usize| hessian[j * k + j];
-                order.sort_by(|&a, &b| energy(b).total_cmp(&energy(a)).then(a.cmp(&b)));
-            }
-            Factor::of(hessian, order, damp)
+            let order = match by_energy {
+                true => factor::by_energy(&self.hessian),
+                false => (0..self.width).collect(),
+            };
+            Factor::of(&self.hessian, order, damp)
         };
         match self.factor.get_or_init(|| (key, make())) {
             (of, factor) if *of == key => factor.as_ref().map(Cow::Borrowed).map_err(Clone::clone),

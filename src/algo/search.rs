@@ -1,9 +1,9 @@
-//! Candidate grids of one row of a weight, and the choice among them.
+//! Candidate grids of one row of a weight, or of a group of its inputs, and the choice among them.
 
-use crate::quant::{DType, ParamsError, QuantParams, Range, Scheme};
+use crate::quant::{DType, Grain, ParamsError, QuantParams, Range, Scheme};
 use crate::tensor::simd::dispatch;
 
-/// One row's grid in f64, with the exact f32 scale that the file will carry.
+/// The grid of a row or of a group of it in f64, with the exact f32 scale that the file will carry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RowGrid {
     pub(super) scale: f64,
@@ -51,7 +51,7 @@ pub(super) fn candidates(
 ) -> Result<Vec<RowGrid>, ParamsError> {
     let range =
         row.iter().fold(Range::new(0.0, 0.0), |r, &x| r.union(Range::new(x as f32, x as f32)));
-    let scheme = Scheme { symmetric, axis: Some(0) };
+    let scheme = Scheme { symmetric, grain: Grain::Axis(0) };
     // Fewer steps to lose by clipping at many bits, so there is less to gain.
     let least = if dtype.bits() >= 8 { 0.7 } else { 0.3 };
     let shifts: &[i32] = if symmetric || dtype.bits() > 4 { &[0] } else { &[0, -1, 1] };

@@ -302,7 +302,7 @@ impl Session<'_> {
         for first in (0..n).step_by(step) {
             let rows = first..n.min(first + step);
             let part = Tensor::written([rows.len(), k], |out| tensor.read_rows(first, out));
-            let grid = &grid.of_rows(rows);
+            let grid = &grid.of_rows(rows, k);
             let layer = Layer { weight: &part, decision, grid, moments };
             let Rounded { grid, weight } = self.rounded(&layer, name)?;
             coded.push(&grid, &weight);

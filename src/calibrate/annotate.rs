@@ -143,13 +143,12 @@ impl Plan {
         [input, weight]: [ValueId; 2],
     ) -> Result<(), CalibrateError> {
         let grid = |id: ValueId| graph.value(id).qparams.clone();
-        let (
-            Some(QuantParams::Affine { dtype, scale: input, .. }),
-            Some(QuantParams::Affine { scale, .. }),
-        ) = (grid(input), grid(weight))
+        let (Some(QuantParams::Affine { dtype, scale: input, .. }), Some(weight)) =
+            (grid(input), grid(weight))
         else {
             return Ok(());
         };
+        let Some(scale) = weight.row_scales(tensor.len()) else { return Ok(()) };
         let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
         let (params, _) =
             quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {

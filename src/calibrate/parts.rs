@@ -93,9 +93,8 @@ fn adopt(
 
 /// How many ranges a class of values of `shape` has.
 fn channels(shape: &[usize], decision: &Decision) -> usize {
-    let axis = match decision {
-        Decision::Affine { scheme, .. } => scheme.axis,
-        Decision::Mx { .. } | Decision::Float => None,
-    };
-    axis.and_then(|axis| shape.get(axis).copied()).unwrap_or(1)
+    match decision {
+        Decision::Affine { scheme, .. } => scheme.grain.grids(shape).unwrap_or(1),
+        Decision::Mx { .. } | Decision::Float => 1,
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::{CalibrateError, Emphasis, Site, Sites};
 use crate::graph::{Graph, ValueId};
-use crate::quant::{Decision, ObserverSpec, Policy, Role, UnseenExperts};
+use crate::ops::Op;
+use crate::quant::{Decision, Grain, ObserverSpec, Policy, Role, Subject, UnseenExperts};
 
 /// A policy resolved against one graph.
 #[derive(Clone, Debug)]
@@ -39,9 +40,10 @@ impl Plan {
         if let Some(rule) = policy.unmatched(named).first() {
             return Err(CalibrateError::SilentRule { pattern: rule.pattern.clone() });
         }
+        let linear = linear(graph);
         let resolve = |id: ValueId, role: Role| {
-            let value = graph.value(id);
-            policy.resolve(&value.name, role, value.shape.len())
+            let (value, linear) = (graph.value(id), linear[id.index()]);
+            policy.resolve(&Subject { name: &value.name, role, shape: &value.shape, linear })
         };
         let mut classes = Vec::with_capacity(sites.classes.len());
         for class in &sites.classes {
@@ -93,7 +95,7 @@ impl Plan {
 
     /// Whether a class has a range for each index of `axis`.
     pub(super) fn is_channel(&self, class: usize, axis: usize) -> bool {
-        matches!(self.classes[class], Decision::Affine { scheme, .. } if scheme.axis == Some(axis))
+        matches!(self.classes[class], Decision::Affine { scheme, .. } if scheme.grain == Grain::Axis(axis))
     }
 
     /// Whether calibration may be split over threads: no observer depends on the order of samples.
@@ -121,6 +123,21 @@ impl Plan {
     pub fn site_count(&self) -> usize {
         self.classes.len() + self.weights.iter().flatten().count()
     }
+}
+
+/// By value, whether linear layers multiply by it and nothing else reads it.
+fn linear(graph: &Graph) -> Vec<bool> {
+    let (mut multiplied, mut elsewhere) = (vec![false; graph.values.len()], Vec::new());
+    for node in &graph.nodes {
+        for (position, id) in node.inputs.iter().enumerate() {
+            match (&node.op, position) {
+                (Op::Linear(_), 1) => multiplied[id.index()] = true,
+                _ => elsewhere.push(id.index()),
+            }
+        }
+    }
+    elsewhere.into_iter().for_each(|id| multiplied[id] = false);
+    multiplied
 }
 
 fn mergeable(decision: &Decision) -> bool {

@@ -1,13 +1,15 @@
 //! Grids and rounding of matrices that are never in memory as a whole: tables of a vocabulary.
 
-use crate::quant::{self, Decision, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range};
+use crate::quant::{
+    self, Decision, Grain, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range,
+};
 use crate::tensor::{Rows, Tensor};
 
 /// The ranges that `decision` wants of a matrix, found block by block where that gives the same
-/// ranges: with a grid a row, and for extremes.
+/// ranges: where rows have grids of their own, and for extremes.
 pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>, NoRange> {
     let Decision::Affine { dtype, scheme, observer } = decision else { return Ok(Vec::new()) };
-    let by_row = scheme.axis == Some(0);
+    let by_row = scheme.grain.of_row(tensor.row_width()).is_some();
     let whole = |data: &[f32], shape: &[usize]| match (observer, decision.observer()) {
         (ObserverSpec::Mse, _) => Mse::of_weight(*dtype, *scheme, data, shape),
         (_, Some(mut observer)) => {
@@ -26,8 +28,8 @@ pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>,
         })?;
         return Ok(ranges);
     }
-    if let (true, ObserverSpec::MinMax, None, Some(mut observer)) =
-        (tensor.is_made(), observer, scheme.axis, decision.observer())
+    if let (true, ObserverSpec::MinMax, Grain::Tensor, Some(mut observer)) =
+        (tensor.is_made(), observer, scheme.grain, decision.observer())
     {
         tensor.each_block(|_, data| {
             observer.observe(data, &shape(data));
@@ -41,7 +43,7 @@ pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>,
 /// A matrix on its grid; one whose rows are made on demand stays such a one.
 pub(super) fn rounded(tensor: Tensor, grid: &QuantParams) -> Tensor {
     match (tensor.is_made(), grid, tensor.shape()) {
-        (true, QuantParams::Affine { axis: None | Some(0), .. }, &[n, k]) => {
+        (true, QuantParams::Affine { grain, .. }, &[n, k]) if grain.by_rows() => {
             Tensor::made([n, k], OnGrid { source: tensor, grid: grid.clone() })
         }
         _ => {
@@ -64,7 +66,7 @@ impl Rows for OnGrid {
         self.source.read_rows(first, out);
         let width = self.source.row_width();
         let count = out.len() / width.max(1);
-        let grid = self.grid.of_rows(first..first + count);
+        let grid = self.grid.of_rows(first..first + count, width);
         quant::fake_quant(&grid, &[count, width], out);
     }
 }
@@ -90,9 +92,12 @@ mod tests {
         let made = Tensor::made([n, k], Sines(k));
         let dense = made.dense();
         let (rows, whole) = (Scheme::per_channel_asymm(0), Scheme::PER_TENSOR_ASYMM);
+        let groups = Scheme { symmetric: false, grain: Grain::Groups(100) };
         for (scheme, observer) in [
             (rows, ObserverSpec::MinMax),
             (rows, ObserverSpec::Mse),
+            (groups, ObserverSpec::MinMax),
+            (groups, ObserverSpec::Mse),
             (whole, ObserverSpec::MinMax),
             (whole, ObserverSpec::Mse),
         ] {

@@ -9,6 +9,7 @@ use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualSpan};
+use crate::lower::NO_GROUPS;
 use crate::models;
 use crate::pipeline::{
     self, Bought, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written,
@@ -142,6 +143,9 @@ fn refuse(args: &QuantizeArgs, crew: &dyn Crew, policy: &PolicySpec) -> Result<(
         let why = "are for processes that do not meet, but MPI started this one";
         return Err(format!("--shard and --statistics {why}").into());
     }
+    if let Some(group) = policy.group() {
+        return Err(format!("policy: groups of {group} inputs {NO_GROUPS}").into());
+    }
     if args.stages && policy.prefix == Some(Prefix::Named(Head::Bake)) {
         return Err("--stages: whole prompts are needed, but policy.prefix is \"bake\"".into());
     }
@@ -224,7 +228,7 @@ fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
 fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
     let mut rules = Vec::new();
     for &text in overrides {
-        let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, observer";
+        let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, group, observer";
         let (pattern, fields) =
             text.split_once('=').ok_or_else(|| format!("--set {text}: {expected}"))?;
         let mut set = serde_json::Map::new();

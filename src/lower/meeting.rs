@@ -99,11 +99,10 @@ impl Lowering<'_> {
 /// A grid of `dtype` with every value of the per-tensor grid `own`; none for grids of other kinds.
 /// 16-bit integers keep their zero point at 0, as their kernels want it.
 fn spread(own: &QuantParams, dtype: DType) -> Option<QuantParams> {
-    let QuantParams::Affine { dtype: narrow, scale, zero_point, axis: None } = own else {
-        return None;
-    };
+    let narrow = own.dtype()?;
+    let (scale, zero) = own.as_per_tensor()?;
+    let zero = i64::from(zero);
     let ((low, high), (first, last)) = (narrow.limits(), dtype.limits());
-    let (scale, zero) = (*scale.first()?, i64::from(*zero_point.first()?));
     // how many steps of the new grid make one of the old: as many as fit, rounded to a power of two
     let steps = |room: i64, needed: i64| (room as f32 / needed as f32).log2().floor().exp2();
     let (steps, zero_point) = if dtype.signed() && dtype.bits() > 8 {
@@ -112,14 +111,13 @@ fn spread(own: &QuantParams, dtype: DType) -> Option<QuantParams> {
         let steps = steps(last - first, high - low);
         (steps, first + ((zero - low) as f32 * steps) as i64)
     };
-    let zero_point = vec![i32::try_from(zero_point).ok()?];
-    Some(QuantParams::Affine { dtype, scale: vec![scale / steps], zero_point, axis: None })
+    Some(QuantParams::per_tensor(dtype, scale / steps, i32::try_from(zero_point).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{dequantize, quantize};
+    use crate::quant::{Grain, dequantize, quantize};
 
     #[test]
     fn spread_grids_hold_every_value_of_the_narrower_one() {
@@ -137,7 +135,7 @@ mod tests {
                     dtype: narrow,
                     scale: vec![0.011_764_706],
                     zero_point: vec![zero],
-                    axis: None,
+                    grain: Grain::Tensor,
                 };
                 let (low, high) = narrow.limits();
                 let codes: Vec<i32> = (low..=high).map(|q| i32::try_from(q).unwrap()).collect();

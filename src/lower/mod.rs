@@ -9,7 +9,7 @@ use crate::circle::{
 };
 use crate::graph::{Graph, Kind, Node, Source, ValueId};
 use crate::ops::Operand;
-use crate::quant::{self, BiasError, DType, QuantParams};
+use crate::quant::{self, BiasError, DType, Grain, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
@@ -25,6 +25,14 @@ pub enum Precision {
     Quantized,
 }
 
+/// Why weights with a grid for every group of inputs have no Circle form.
+///
+/// A tensor has one scale or one a channel. GGML's blocks of 32 have kernels for float activations, and
+/// none for a bias; dequantizing the weight in the graph, group by group, gives a float one as well.
+pub const NO_GROUPS: &str = "have no kernel behind integer activations that a Circle file could ask \
+     for: it has one for blocks of 32 (GGML_Q4_0, GGML_Q8_0) behind float ones. \
+     `encircle eval` measures groups; `axis = 0` in place of `group` makes a file";
+
 /// Why a graph has no Circle form.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +44,14 @@ pub enum LowerError {
         name: String,
         /// The dtype asked for.
         dtype: String,
+    },
+    /// A weight in groups of inputs.
+    #[error("{name}: groups of {group} inputs {NO_GROUPS}")]
+    Groups {
+        /// The weight.
+        name: String,
+        /// Inputs that share a grid.
+        group: usize,
     },
     /// An extent beyond what the format counts with.
     #[error("{name}: extent {found} is beyond 2147483647")]
@@ -252,7 +268,12 @@ impl Lowering<'_> {
                 name: self.graph.value(id).name.clone(),
                 dtype: format!("constants of mx {format}"),
             }),
-            _ => Ok(payload::of(tensor, params)),
+            _ => match params.and_then(QuantParams::group) {
+                Some(group) => {
+                    Err(LowerError::Groups { name: self.graph.value(id).name.clone(), group })
+                }
+                None => Ok(payload::of(tensor, params)),
+            },
         }
     }
 
@@ -330,10 +351,13 @@ fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerErro
 /// A grid as the file says it.
 pub fn quantization(params: &QuantParams) -> Quantization {
     match params {
-        QuantParams::Affine { scale, zero_point, axis, .. } => Quantization {
+        QuantParams::Affine { scale, zero_point, grain, .. } => Quantization {
             scale: scale.clone(),
             zero_point: zero_point.iter().map(|&z| i64::from(z)).collect(),
-            quantized_dimension: axis.map_or(0, |axis| i32::try_from(axis).unwrap_or(0)),
+            quantized_dimension: match grain {
+                Grain::Axis(axis) => i32::try_from(*axis).unwrap_or(0),
+                Grain::Tensor | Grain::Groups(_) => 0,
+            },
             ..Quantization::default()
         },
         // The type says the format; runtimes read the block axis here.

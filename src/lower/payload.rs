@@ -1,7 +1,7 @@
 //! The bytes of a constant, made while the file is written where they are many.
 
 use crate::circle::{Buffer, Source};
-use crate::quant::{self, QuantParams};
+use crate::quant::{self, Grain, QuantParams};
 use crate::tensor::{self, Tensor};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -58,12 +58,14 @@ impl Source for Constant {
         let shape = self.tensor.shape();
         // Blocks have an even number of rows, so only the last may end within a byte.
         match params {
-            QuantParams::Affine { axis: None | Some(0), .. } if shape.len() > 1 => {
+            QuantParams::Affine { grain: Grain::Tensor | Grain::Axis(0), .. }
+                if shape.len() > 1 =>
+            {
                 let width = self.tensor.row_width();
                 self.tensor.each_block(|first, reals| {
                     let mut shape = shape.to_vec();
                     shape[0] = reals.len() / width.max(1);
-                    let grid = params.of_rows(first..first + shape[0]);
+                    let grid = params.of_rows(first..first + shape[0], width);
                     out.write_all(&quant::packed(&grid, &shape, reals))
                 })
             }

@@ -94,7 +94,7 @@ impl Rows for StoredCodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{self, DType, MxFormat};
+    use crate::quant::{self, DType, Grain, MxFormat};
 
     fn sines(n: usize, k: usize) -> Tensor {
         Tensor::new([n, k], (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect())
@@ -107,14 +107,14 @@ mod tests {
         let mut codes = Codes::new(folder.path(), &trouble);
         let mut kept = Vec::new();
         // An odd width: with 4 bits a row ends within a byte.
-        let (n, k) = (131, 257);
-        let scale: Vec<f32> = (0..n).map(|i| 0.01 + i as f32 * 1e-4).collect();
+        let (n, k) = (131, 255);
+        let scale: Vec<f32> = (0..5 * n).map(|i| 0.01 + i as f32 * 1e-4).collect();
         for dtype in [DType::UINT4, DType::INT4, DType::INT8, DType::UINT8, DType::INT16] {
-            for axis in [None, Some(0)] {
-                let count = if axis.is_none() { 1 } else { n };
+            for grain in [Grain::Tensor, Grain::Axis(0), Grain::Groups(51)] {
+                let count = grain.grids(&[n, k]).unwrap();
                 let zero = if dtype.signed() { 0 } else { 5 };
                 let (scale, zero_point) = (scale[..count].to_vec(), vec![zero; count]);
-                let grid = QuantParams::Affine { dtype, scale, zero_point, axis };
+                let grid = QuantParams::Affine { dtype, scale, zero_point, grain };
                 let mut tensor = sines(n, k);
                 quant::fake_quant(&grid, &[n, k], tensor.data_mut());
                 kept.push((codes.keep(&tensor, Some(&grid)).unwrap(), tensor));

@@ -115,6 +115,19 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A rounding that has one grid a row, and a policy that cuts rows into groups.
+    #[error(
+        "algo.rounding = \"{rounding}\" learns one range for each output, but the policy asks for \
+         group = {group} of {weight}: rtn, mse, gptq and qronos take groups"
+    )]
+    NoGroups {
+        /// The rounding.
+        rounding: String,
+        /// Inputs that share a grid.
+        group: usize,
+        /// The first weight with groups.
+        weight: String,
+    },
     /// Nothing to calibrate on.
     #[error("the calibration list is empty: expected at least one row")]
     NoSamples,

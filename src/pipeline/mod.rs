@@ -245,6 +245,7 @@ impl<'a> Prepared<'a> {
         verified?;
         let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
         let rounding = recipe.algo.rounding()?;
+        rounding::suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
         let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
         let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
         let legs = Legs::of(&needs, recipe.means.memory.unwrap_or_else(legs::available));

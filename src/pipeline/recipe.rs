@@ -188,7 +188,7 @@ fn insert(table: &mut toml::Table, path: &str, value: toml::Value) -> Option<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{DType, Decision, Role, Scheme};
+    use crate::quant::{DType, Decision, Role, Scheme, Subject};
 
     #[test]
     fn every_known_recipe_is_legal_and_survives_writing() {
@@ -226,7 +226,8 @@ mod tests {
             .into_iter()
             .zip(grids)
             {
-                match policy.resolve(tensor, role, rank).unwrap() {
+                let subject = Subject { name: tensor, role, shape: &[8; 3][..rank], linear: true };
+                match policy.resolve(&subject).unwrap() {
                     Decision::Affine { dtype, scheme, .. } => {
                         assert_eq!((dtype, scheme), grid, "{name}: {tensor}");
                     }

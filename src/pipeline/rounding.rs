@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::cluster::Crew;
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
+use crate::quant::{Decision, Grain};
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
 use std::io::Write;
@@ -201,6 +202,34 @@ struct Layers<'a> {
     counted: bool,
     done: AtomicUsize,
     all: usize,
+}
+
+/// Refuses groups that the rounding called `name` does not take, before anything is computed.
+///
+/// # Errors
+/// The keys that do not go together, and the first weight that they meet in.
+pub(super) fn suits(
+    graph: &Graph,
+    plan: &Plan,
+    rounding: &dyn Rounding,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    let grain = |id: ValueId| match plan.weight_decision(id)? {
+        Decision::Affine { scheme, .. } => Some(scheme.grain),
+        Decision::Mx { .. } | Decision::Float => None,
+    };
+    let groups = graph.ids().find_map(|id| match grain(id)? {
+        Grain::Groups(group) => Some((id, group)),
+        Grain::Tensor | Grain::Axis(_) => None,
+    });
+    match groups.filter(|_| !rounding.groups()) {
+        Some((id, group)) => Err(Error::NoGroups {
+            rounding: name.unwrap_or("rtn").into(),
+            group,
+            weight: graph.value(id).name.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 impl<'a> Layers<'a> {

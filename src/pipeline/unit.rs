@@ -176,13 +176,18 @@ pub(super) fn list<T: DeserializeOwned>(file: &mut File) -> io::Result<Option<(T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{self, DType};
+    use crate::quant::{self, DType, Grain};
     use proptest::prelude::*;
 
     fn layer(name: &str, n: usize, k: usize) -> Layer {
-        let scale = (0..n).map(|i| 0.01 + 1e-4 * i as f32).collect();
-        let (zero_point, axis) = (vec![7; n], Some(0));
-        let grid = QuantParams::Affine { dtype: DType::UINT4, scale, zero_point, axis };
+        cut(name, [n, k], Grain::Axis(0))
+    }
+
+    fn cut(name: &str, [n, k]: [usize; 2], grain: Grain) -> Layer {
+        let count = grain.grids(&[n, k]).unwrap();
+        let scale = (0..count).map(|i| 0.01 + 1e-4 * i as f32).collect();
+        let zero_point = vec![7; count];
+        let grid = QuantParams::Affine { dtype: DType::UINT4, scale, zero_point, grain };
         let mut tensor = Tensor::new([n, k], (0..n * k).map(|i| (i as f32).sin()).collect());
         quant::fake_quant(&grid, &[n, k], tensor.data_mut());
         (name.into(), tensor, grid)
@@ -193,7 +198,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.codes");
         // The second is read in several parts, with rows that end within a byte.
-        let layers = [layer("a", 3, 5), layer("b", 401, 1501)];
+        let groups = cut("c", [401, 1501], Grain::Groups(79));
+        let layers = [layer("a", 3, 5), layer("b", 401, 1501), groups];
         write(&layers, &path).unwrap();
         let (unit, list) = Unit::open(&path).unwrap().unwrap();
         for ((name, tensor, grid), entry) in layers.iter().zip(&list) {

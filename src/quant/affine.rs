@@ -5,7 +5,7 @@
 //! multiply by the f32 reciprocal instead of dividing. NaN goes to `qmin`, infinities saturate.
 
 use super::kernel::{self, Grid};
-use super::{DType, QuantParams, mx};
+use super::{DType, Grain, QuantParams, mx};
 use crate::tensor::{self, Par};
 
 /// Channels whose run of values is shorter than this are handled a row at a time.
@@ -18,8 +18,8 @@ const SHORT_RUN: usize = 16;
 pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
     match params {
         QuantParams::Mx { format, axis } => mx::fake_quant(*format, *axis, shape, data),
-        QuantParams::Affine { dtype, scale, zero_point, axis } => {
-            let channels = Channels::of(shape, *axis, data.len(), scale.len());
+        QuantParams::Affine { dtype, scale, zero_point, grain } => {
+            let channels = Channels::of(shape, *grain, data.len(), scale.len());
             if dtype.bits() > 16 {
                 return channels.for_each_run(|c, run| {
                     for x in &mut data[run] {
@@ -33,7 +33,7 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
             if let [grid] = grids[..] {
                 let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
                 tensor::in_pieces(data, 1, par, |_, data| kernel::fake_quant(data, grid));
-            } else if channels.run >= SHORT_RUN {
+            } else if channels.run >= SHORT_RUN || channels.outer == 1 {
                 channels.for_each_run(|c, run| kernel::fake_quant(&mut data[run], grids[c]));
             } else {
                 let row: Vec<Grid> =
@@ -51,8 +51,8 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
 /// # Panics
 /// If `params` does not fit `shape`, or is no affine grid: a mistake of ours.
 pub fn quantize(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<i32> {
-    let (dtype, scale, zero_point, axis) = affine(params);
-    let channels = Channels::of(shape, axis, data.len(), scale.len());
+    let (dtype, scale, zero_point, grain) = affine(params);
+    let channels = Channels::of(shape, grain, data.len(), scale.len());
     let mut out = vec![0; data.len()];
     channels.for_each_run(|c, run| {
         if dtype.bits() > 16 {
@@ -107,8 +107,8 @@ pub fn packed(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<u8> {
 /// # Panics
 /// If `params` does not fit `shape`, or is no affine grid: a mistake of ours.
 pub fn dequantize(params: &QuantParams, shape: &[usize], q: &[i32]) -> Vec<f32> {
-    let (_, scale, zero_point, axis) = affine(params);
-    let channels = Channels::of(shape, axis, q.len(), scale.len());
+    let (_, scale, zero_point, grain) = affine(params);
+    let channels = Channels::of(shape, grain, q.len(), scale.len());
     let mut out = vec![0.0; q.len()];
     channels.for_each_run(|c, run| {
         let (scale, zero) = (scale[c], i64::from(zero_point[c]));
@@ -120,10 +120,10 @@ pub fn dequantize(params: &QuantParams, shape: &[usize], q: &[i32]) -> Vec<f32> 
     out
 }
 
-fn affine(params: &QuantParams) -> (DType, &[f32], &[i32], Option<usize>) {
+fn affine(params: &QuantParams) -> (DType, &[f32], &[i32], Grain) {
     match params {
-        QuantParams::Affine { dtype, scale, zero_point, axis } => {
-            (*dtype, scale, zero_point, *axis)
+        QuantParams::Affine { dtype, scale, zero_point, grain } => {
+            (*dtype, scale, zero_point, *grain)
         }
         QuantParams::Mx { format, .. } => unreachable!("mx {format} has no affine integers"),
     }
@@ -145,7 +145,8 @@ fn wide_step(x: f64, scale: f32, zero_point: i32, dtype: DType) -> i64 {
     q.saturating_add(i64::from(zero_point)).clamp(low, high)
 }
 
-/// A tensor seen as `[outer, channels, run]` around its channel axis.
+/// A tensor seen as `[outer, count, run]`: `count` parts with a grid each, `run` neighbours at a time.
+/// The one place that knows which element is on which grid.
 pub(super) struct Channels {
     pub(super) outer: usize,
     pub(super) count: usize,
@@ -153,23 +154,26 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    fn of(shape: &[usize], axis: Option<usize>, len: usize, scales: usize) -> Channels {
-        let channels = Channels::around(shape, axis);
+    fn of(shape: &[usize], grain: Grain, len: usize, scales: usize) -> Channels {
+        let channels = Channels::around(shape, grain);
         assert_eq!(channels.outer * channels.count * channels.run, len, "data fills {shape:?}");
-        assert_eq!(channels.count, scales, "one scale per channel of {shape:?}");
+        assert_eq!(channels.count, scales, "one scale per part of {shape:?}, cut {grain}");
         channels
     }
 
     /// # Panics
-    /// If `axis` is outside `shape`.
-    pub(super) fn around(shape: &[usize], axis: Option<usize>) -> Channels {
-        match axis {
-            None => Channels { outer: 1, count: 1, run: shape.iter().product() },
-            Some(axis) => Channels {
+    /// If `shape` cannot be cut so.
+    pub(super) fn around(shape: &[usize], grain: Grain) -> Channels {
+        let count = grain.grids(shape);
+        let count = count.unwrap_or_else(|| panic!("{shape:?} cannot be cut {grain}"));
+        match grain {
+            Grain::Tensor => Channels { outer: 1, count, run: shape.iter().product() },
+            Grain::Axis(axis) => Channels {
                 outer: shape[..axis].iter().product(),
-                count: shape[axis],
+                count,
                 run: shape[axis + 1..].iter().product(),
             },
+            Grain::Groups(size) => Channels { outer: 1, count, run: size },
         }
     }
 

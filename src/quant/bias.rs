@@ -1,6 +1,6 @@
 //! Biases: integers on the accumulator's own grid.
 
-use super::{DType, QuantParams};
+use super::{DType, Grain, QuantParams};
 
 /// Why a bias has no integers.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -85,5 +85,5 @@ pub fn quantize_bias(
         integers.push(q as i64);
     }
     let zero_point = vec![0; bias.len()];
-    Ok((QuantParams::Affine { dtype, scale, zero_point, axis: Some(0) }, integers))
+    Ok((QuantParams::Affine { dtype, scale, zero_point, grain: Grain::Axis(0) }, integers))
 }

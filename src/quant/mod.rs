@@ -1,7 +1,7 @@
 //! The vocabulary of quantization: dtypes, ranges, grids, observers, fake quantization, policy.
 //!
 //! Read [`params`] first (what a range becomes), then [`affine`] (what a grid does to data), then
-//! [`observer`] (where ranges come from) and [`policy`] (who gets which grid).
+//! [`observer`] (where ranges come from), [`policy`] and [`decision`] (who gets which grid).
 //!
 //! This room must not know graphs, operators or the Circle format: it is arithmetic that can be
 //! tested by its laws alone.
@@ -9,6 +9,7 @@
 pub mod affine;
 pub mod bias;
 pub mod coding;
+pub mod decision;
 pub mod dtype;
 pub mod heed;
 mod kernel;
@@ -23,6 +24,7 @@ pub mod scheme;
 pub use affine::{dequantize, fake_quant, packed, quantize};
 pub use bias::{BiasError, quantize_bias};
 pub use coding::Coding;
+pub use decision::{Decision, Granularity};
 pub use dtype::{DType, ParseDTypeError};
 pub use heed::{Balance, Head, Modality, Prefix, Times};
 pub use mx::{MxFormat, ParseMxError};
@@ -32,11 +34,9 @@ pub use observer::{
 };
 pub use pack::unpack4;
 pub use params::{ParamsError, QuantParams};
-pub use policy::{
-    Decision, Granularity, Policy, PolicyError, PolicySpec, Role, Rule, Spec, UnseenExperts,
-};
+pub use policy::{Policy, PolicyError, PolicySpec, Role, Rule, Spec, Subject, UnseenExperts};
 pub use range::{NoRange, Range};
-pub use scheme::{Scheme, SchemeError};
+pub use scheme::{Grain, Scheme, SchemeError};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Grain;
 use super::affine::Channels;
 
 /// Elements that share a scale.
@@ -154,7 +155,7 @@ fn exponent_of(x: f32) -> i32 {
 /// # Panics
 /// If `axis` is outside `shape`, or `data` does not fill it: a mistake of ours.
 pub fn fake_quant(format: MxFormat, axis: usize, shape: &[usize], data: &mut [f32]) {
-    let Channels { outer, count, run } = Channels::around(shape, Some(axis));
+    let Channels { outer, count, run } = Channels::around(shape, Grain::Axis(axis));
     assert_eq!(outer * count * run, data.len(), "data fills {shape:?}");
     let element = format.element();
     for outer in 0..outer {

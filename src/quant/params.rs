@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DType, MxFormat, NoRange, Range, Scheme, SchemeError};
+use super::{DType, Grain, MxFormat, NoRange, Range, Scheme, SchemeError};
 
 /// Floor of every range before division by the number of steps, as in TICO's recorded results. Its
 /// release 0.3.0 floors the scale itself, at 1e-8; the two differ on grids finer than that only.
@@ -16,12 +16,12 @@ pub enum QuantParams {
     Affine {
         /// Type of `q`.
         dtype: DType,
-        /// Positive and finite; length 1, or the extent of `axis`.
+        /// Positive and finite, one for each part that `grain` makes.
         scale: Vec<f32>,
         /// Within the dtype's limits; as long as `scale`.
         zero_point: Vec<i32>,
-        /// The channel axis; none for one scale in all.
-        axis: Option<usize>,
+        /// What has a scale of its own.
+        grain: Grain,
     },
     /// Blocks of 32 along `axis` share a power of two found from the data itself.
     Mx {
@@ -38,10 +38,10 @@ pub enum ParamsError {
     /// The statistics allow none.
     #[error(transparent)]
     NoRange(#[from] NoRange),
-    /// The statistics of one channel allow none.
+    /// The statistics of one channel or group allow none.
     #[error("channel {channel}: {why}")]
     Channel {
-        /// Index on the channel axis.
+        /// Number of the channel or group.
         channel: usize,
         /// What is wrong with it.
         why: NoRange,
@@ -61,18 +61,22 @@ pub enum ParamsError {
 }
 
 impl QuantParams {
-    /// The grid of the rows `rows` (indices of the first axis) of a tensor on this one.
+    /// The grid of the rows `rows` (indices of the first axis) of a tensor on this one, whose rows have
+    /// `width` elements.
     ///
     /// # Panics
-    /// If there is one grid a row and `rows` reaches past them: a mistake of ours.
-    pub fn of_rows(&self, rows: std::ops::Range<usize>) -> QuantParams {
+    /// If rows have grids of their own and `rows` reaches past them: a mistake of ours.
+    pub fn of_rows(&self, rows: std::ops::Range<usize>, width: usize) -> QuantParams {
         match self {
-            QuantParams::Affine { dtype, scale, zero_point, axis: Some(0) } => {
+            QuantParams::Affine { dtype, scale, zero_point, grain }
+                if let Some([grids, _]) = grain.of_row(width) =>
+            {
+                let grids = rows.start * grids..rows.end * grids;
                 QuantParams::Affine {
                     dtype: *dtype,
-                    scale: scale[rows.clone()].to_vec(),
-                    zero_point: zero_point[rows].to_vec(),
-                    axis: Some(0),
+                    scale: scale[grids.clone()].to_vec(),
+                    zero_point: zero_point[grids].to_vec(),
+                    grain: *grain,
                 }
             }
             other => other.clone(),
@@ -88,7 +92,7 @@ impl QuantParams {
         QuantParams::from_ranges(dtype, scheme, &[range])
     }
 
-    /// The grid of `dtype` that keeps `ranges`: one, or one for every index of the scheme's axis.
+    /// The grid of `dtype` that keeps `ranges`: one for every part that the scheme makes.
     ///
     /// TICO's formulas to the bit, in f32: symmetric grids divide by `qmax`, asymmetric ones
     /// always hold zero, and a per-tensor constant is represented exactly.
@@ -98,19 +102,20 @@ impl QuantParams {
         ranges: &[Range],
     ) -> Result<QuantParams, ParamsError> {
         scheme.check(dtype)?;
-        if scheme.axis.is_none() && ranges.len() != 1 {
+        let whole = scheme.grain == Grain::Tensor;
+        if whole && ranges.len() != 1 {
             return Err(ParamsError::RangeCount { found: ranges.len() });
         }
         let mut scale = Vec::with_capacity(ranges.len());
         let mut zero_point = Vec::with_capacity(ranges.len());
         for (channel, range) in ranges.iter().enumerate() {
-            let range = range.check().map_err(|why| match scheme.axis {
-                None => ParamsError::NoRange(why),
-                Some(_) => ParamsError::Channel { channel, why },
+            let range = range.check().map_err(|why| match whole {
+                true => ParamsError::NoRange(why),
+                false => ParamsError::Channel { channel, why },
             })?;
             let (s, z) = if scheme.symmetric {
                 (range.max.abs().max(range.min.abs()).max(EPS) / dtype.qmax() as f32, 0)
-            } else if scheme.axis.is_none() && (range.max - range.min).abs() < 1e-8 {
+            } else if whole && (range.max - range.min).abs() < 1e-8 {
                 constant(dtype, range.min)
             } else {
                 asymmetric(dtype, range)
@@ -118,12 +123,13 @@ impl QuantParams {
             scale.push(s);
             zero_point.push(z);
         }
-        Ok(QuantParams::Affine { dtype, scale, zero_point, axis: scheme.axis })
+        Ok(QuantParams::Affine { dtype, scale, zero_point, grain: scheme.grain })
     }
 
     /// The per-tensor grid of `scale` and `zero_point`, as given.
     pub fn per_tensor(dtype: DType, scale: f32, zero_point: i32) -> QuantParams {
-        QuantParams::Affine { dtype, scale: vec![scale], zero_point: vec![zero_point], axis: None }
+        let (scale, zero_point) = (vec![scale], vec![zero_point]);
+        QuantParams::Affine { dtype, scale, zero_point, grain: Grain::Tensor }
     }
 
     /// Refuses what [`fake_quant`](super::fake_quant) must not meet: scales that are not positive
@@ -132,13 +138,9 @@ impl QuantParams {
     pub fn check(&self, shape: &[usize]) -> Result<(), ParamsError> {
         let invalid = |text: String| Err(ParamsError::Invalid(text));
         match self {
-            QuantParams::Affine { dtype, scale, zero_point, axis } => {
-                let expected = match axis {
-                    None => 1,
-                    Some(axis) => match shape.get(*axis) {
-                        Some(extent) => *extent,
-                        None => return invalid(format!("axis {axis} is outside shape {shape:?}")),
-                    },
+            QuantParams::Affine { dtype, scale, zero_point, grain } => {
+                let Some(expected) = grain.grids(shape) else {
+                    return invalid(format!("shape {shape:?} cannot be cut {grain}"));
                 };
                 if scale.len() != expected || zero_point.len() != expected {
                     return invalid(format!(
@@ -171,18 +173,38 @@ impl QuantParams {
         }
     }
 
-    /// The channel or block axis, if any.
-    pub fn axis(&self) -> Option<usize> {
+    /// Whether all of a tensor is on one affine grid.
+    pub fn is_per_tensor(&self) -> bool {
+        matches!(self, QuantParams::Affine { grain: Grain::Tensor, .. })
+    }
+
+    /// Neighbours on the last axis that share a grid, if it is cut into groups.
+    pub fn group(&self) -> Option<usize> {
         match self {
-            QuantParams::Affine { axis, .. } => *axis,
-            QuantParams::Mx { axis, .. } => Some(*axis),
+            QuantParams::Affine { grain: Grain::Groups(size), .. } => Some(*size),
+            _ => None,
+        }
+    }
+
+    /// For each of `rows` rows of a matrix the scale that its accumulator is counted in, or one for
+    /// all; of several groups the coarsest, as a sum that holds the greatest must reach that far. None
+    /// for MX.
+    pub fn row_scales(&self, rows: usize) -> Option<Vec<f32>> {
+        match self {
+            QuantParams::Affine { scale, grain: Grain::Groups(_), .. } => {
+                let groups = (scale.len() / rows.max(1)).max(1);
+                let coarsest = |row: &[f32]| row.iter().fold(0.0f32, |most, &s| most.max(s));
+                Some(scale.chunks(groups).map(coarsest).collect())
+            }
+            QuantParams::Affine { scale, .. } => Some(scale.clone()),
+            QuantParams::Mx { .. } => None,
         }
     }
 
     /// Scale and zero point of a per-tensor affine grid.
     pub fn as_per_tensor(&self) -> Option<(f32, i32)> {
         match self {
-            QuantParams::Affine { scale, zero_point, axis: None, .. } => {
+            QuantParams::Affine { scale, zero_point, grain: Grain::Tensor, .. } => {
                 Some((*scale.first()?, *zero_point.first()?))
             }
             _ => None,

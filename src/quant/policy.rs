@@ -8,10 +8,8 @@
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    AnyObserver, DType, Modality, MxFormat, ObserverSpec, ParamsError, Prefix, QuantParams, Range,
-    Scheme, Share,
-};
+use super::decision::{Folded, served};
+use super::{DType, Decision, Grain, Granularity, Modality, ObserverSpec, Prefix, Scheme};
 
 /// What a tensor is to its network; chooses the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,34 +24,17 @@ pub enum Role {
     NormWeight,
 }
 
-/// Granularity, as recipes write it: `axis = 0` or `axis = "tensor"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Granularity {
-    /// One grid per index of an axis; for MX the axis that is cut into blocks.
-    Axis(usize),
-    /// One grid in all; for MX blocks along the last axis.
-    Whole(Whole),
-}
-
-/// The word for one grid in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Whole {
-    /// One grid in all.
-    #[serde(rename = "tensor")]
-    Tensor,
-}
-
-impl Granularity {
-    /// One grid in all.
-    pub const TENSOR: Granularity = Granularity::Whole(Whole::Tensor);
-
-    fn axis(self) -> Option<usize> {
-        match self {
-            Granularity::Axis(axis) => Some(axis),
-            Granularity::Whole(_) => None,
-        }
-    }
+/// A tensor that a policy decides of.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its name, which rules match.
+    pub name: &'a str,
+    /// What it is to its network.
+    pub role: Role,
+    /// Extent of every axis.
+    pub shape: &'a [usize],
+    /// Whether linear layers multiply by it and nothing else reads it: then it may have groups.
+    pub linear: bool,
 }
 
 /// What one layer of a policy says; absent fields are left to the layers below.
@@ -69,6 +50,10 @@ pub struct Spec {
     /// One grid per index of an axis, or one in all. By default by role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub axis: Option<Granularity>,
+    /// One grid for so many neighbouring inputs of each output; of weights of linear layers, whose
+    /// width it must divide. Takes the place of a lower layer's `axis`, and an `axis` takes its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<usize>,
     /// Where ranges come from; `minmax` by default. `mx:<format>` and `identity` need no dtype.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observer: Option<ObserverSpec>,
@@ -97,10 +82,11 @@ pub struct PolicySpec {
     /// Of activations; uint8 by default.
     #[serde(default)]
     pub activation: Spec,
-    /// Of weights; uint8 by default.
+    /// Of weights; uint8 by default. Its `group` speaks of linear layers alone: tables keep a grid a
+    /// row.
     #[serde(default)]
     pub weight: Spec,
-    /// Of norm weights; whatever `weight` says, without its axis, by default.
+    /// Of norm weights; whatever `weight` says, without its granularity, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Spec>,
     /// Gives attention logits their whole range, with the mask, as TICO does. By default what has
@@ -119,6 +105,13 @@ pub struct PolicySpec {
     /// Overrides, the last that matches winning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+impl PolicySpec {
+    /// The groups that it asks for first, if it does.
+    pub fn group(&self) -> Option<usize> {
+        self.weight.group.or(self.rules.iter().find_map(|rule| rule.set.group))
+    }
 }
 
 /// What becomes of an expert that calibration never reached.
@@ -147,29 +140,6 @@ pub struct Policy {
     matchers: Vec<GlobMatcher>,
 }
 
-/// What one tensor gets.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Decision {
-    /// An affine grid fitted to what `observer` sees.
-    Affine {
-        /// Type of the integers.
-        dtype: DType,
-        /// Shape of the grid.
-        scheme: Scheme,
-        /// Where its ranges come from.
-        observer: ObserverSpec,
-    },
-    /// MX blocks: nothing to observe.
-    Mx {
-        /// Format of the elements.
-        format: MxFormat,
-        /// The axis that is cut into blocks.
-        axis: usize,
-    },
-    /// Stays float.
-    Float,
-}
-
 /// A policy that cannot be meant; says where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PolicyError {
@@ -195,89 +165,13 @@ pub enum PolicyError {
     },
 }
 
-/// The layers below, folded.
-#[derive(Clone, Debug)]
-struct Folded {
-    dtype: DType,
-    symmetric: Option<bool>,
-    axis: Granularity,
-    observer: ObserverSpec,
-    /// Layers that said something, for errors.
-    places: Vec<String>,
-}
-
-impl Folded {
-    fn add(&mut self, place: impl Into<String>, layer: &Spec) {
-        if let Some(dtype) = layer.dtype {
-            self.dtype = dtype;
-            self.symmetric = None;
-            // a dtype asks for integers, so it takes back what a lower layer excused
-            if matches!(self.observer, ObserverSpec::Identity | ObserverSpec::Mx { .. }) {
-                self.observer = ObserverSpec::MinMax;
-            }
-        }
-        self.symmetric = layer.symmetric.or(self.symmetric);
-        self.axis = layer.axis.unwrap_or(self.axis);
-        self.observer = layer.observer.unwrap_or(self.observer);
-        self.places.push(place.into());
-    }
-
-    fn decide(&self, rank: usize) -> Result<Decision, String> {
-        let axis = self.axis.axis();
-        if let Some(axis) = axis.filter(|axis| *axis >= rank) {
-            return Err(format!("axis {axis} is outside its {rank} axes"));
-        }
-        match self.observer {
-            ObserverSpec::Identity => Ok(Decision::Float),
-            ObserverSpec::Mx { format } => match axis.or(rank.checked_sub(1)) {
-                Some(axis) => Ok(Decision::Mx { format, axis }),
-                None => Err("a scalar has no axis to cut into MX blocks".into()),
-            },
-            observer => {
-                let symmetric = self.symmetric.unwrap_or(self.dtype.signed());
-                let scheme = Scheme { symmetric, axis };
-                scheme.check(self.dtype).map_err(|error| error.to_string())?;
-                if symmetric
-                    && matches!(observer, ObserverSpec::Percentile { share: Share::Between(..) })
-                {
-                    return Err(format!(
-                        "observer {observer} has two ends, but the grid is symmetric"
-                    ));
-                }
-                Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
-            }
-        }
-    }
-}
-
-impl Decision {
-    /// A fresh observer for this tensor; none if there is nothing to observe.
-    pub fn observer(&self) -> Option<AnyObserver> {
-        match self {
-            Decision::Affine { dtype, scheme, observer } => observer.build(*dtype, *scheme),
-            Decision::Mx { .. } | Decision::Float => None,
-        }
-    }
-
-    /// The grid that keeps `ranges`, which MX does not need; none if the tensor stays float.
-    pub fn params(&self, ranges: &[Range]) -> Result<Option<QuantParams>, ParamsError> {
-        match *self {
-            Decision::Affine { dtype, scheme, .. } => {
-                QuantParams::from_ranges(dtype, scheme, ranges).map(Some)
-            }
-            Decision::Mx { format, axis } => Ok(Some(QuantParams::Mx { format, axis })),
-            Decision::Float => Ok(None),
-        }
-    }
-}
-
 impl Policy {
     /// Checks every layer by itself: illegal pairs, impossible globs and observers are refused here,
     /// with their place.
     pub fn new(spec: PolicySpec) -> Result<Policy, PolicyError> {
         let layers = [("activation", &spec.activation), ("weight", &spec.weight)];
         for (place, layer) in layers.into_iter().chain(spec.norm.as_ref().map(|n| ("norm", n))) {
-            check(place, layer)?;
+            check(place, layer, place == "weight")?;
         }
         let mut matchers = Vec::with_capacity(spec.rules.len());
         for rule in &spec.rules {
@@ -285,7 +179,8 @@ impl Policy {
             if rule.set == Spec::default() {
                 return Err(PolicyError::Illegal { place, why: "it sets nothing".into() });
             }
-            check(&place, &rule.set)?;
+            let weights = rule.role.is_none_or(|role| role == Role::Weight);
+            check(&place, &rule.set, weights)?;
             let glob = Glob::new(&rule.pattern);
             let glob = glob.map_err(|e| PolicyError::Illegal { place, why: e.to_string() })?;
             matchers.push(glob.compile_matcher());
@@ -305,21 +200,19 @@ impl Policy {
         &self.spec
     }
 
-    /// What the tensor `name` of `rank` axes gets.
-    pub fn resolve(&self, name: &str, role: Role, rank: usize) -> Result<Decision, PolicyError> {
-        let axis = if role == Role::Weight { Granularity::Axis(0) } else { Granularity::TENSOR };
-        let mut folded = Folded {
-            dtype: DType::UINT8,
-            symmetric: None,
-            axis,
-            observer: ObserverSpec::MinMax,
-            places: Vec::new(),
-        };
+    /// What a tensor gets.
+    ///
+    /// # Errors
+    /// A grid that does not exist, with the layers that decided.
+    pub fn resolve(&self, subject: &Subject<'_>) -> Result<Decision, PolicyError> {
+        let Subject { name, role, shape, linear } = *subject;
+        let mut folded = Folded::of(role);
         match role {
             Role::Activation => folded.add("activation", &self.spec.activation),
-            Role::Weight => folded.add("weight", &self.spec.weight),
+            Role::Weight if linear => folded.add("weight", &self.spec.weight),
+            Role::Weight => folded.add("weight", &Spec { group: None, ..self.spec.weight }),
             Role::NormWeight => {
-                folded.add("weight", &Spec { axis: None, ..self.spec.weight });
+                folded.add("weight", &Spec { axis: None, group: None, ..self.spec.weight });
                 if let Some(norm) = &self.spec.norm {
                     folded.add("norm", norm);
                 }
@@ -328,10 +221,10 @@ impl Policy {
         for (_, rule) in self.matching(name, role) {
             folded.add(place(rule), &rule.set);
         }
-        let decided = folded.decide(rank).and_then(|decision| served(decision, role));
+        let decided = folded.decide(subject).and_then(|decision| served(decision, role));
         decided.map_err(|why| PolicyError::Tensor {
             name: name.to_owned(),
-            shape: format!("{rank} axes"),
+            shape: format!("{} axes", shape.len()),
             place: folded.places.join(", then "),
             why,
         })
@@ -364,32 +257,16 @@ impl Policy {
     }
 }
 
-/// Refuses observers of data for what is no data.
-fn served(decision: Decision, role: Role) -> Result<Decision, String> {
-    match decision {
-        Decision::Affine { observer, .. } if role != Role::Activation => match observer {
-            ObserverSpec::Ema { .. } => {
-                Err(format!("observer {observer} averages over samples, but this is a weight"))
-            }
-            ObserverSpec::SoftmaxLogits { .. } => {
-                Err(format!("observer {observer} is for attention logits, but this is a weight"))
-            }
-            _ => Ok(decision),
-        },
-        other => Ok(other),
-    }
-}
-
 /// By its pattern: a number would count rules of the recipe that the reader never wrote.
 fn place(rule: &Rule) -> String {
     format!("rule `{}`", rule.pattern)
 }
 
-/// Contradictions within one layer.
-fn check(place: &str, layer: &Spec) -> Result<(), PolicyError> {
+/// Contradictions within one layer, which may speak of `weights` or not.
+fn check(place: &str, layer: &Spec, weights: bool) -> Result<(), PolicyError> {
     let illegal = |why: String| Err(PolicyError::Illegal { place: place.to_owned(), why });
     if let (Some(dtype), Some(symmetric)) = (layer.dtype, layer.symmetric)
-        && let Err(error) = (Scheme { symmetric, axis: None }).check(dtype)
+        && let Err(error) = (Scheme { symmetric, grain: Grain::Tensor }).check(dtype)
     {
         return illegal(error.to_string());
     }
@@ -408,7 +285,17 @@ fn check(place: &str, layer: &Spec) -> Result<(), PolicyError> {
     {
         return illegal(format!("observer {observer} makes one range, but an axis is set"));
     }
-    Ok(())
+    match layer.group {
+        Some(0) => illegal("group = 0 holds no inputs".into()),
+        Some(_) if layer.axis.is_some() => illegal(
+            "axis and group are both set, but a grid serves either an index or a group".into(),
+        ),
+        Some(_) if !weights => illegal("only weights of linear layers are cut into groups".into()),
+        Some(_) if matches!(layer.observer, Some(ObserverSpec::Mx { .. })) => {
+            illegal("MX has blocks of 32 of its own, but a group is set".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 impl TryFrom<PolicySpec> for Policy {

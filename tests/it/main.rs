@@ -13,6 +13,7 @@ mod generating;
 mod golden_float;
 mod golden_quant;
 mod golden_text;
+mod groups;
 mod products;
 mod resume;
 mod running;

@@ -22,7 +22,7 @@ mod state;
 use super::gptq::{Gptq, Part, Towards};
 use super::rows::Row;
 use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
-use crate::quant::ParamsError;
+use crate::quant::{Grain, ParamsError};
 use serde::{Deserialize, Serialize};
 use state::State;
 
@@ -98,7 +98,14 @@ impl Rounding for AutoRound {
         self.towards().streams()
     }
 
+    fn groups(&self) -> bool {
+        false
+    }
+
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
+        if let Some(group) = layer.grid.group() {
+            return Err(AlgoError::Grain { algorithm: "autoround", grain: Grain::Groups(group) });
+        }
         self.gptq.round_towards("autoround", layer, self.towards(), &|part| {
             let learned = self.learn(part, self.start(part)?);
             Ok(self.gptq.refined(part, learned))
@@ -116,7 +123,7 @@ impl AutoRound {
             Start::Gptq => self.gptq.compensated(part),
             Start::Nearest => {
                 let rows = part.rows.chunks_exact(part.form.width());
-                let grids = rows.map(|row| Ok(self.gptq.grids(part, row)?[0]));
+                let grids = rows.map(|row| Ok(self.gptq.grids(part, row, part.energy)?[0]));
                 Ok(part.form.nearest(part.rows, &grids.collect::<Result<Vec<_>, ParamsError>>()?))
             }
         }

@@ -36,7 +36,7 @@ pub(super) struct State<'a> {
 impl<'a> State<'a> {
     /// Where `row`, which approximates `target`, stands.
     pub(super) fn new(target: &'a [f64], row: &Row, part: &Part<'_>) -> State<'a> {
-        let grid = row.grid;
+        let grid = row.grids[0];
         let ends = match (part.fixed, part.symmetric) {
             (Some(_), _) => Ends::Fixed,
             (None, true) => Ends::Tied,
@@ -70,7 +70,7 @@ impl<'a> State<'a> {
     /// The row as it stands, of unknown error.
     pub(super) fn row(&self) -> Row {
         let codes = (0..self.target.len()).map(|j| self.code(j)).collect();
-        Row { grid: self.grid, codes, error: f64::INFINITY }
+        Row { grids: vec![self.grid], codes, error: f64::INFINITY }
     }
 
     /// One step downhill; `slope` is the negative gradient with respect to Ŵ. Rounding counts as the

@@ -10,15 +10,16 @@
 //! | H | `Moments::hessian` | X̂ᵀX̂ over calibration tokens |
 //! | λ | `damp` · mean Hⱼⱼ | damping, raised tenfold until the factorization succeeds |
 //!
-//! Departures from the paper: scales are searched per row by the error *after* compensation, as TICO's
-//! `mse_for_gptq`, but exactly; coordinate descent (`sweeps`) and a least squares fit of the
+//! Departures from the paper: scales are searched per row, or per group of inputs (`groups.rs`), by the
+//! error *after* compensation, as TICO's `mse_for_gptq`, but exactly; coordinate descent (`sweeps`) and a least squares fit of the
 //! scale (`refits`) follow, both of which can only lower the objective. H = I gives RTN.
 
 use super::factor::Factor;
+use super::groups::Local;
 use super::rows::{Form, ROWS, Row};
 use super::search::{RowGrid, candidates, weighted};
 use super::{AlgoError, Entry, Layer, Moments, Rounded, Rounding, Streams};
-use crate::quant::{DType, Decision, ParamsError, QuantParams};
+use crate::quant::{DType, Decision, Grain, ParamsError, QuantParams};
 use crate::tensor::Tensor;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -40,7 +41,8 @@ pub enum Search {
     None,
     /// Least error of plain rounding, weighted by the energy of the inputs.
     Weighted,
-    /// Least error after compensation, among the best by the weighted error.
+    /// Least error after compensation, among the best by the weighted error. Of a group, what is left
+    /// of its own error counts.
     Compensated,
 }
 
@@ -115,6 +117,8 @@ pub(super) struct Part<'a> {
     pub(super) rows: &'a [f64],
     /// Hⱼⱼ
     pub(super) energy: &'a [f64],
+    /// What an error costs within each group; none where a row has one grid.
+    pub(super) locals: &'a [Option<Local>],
     pub(super) dtype: DType,
     pub(super) symmetric: bool,
     /// The grid that all rows must keep.
@@ -139,23 +143,67 @@ impl Gptq {
         let factor = moments.factor(self.act_order, self.damp.max(1e-12))?;
         let targets = (towards != Towards::default())
             .then(|| targets(layer.weight, moments, &factor, towards));
-        let form = Form { factor: &factor, hessian };
+        let form = Form { factor: &factor, hessian, group: layer.group() };
+        let locals = match (form.groups(), self.search) {
+            (2.., Search::Compensated) => Local::of(&form, self.act_order),
+            _ => Vec::new(),
+        };
         let energy: Vec<f64> = (0..k).map(|j| hessian[j * k + j]).collect();
         by_rows(name, layer, targets.as_deref(), &|rows, dtype, symmetric, fixed| {
-            let form = &form;
-            let part = Part { form, rows, energy: &energy, dtype, symmetric, fixed };
-            Ok(solve(&part)?.into_iter().map(|row| (row.grid, row.codes)).collect())
+            let (form, locals) = (&form, &locals[..]);
+            let part = Part { form, rows, energy: &energy, locals, dtype, symmetric, fixed };
+            Ok(solve(&part)?.into_iter().map(|row| (row.grids, row.codes)).collect())
         })
     }
 
     /// Successive rounding, descent and refits.
     pub(super) fn compensated(&self, part: &Part<'_>) -> Result<Vec<Row>, ParamsError> {
-        let grids: Vec<Vec<RowGrid>> = part
-            .rows
-            .chunks_exact(part.energy.len())
-            .map(|row| self.grids(part, row))
-            .collect::<Result<_, _>>()?;
-        Ok(self.refined(part, part.form.nearest_plane(part.rows, &grids)))
+        let (form, rows) = (part.form, part.rows);
+        let begin = |group: usize, columns: &[f64]| self.group_grids(part, group, columns);
+        let found = match (form.groups(), self.act_order) {
+            (0 | 1, _) => {
+                let rows_of = rows.chunks_exact(form.width());
+                let candidates = rows_of.map(|row| {
+                    let grids = self.grids(part, row, part.energy)?;
+                    Ok(grids.into_iter().map(|grid| vec![grid]).collect())
+                });
+                form.nearest_plane(rows, &candidates.collect::<Result<Vec<_>, ParamsError>>()?)
+            }
+            (_, false) => form.nearest_plane_by_groups(rows, &begin)?,
+            (groups, true) => {
+                let mut grids = vec![Vec::with_capacity(groups); rows.len() / form.width()];
+                for group in 0..groups {
+                    let columns = rows
+                        .chunks_exact(form.width())
+                        .flat_map(|row| row[group * form.group..][..form.group].iter().copied());
+                    let chosen = begin(group, &columns.collect::<Vec<f64>>())?;
+                    grids.iter_mut().zip(chosen).for_each(|(of, grid)| of.push(grid));
+                }
+                let candidates: Vec<_> = grids.into_iter().map(|grids| vec![grids]).collect();
+                form.nearest_plane(rows, &candidates)
+            }
+        };
+        Ok(self.refined(part, found))
+    }
+
+    /// The grid of a group for each row of its columns `[n, group]`.
+    fn group_grids(
+        &self,
+        part: &Part<'_>,
+        group: usize,
+        columns: &[f64],
+    ) -> Result<Vec<RowGrid>, ParamsError> {
+        let size = part.form.group;
+        let energy = &part.energy[group * size..][..size];
+        let grids = columns.chunks_exact(size).map(|row| self.grids(part, row, energy));
+        let grids: Vec<Vec<RowGrid>> = grids.collect::<Result<_, _>>()?;
+        let Some(local) = part.locals.get(group).and_then(Option::as_ref) else {
+            return Ok(grids.iter().map(|grids| grids[0]).collect());
+        };
+        let candidates: Vec<Vec<Vec<RowGrid>>> =
+            grids.into_iter().map(|row| row.into_iter().map(|grid| vec![grid]).collect()).collect();
+        let found = local.form().nearest_plane(columns, &candidates);
+        Ok(found.iter().map(|row| row.grids[0]).collect())
     }
 
     /// Descent and refits.
@@ -165,10 +213,15 @@ impl Gptq {
         part.form.refine(part.rows, found, self.sweeps, refits)
     }
 
-    /// The candidates of a row, most promising first.
-    pub(super) fn grids(&self, part: &Part<'_>, row: &[f64]) -> Result<Vec<RowGrid>, ParamsError> {
+    /// The candidates of a row, or of a group of it, of inputs of this `energy`; most promising first.
+    pub(super) fn grids(
+        &self,
+        part: &Part<'_>,
+        row: &[f64],
+        energy: &[f64],
+    ) -> Result<Vec<RowGrid>, ParamsError> {
         let of = |count| candidates(row, part.dtype, part.symmetric, count);
-        let best = |count| Ok(weighted(row, part.energy, &of(self.candidates.max(1))?, count));
+        let best = |count| Ok(weighted(row, energy, &of(self.candidates.max(1))?, count));
         match (part.fixed, self.search) {
             (Some(grid), _) => Ok(vec![grid]),
             (None, Search::None) => Ok(of(1)?[..1].to_vec()),
@@ -227,15 +280,11 @@ fn shift(gap: &[f64], factor: &Factor, alpha: f64) -> Vec<f32> {
     shift
 }
 
-type RoundRows<'a> = &'a (
-        dyn Fn(
-    &[f64],
-    DType,
-    bool,
-    Option<RowGrid>,
-) -> Result<Vec<(RowGrid, Vec<f64>)>, ParamsError>
-            + Sync
-    );
+/// The grids of a row's groups, and its codes.
+type OnGrids = (Vec<RowGrid>, Vec<f64>);
+
+type RoundRows<'a> =
+    &'a (dyn Fn(&[f64], DType, bool, Option<RowGrid>) -> Result<Vec<OnGrids>, ParamsError> + Sync);
 
 /// Rounds towards `targets`, by default the weight; what has no affine grid is rounded to nearest.
 /// `round` is told a few rows, their dtype, their symmetry and a grid that they must keep.
@@ -250,14 +299,14 @@ pub(super) fn by_rows(
     else {
         return super::rtn::Rtn {}.round(layer);
     };
-    let fixed = match scheme.axis {
-        Some(0) => None,
-        None => Some(RowGrid::new(*dtype, scale[0], zero_point[0])),
-        Some(axis) => return Err(AlgoError::Axis { algorithm, axis }),
-    };
     let k = layer.weight.shape()[1];
+    let fixed = match scheme.grain {
+        Grain::Tensor => Some(RowGrid::new(*dtype, scale[0], zero_point[0])),
+        grain if grain.of_row(k).is_some() => None,
+        grain => return Err(AlgoError::Grain { algorithm, grain }),
+    };
     let data = layer.weight.data();
-    let parts: Vec<Vec<(RowGrid, Vec<f64>)>> = data
+    let parts: Vec<Vec<OnGrids>> = data
         .par_chunks(ROWS * k)
         .enumerate()
         .map(|(part, rows)| match targets {
@@ -271,18 +320,21 @@ pub(super) fn by_rows(
             }
         })
         .collect::<Result<_, ParamsError>>()?;
-    let rows: Vec<(RowGrid, Vec<f64>)> = parts.into_iter().flatten().collect();
+    let rows: Vec<OnGrids> = parts.into_iter().flatten().collect();
     let mut weight = Vec::with_capacity(data.len());
-    for (grid, codes) in &rows {
-        weight.extend(codes.iter().map(|&code| code as f32 * grid.scale as f32));
+    for (grids, codes) in &rows {
+        for (codes, grid) in codes.chunks(layer.group().max(1)).zip(grids) {
+            weight.extend(codes.iter().map(|&code| code as f32 * grid.scale as f32));
+        }
     }
+    let grids = || rows.iter().flat_map(|(grids, _)| grids);
     let grid = match fixed {
         Some(_) => layer.grid.clone(),
         None => QuantParams::Affine {
             dtype: *dtype,
-            scale: rows.iter().map(|(grid, _)| grid.scale as f32).collect(),
-            zero_point: rows.iter().map(|(grid, _)| grid.zero).collect(),
-            axis: Some(0),
+            scale: grids().map(|grid| grid.scale as f32).collect(),
+            zero_point: grids().map(|grid| grid.zero).collect(),
+            grain: scheme.grain,
         },
     };
     Ok(Rounded { grid, weight: Tensor::new(layer.weight.shape(), weight) })

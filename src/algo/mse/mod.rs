@@ -1,4 +1,4 @@
-//! Scale search: the grid of each row that makes Σⱼ hⱼ (wⱼ − ŵⱼ)² least, then rounding to nearest.
+//! Scale search: the grid of each row, or group of a row, that makes Σⱼ hⱼ (wⱼ − ŵⱼ)² least, then rounding to nearest.
 //!
 //! hⱼ = Hⱼⱼ weighs an input by its energy (the diagonal of the layer's Hessian; with
 //! `weighted = false` all weigh the same, as in OCTAV, Sakr et al., ICML 2022). The full range is
@@ -41,7 +41,7 @@ impl Rounding for Mse {
     }
 
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
-        let k = layer.weight.shape()[1];
+        let (k, group) = (layer.weight.shape()[1], layer.group().max(1));
         let importance: Vec<f64> = match layer.moments.filter(|_| self.weighted) {
             Some(moments) => (0..k).map(|j| moments.hessian()[j * k + j]).collect(),
             None => vec![1.0; k],
@@ -52,14 +52,20 @@ impl Rounding for Mse {
         gptq::by_rows("mse", layer, None, &|rows, dtype, symmetric, fixed: Option<RowGrid>| {
             rows.chunks_exact(k)
                 .map(|row| {
-                    let grid = match fixed {
-                        Some(grid) => grid,
-                        None => {
-                            let grids = candidates(row, dtype, symmetric, self.candidates.max(1))?;
-                            weighted(row, &importance, &grids, 1)[0]
-                        }
-                    };
-                    Ok((grid, row.iter().map(|&w| grid.code(w)).collect()))
+                    let (mut grids, mut codes) = (Vec::new(), Vec::with_capacity(k));
+                    for (part, weights) in row.chunks(group).zip(importance.chunks(group)) {
+                        let grid = match fixed {
+                            Some(grid) => grid,
+                            None => {
+                                let grids =
+                                    candidates(part, dtype, symmetric, self.candidates.max(1))?;
+                                weighted(part, weights, &grids, 1)[0]
+                            }
+                        };
+                        grids.push(grid);
+                        codes.extend(part.iter().map(|&w| grid.code(w)));
+                    }
+                    Ok((grids, codes))
                 })
                 .collect()
         })

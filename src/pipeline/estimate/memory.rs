@@ -8,6 +8,7 @@ use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::AHEAD;
 use crate::graph::{Graph, Param, Source, ValueId};
+use crate::quant::{Decision, Grain, Scheme};
 use crate::tensor::{Products, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -269,8 +270,20 @@ struct Rounded {
     sums: u64,
     /// The factor of one of them.
     factor: u64,
-    /// Targets and codes as f64, the result as f32: of all rows, and of those rounded at once.
+    /// Targets and codes as f64, the result as f32, and grids: of all rows, and of those rounded at
+    /// once.
     rows: [u64; 2],
+}
+
+/// Bytes of one grid while a matrix is rounded: as found, and as it is kept.
+const GRID: u64 = 40;
+
+/// Inputs that share a grid of a weight, if it has groups.
+fn group(plan: &Plan, weight: ValueId) -> Option<usize> {
+    match plan.weight_decision(weight)? {
+        Decision::Affine { scheme: Scheme { grain: Grain::Groups(size), .. }, .. } => Some(*size),
+        _ => None,
+    }
 }
 
 /// For each node that is the first to multiply by a weight, what rounding that takes.
@@ -285,12 +298,17 @@ fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded
         else {
             continue;
         };
-        let factor = 8 * (k * k) as u64;
-        let matrix = 20 * (n * k) as u64;
-        let two = if streams >= Streams::Both { factor } else { 0 };
+        let square = 8 * (k * k) as u64;
+        // The forms of all groups beside the factor; a row with one grid needs none.
+        let group = group(plan, weight).unwrap_or(0);
+        let factor = square + 16 * (k * group) as u64;
+        let grids = if group > 0 { n * (k / group) } else { n };
+        let matrix = 20 * (n * k) as u64 + GRID * grids as u64;
+        let two = if streams >= Streams::Both { square } else { 0 };
         let drift = if streams >= Streams::Drift { 8 * (n * k) as u64 } else { 0 };
-        let part = if drift > 0 { matrix } else { 20 * (n * k).min(algo::AT_ONCE) as u64 };
-        let sums = factor + two + drift;
+        let at_once = n.min((algo::AT_ONCE / k.max(1)).max(1)) as u64;
+        let part = if drift > 0 { matrix } else { matrix / (n as u64).max(1) * at_once };
+        let sums = square + two + drift;
         needs[node] = Some(Rounded { weight, sums, factor, rows: [matrix, part] });
     }
     needs

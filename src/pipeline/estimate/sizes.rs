@@ -5,7 +5,7 @@ use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
 use crate::circle::Payloads;
 use crate::graph::{Graph, Kind, Param, Source, ValueId};
-use crate::quant::Decision;
+use crate::quant::{Decision, Grain};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -117,15 +117,13 @@ impl<'a> Sizes<'a> {
     /// Bits of an element, and bytes of the grid.
     pub(super) fn quantized(&self, id: ValueId) -> (u64, u64) {
         let value = self.graph.value(id);
-        let channels = |axis: Option<usize>| {
-            let count = axis.and_then(|axis| value.shape.get(axis)).copied().unwrap_or(1);
-            GRID + CHANNEL * count as u64
-        };
+        let channels =
+            |grain: Grain| GRID + CHANNEL * grain.grids(&value.shape).unwrap_or(1) as u64;
         let of = |decision: Option<&Decision>| match decision {
             Some(Decision::Affine { dtype, scheme, .. }) => match dtype.bits() {
-                0..=4 => (4, channels(scheme.axis)),
-                5..=8 => (8, channels(scheme.axis)),
-                _ => (16, channels(scheme.axis)),
+                0..=4 => (4, channels(scheme.grain)),
+                5..=8 => (8, channels(scheme.grain)),
+                _ => (16, channels(scheme.grain)),
             },
             Some(Decision::Mx { .. } | Decision::Float) | None => (32, 0),
         };
@@ -139,7 +137,7 @@ impl<'a> Sizes<'a> {
                     Site::Activation { class } => of(self.plan.class_decision(class)).0 > 8,
                     _ => true,
                 };
-                (if wide { 64 } else { 32 }, channels(Some(0)))
+                (if wide { 64 } else { 32 }, channels(Grain::Axis(0)))
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Param, ValueId};
 use crate::lower::LowerError;
-use crate::quant::{DType, Decision, ObserverSpec, ParamsError, QuantParams};
+use crate::quant::{DType, Decision, Grain, ObserverSpec, ParamsError, QuantParams};
 use std::collections::{BTreeMap, HashMap};
 
 /// Elements of rows that are rounded together: 256 KiB of them as f32 stay near their core.
@@ -153,9 +153,9 @@ fn way(param: &Param, shape: &[usize], decision: &Decision, rounding: &dyn Round
     let alone = param.by_rows(shape);
     match decision {
         Decision::Float if alone => Way::ByRows,
-        Decision::Affine { scheme, .. } if alone && scheme.axis == Some(0) => Way::ByRows,
+        Decision::Affine { scheme, .. } if alone && scheme.grain == Grain::Axis(0) => Way::ByRows,
         Decision::Affine { scheme, observer: ObserverSpec::MinMax, .. }
-            if alone && scheme.axis.is_none() && rounding.to_nearest() =>
+            if alone && scheme.grain == Grain::Tensor && rounding.to_nearest() =>
         {
             Way::Extremes
         }
@@ -195,7 +195,7 @@ impl Job<'_> {
     /// turn out to be equal, the tables with the real ones are no longer. None for float.
     pub(super) fn stand_in(&self, number: usize) -> Option<QuantParams> {
         let Decision::Affine { dtype, scheme, .. } = self.decision else { return None };
-        let count = scheme.axis.map_or(1, |axis| self.shape.get(axis).copied().unwrap_or(1));
+        let count = scheme.grain.grids(self.shape).unwrap_or(1);
         let (mut scale, mut zero_point) = (vec![1.0; count], vec![0; count]);
         if let Some(scale) = scale.first_mut() {
             *scale = f32::from_bits(u32::try_from(number).unwrap_or(u32::MAX));
@@ -203,6 +203,6 @@ impl Job<'_> {
         if let (false, Some(zero)) = (scheme.symmetric, zero_point.first_mut()) {
             *zero = i32::try_from(number).unwrap_or(i32::MAX).saturating_add(1);
         }
-        Some(QuantParams::Affine { dtype, scale, zero_point, axis: scheme.axis })
+        Some(QuantParams::Affine { dtype, scale, zero_point, grain: scheme.grain })
     }
 }

@@ -7,7 +7,7 @@ use crate::algo::{Layer, SessionError};
 use crate::calibrate::CalibrateError;
 use crate::checkpoint;
 use crate::circle::{Model, Place, Placed};
-use crate::quant::{self, Decision, MinMax, Observer, ParamsError, QuantParams, Range};
+use crate::quant::{self, Decision, Grain, MinMax, Observer, ParamsError, QuantParams, Range};
 use crate::tensor::{self, Tensor};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,7 +83,7 @@ impl Jobs<'_> {
         let units: Vec<Unit> = units.iter().filter(one_grid).cloned().collect();
         let found = each(&units, |number, unit| {
             let (job, rows) = (&self.all[unit.job], self.rows(unit)?);
-            let mut observer = MinMax::new(None);
+            let mut observer = MinMax::new(Grain::Tensor);
             observer.observe(rows.data(), rows.shape());
             Ok((number, observer.range().map_err(|why| job.blamed(why.into()))?))
         })?;
@@ -155,7 +155,7 @@ impl Jobs<'_> {
 fn join(grid: &mut Option<QuantParams>, next: Option<QuantParams>) {
     match (&mut *grid, next) {
         (
-            Some(QuantParams::Affine { scale, zero_point, axis: Some(0), .. }),
+            Some(QuantParams::Affine { scale, zero_point, grain: Grain::Axis(0), .. }),
             Some(QuantParams::Affine { scale: more, zero_point: zeros, .. }),
         ) => {
             scale.extend(more);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MinMax, Observer};
-use crate::quant::{NoRange, Range};
+use crate::quant::{Grain, NoRange, Range};
 
 /// Averages the extremes of batches: `momentum * old + (1 - momentum) * new`, each end by itself;
 /// the first batch initialises.
@@ -13,23 +13,23 @@ use crate::quant::{NoRange, Range};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ema {
     momentum: f32,
-    axis: Option<usize>,
+    grain: Grain,
     ranges: Vec<Range>,
     non_finite: bool,
 }
 
 impl Ema {
-    /// The averages of one range, or of one for each index of `axis`. None unless
+    /// The averages of one range for each part that `grain` makes. None unless
     /// `0 < momentum < 1`.
-    pub fn new(momentum: f32, axis: Option<usize>) -> Option<Ema> {
+    pub fn new(momentum: f32, grain: Grain) -> Option<Ema> {
         let legal = momentum > 0.0 && momentum < 1.0;
-        legal.then(|| Ema { momentum, axis, ranges: Vec::new(), non_finite: false })
+        legal.then(|| Ema { momentum, grain, ranges: Vec::new(), non_finite: false })
     }
 }
 
 impl Observer for Ema {
     fn observe_times(&mut self, data: &[f32], shape: &[usize], _: u64) {
-        let mut batch = MinMax::new(self.axis);
+        let mut batch = MinMax::new(self.grain);
         batch.observe(data, shape);
         match batch.ranges() {
             Err(NoRange::Unseen) => {}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Merge, MergeError, MinMax, Observer};
 use crate::quant::affine::Channels;
-use crate::quant::{NoRange, Range};
+use crate::quant::{Grain, NoRange, Range};
 
 /// Buckets that share sign and exponent.
 const PAGE: usize = 128;
@@ -110,21 +110,21 @@ impl Histogram {
 /// Memory grows with the number of channels: some kilobytes each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histograms {
-    axis: Option<usize>,
+    grain: Grain,
     extremes: MinMax,
     channels: Vec<Histogram>,
 }
 
 impl Histograms {
-    /// One histogram, or one for each index of `axis`.
-    pub fn new(axis: Option<usize>) -> Histograms {
-        Histograms { axis, extremes: MinMax::new(axis), channels: Vec::new() }
+    /// One histogram for each part that `grain` makes.
+    pub fn new(grain: Grain) -> Histograms {
+        Histograms { grain, extremes: MinMax::new(grain), channels: Vec::new() }
     }
 
     /// Folds in one batch; see [`Observer::observe_times`].
     pub fn observe(&mut self, data: &[f32], shape: &[usize], times: u64) {
         self.extremes.observe(data, shape);
-        let channels = Channels::around(shape, self.axis);
+        let channels = Channels::around(shape, self.grain);
         self.channels.resize(channels.count, Histogram::default());
         channels.for_each_run(|channel, run| self.channels[channel].add(&data[run], times));
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Merge, MergeError, Observer};
 use crate::quant::affine::Channels;
-use crate::quant::{NoRange, Range, kernel};
+use crate::quant::{Grain, NoRange, Range, kernel};
 
 /// Channels whose run of values is shorter than this are folded a row at a time.
 const SHORT_RUN: usize = 32;
@@ -13,7 +13,7 @@ const SHORT_RUN: usize = 32;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored")]
 pub struct MinMax {
-    axis: Option<usize>,
+    grain: Grain,
     /// Empty until the first batch tells how many channels there are. Not `Range`, because the
     /// identity of the fold is infinite and JSON has no infinities.
     low: Vec<Option<f32>>,
@@ -24,7 +24,7 @@ pub struct MinMax {
 /// Extremes as read, before anything is believed.
 #[derive(Deserialize)]
 struct Stored {
-    axis: Option<usize>,
+    grain: Grain,
     low: Vec<Option<f32>>,
     high: Vec<Option<f32>>,
     non_finite: bool,
@@ -33,18 +33,18 @@ struct Stored {
 impl TryFrom<Stored> for MinMax {
     type Error = &'static str;
 
-    fn try_from(Stored { axis, low, high, non_finite }: Stored) -> Result<MinMax, &'static str> {
+    fn try_from(Stored { grain, low, high, non_finite }: Stored) -> Result<MinMax, &'static str> {
         match low.len() == high.len() {
-            true => Ok(MinMax { axis, low, high, non_finite }),
+            true => Ok(MinMax { grain, low, high, non_finite }),
             false => Err("extremes have as many upper as lower ends"),
         }
     }
 }
 
 impl MinMax {
-    /// One range, or one for each index of `axis`.
-    pub fn new(axis: Option<usize>) -> MinMax {
-        MinMax { axis, low: Vec::new(), high: Vec::new(), non_finite: false }
+    /// One range for each part that `grain` makes.
+    pub fn new(grain: Grain) -> MinMax {
+        MinMax { grain, low: Vec::new(), high: Vec::new(), non_finite: false }
     }
 
     fn fold(&mut self, channel: usize, min: f32, max: f32) {
@@ -67,7 +67,7 @@ impl MinMax {
 
 impl Observer for MinMax {
     fn observe_times(&mut self, data: &[f32], shape: &[usize], _: u64) {
-        let channels = Channels::around(shape, self.axis);
+        let channels = Channels::around(shape, self.grain);
         assert_eq!(channels.outer * channels.count * channels.run, data.len(), "fills {shape:?}");
         self.resize(channels.count);
         if channels.run >= SHORT_RUN || channels.outer == 1 || channels.count == 1 {
@@ -108,10 +108,9 @@ impl Observer for MinMax {
 
 impl Merge for MinMax {
     fn merge(&mut self, other: &MinMax) -> Result<(), MergeError> {
-        let describe =
-            |m: &MinMax| format!("min-max on axis {:?}, {} channels", m.axis, m.low.len());
+        let describe = |m: &MinMax| format!("min-max {}, {} channels", m.grain, m.low.len());
         let sizes_differ = self.low.len() != other.low.len();
-        if self.axis != other.axis
+        if self.grain != other.grain
             || (sizes_differ && !self.low.is_empty() && !other.low.is_empty())
         {
             return Err(MergeError::new(describe(self), describe(other)));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::histogram::{Bucket, Histogram};
 use super::{Histograms, Merge, MergeError, Observer};
 use crate::quant::affine::Channels;
-use crate::quant::{DType, NoRange, QuantParams, Range, Scheme};
+use crate::quant::{DType, Grain, NoRange, QuantParams, Range, Scheme};
 
 /// Shares of the full range that the coarse search tries.
 const COARSE: usize = 48;
@@ -29,23 +29,23 @@ pub struct Mse {
 impl Mse {
     /// For a grid of `dtype` and `scheme`.
     pub fn new(dtype: DType, scheme: Scheme) -> Mse {
-        Mse { dtype, symmetric: scheme.symmetric, values: Histograms::new(scheme.axis) }
+        Mse { dtype, symmetric: scheme.symmetric, values: Histograms::new(scheme.grain) }
     }
 
     /// The ranges of `data`, a row-major tensor of `shape`, without keeping statistics: what
     /// observing it once would give, at the memory of one channel. For weights.
     ///
     /// # Panics
-    /// If the scheme's axis is outside `shape`, or `data` does not fill it: a mistake of ours.
+    /// If `shape` cannot be cut as the scheme says, or `data` does not fill it: a mistake of ours.
     pub fn of_weight(
         dtype: DType,
         scheme: Scheme,
         data: &[f32],
         shape: &[usize],
     ) -> Result<Vec<Range>, NoRange> {
-        let mut extremes = super::MinMax::new(scheme.axis);
+        let mut extremes = super::MinMax::new(scheme.grain);
         extremes.observe(data, shape);
-        let channels = Channels::around(shape, scheme.axis);
+        let channels = Channels::around(shape, scheme.grain);
         let choose = |(channel, range)| {
             let mut histogram = Histogram::default();
             for outer in 0..channels.outer {
@@ -123,7 +123,7 @@ fn least_error(dtype: DType, symmetric: bool, exact: Range, buckets: &[Bucket]) 
 /// The mean squared error times the number of values, or infinity where there is no grid.
 fn expected_error(dtype: DType, symmetric: bool, range: Range, buckets: &[Bucket]) -> f64 {
     // searched as a per-tensor grid also for channels: the two differ on constants only
-    let scheme = Scheme { symmetric, axis: None };
+    let scheme = Scheme { symmetric, grain: Grain::Tensor };
     let grid = QuantParams::from_range(dtype, scheme, range).ok();
     let Some((scale, zero)) = grid.and_then(|grid| grid.as_per_tensor()) else {
         return f64::INFINITY;

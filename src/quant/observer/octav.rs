@@ -39,7 +39,7 @@ pub struct Octav {
 impl Octav {
     /// For a grid of `dtype` and `scheme`.
     pub fn new(dtype: DType, scheme: Scheme) -> Octav {
-        let values = Histograms::new(scheme.axis);
+        let values = Histograms::new(scheme.grain);
         Octav { bits: dtype.bits(), symmetric: scheme.symmetric, values }
     }
 }

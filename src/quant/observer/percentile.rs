@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::histogram::Bucket;
 use super::{Histograms, Merge, MergeError, Observer};
-use crate::quant::{NoRange, Range};
+use crate::quant::{Grain, NoRange, Range};
 
 /// How much of the values to keep, in per cent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,12 +42,12 @@ pub struct Percentile {
 }
 
 impl Percentile {
-    /// For a grid that is `symmetric` or not; one range, or one for each index of `axis`. None
+    /// For a grid that is `symmetric` or not; one range for each part that `grain` makes. None
     /// unless
     /// `share` is legal and fits the grid.
-    pub fn new(share: Share, symmetric: bool, axis: Option<usize>) -> Option<Percentile> {
+    pub fn new(share: Share, symmetric: bool, grain: Grain) -> Option<Percentile> {
         let legal = share.legal() && !(symmetric && matches!(share, Share::Between(..)));
-        legal.then(|| Percentile { share, symmetric, values: Histograms::new(axis) })
+        legal.then(|| Percentile { share, symmetric, values: Histograms::new(grain) })
     }
 }
 

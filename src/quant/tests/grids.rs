@@ -92,7 +92,7 @@ fn grids_from_outside_are_checked() {
         dtype: DType::UINT8,
         scale,
         zero_point,
-        axis: Some(1),
+        grain: Grain::Axis(1),
     };
     assert!(per_channel(vec![1.0; 3], vec![0; 3]).check(&[2, 3]).is_ok());
     for bad in [
@@ -143,7 +143,7 @@ fn dtypes() -> impl Strategy<Value = DType> {
 
 fn grids() -> impl Strategy<Value = (QuantParams, Range)> {
     (dtypes(), any::<bool>(), -1e3..1e3_f32, -1e3..1e3_f32).prop_map(|(dtype, symmetric, a, b)| {
-        let scheme = Scheme { symmetric: symmetric && dtype.signed(), axis: None };
+        let scheme = Scheme { symmetric: symmetric && dtype.signed(), grain: Grain::Tensor };
         let range = Range::new(a.min(b), a.max(b));
         (QuantParams::from_range(dtype, scheme, range).unwrap(), range)
     })
@@ -205,6 +205,42 @@ proptest! {
     }
 
     #[test]
+    fn groups_are_the_rows_of_a_narrower_matrix(
+        n in 1..7_usize, groups in 1..6_usize, size in 1..40_usize, seed in any::<u32>()
+    ) {
+        let (shape, cut) = ([n, groups * size], [n * groups, size]);
+        let data: Vec<f32> =
+            (0..n * groups * size).map(|i| ((i as f32 + seed as f32 % 100.0) * 0.7).sin() * 3.0).collect();
+        let of = |grain, shape: &[usize]| {
+            let scheme = Scheme { symmetric: false, grain };
+            let mut observer = MinMax::new(grain);
+            observer.observe(&data, shape);
+            QuantParams::from_ranges(DType::UINT4, scheme, &observer.ranges().unwrap()).unwrap()
+        };
+        let (grid, alone) = (of(Grain::Groups(size), &shape), of(Grain::Axis(0), &cut));
+        prop_assert_eq!(affine(grid.clone()), affine(alone.clone()));
+        let (mut found, mut expected) = (data.clone(), data.clone());
+        fake_quant(&grid, &shape, &mut found);
+        fake_quant(&alone, &cut, &mut expected);
+        prop_assert_eq!(&found, &expected);
+        let codes = quantize(&grid, &shape, &data);
+        prop_assert_eq!(&codes, &quantize(&alone, &cut, &data));
+        prop_assert_eq!(&dequantize(&grid, &shape, &codes), &expected);
+        // The rows behind the first, as bytes and back.
+        let coding = Coding::of(Some(&grid), groups * size);
+        let rest = &expected[groups * size..];
+        let mut back = vec![0.0; rest.len()];
+        coding.reals(1, &coding.bytes(1, rest), &mut back);
+        prop_assert_eq!(&back[..], rest);
+        // A row's accumulator is counted in its coarsest scale.
+        let scales = grid.row_scales(n).unwrap();
+        let (all, _) = affine(grid);
+        for (scale, row) in scales.iter().zip(all.chunks(groups)) {
+            prop_assert!(row.contains(scale) && row.iter().all(|s| s <= scale));
+        }
+    }
+
+    #[test]
     fn channels_on_any_axis_equal_channels_alone(
         shape in prop::collection::vec(1..20_usize, 1..4), axis in 0..3_usize, seed in any::<u32>()
     ) {
@@ -220,7 +256,7 @@ proptest! {
             let c = i / run % shape[axis];
             portable::reference(x, scale[c], zero_point[c], 0, 255)
         }).collect();
-        let params = QuantParams::Affine { dtype: DType::UINT8, scale, zero_point, axis: Some(axis) };
+        let params = QuantParams::Affine { dtype: DType::UINT8, scale, zero_point, grain: Grain::Axis(axis) };
         let integers = quantize(&params, &shape, &data);
         prop_assert_eq!(dequantize(&params, &shape, &integers), expected.clone());
         fake_quant(&params, &shape, &mut data);

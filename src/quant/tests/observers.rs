@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::quant::*;
 
-fn minmax(axis: Option<usize>, data: &[f32], shape: &[usize]) -> MinMax {
-    let mut observer = MinMax::new(axis);
+fn minmax(grain: Grain, data: &[f32], shape: &[usize]) -> MinMax {
+    let mut observer = MinMax::new(grain);
     observer.observe(data, shape);
     observer
 }
@@ -14,29 +14,32 @@ fn minmax(axis: Option<usize>, data: &[f32], shape: &[usize]) -> MinMax {
 fn min_max_reduces_every_other_axis() {
     let data = [1.0, -2.0, 3.0, 4.0, 5.0, -6.0];
     let r = |a, b| Range::new(a, b);
-    assert_eq!(minmax(None, &data, &[2, 3]).ranges(), Ok(vec![r(-6.0, 5.0)]));
-    assert_eq!(minmax(Some(0), &data, &[2, 3]).ranges(), Ok(vec![r(-2.0, 3.0), r(-6.0, 5.0)]));
+    assert_eq!(minmax(Grain::Tensor, &data, &[2, 3]).ranges(), Ok(vec![r(-6.0, 5.0)]));
+    assert_eq!(
+        minmax(Grain::Axis(0), &data, &[2, 3]).ranges(),
+        Ok(vec![r(-2.0, 3.0), r(-6.0, 5.0)])
+    );
     let columns = vec![r(1.0, 4.0), r(-2.0, 5.0), r(-6.0, 3.0)];
-    assert_eq!(minmax(Some(1), &data, &[2, 3]).ranges(), Ok(columns));
-    assert_eq!(minmax(Some(1), &data, &[2, 3]).range(), Ok(r(-6.0, 5.0)));
+    assert_eq!(minmax(Grain::Axis(1), &data, &[2, 3]).ranges(), Ok(columns));
+    assert_eq!(minmax(Grain::Axis(1), &data, &[2, 3]).range(), Ok(r(-6.0, 5.0)));
 }
 
 #[test]
 fn moving_average_starts_at_the_first_batch() {
-    let mut ema = Ema::new(0.9, None).unwrap();
+    let mut ema = Ema::new(0.9, Grain::Tensor).unwrap();
     assert_eq!(ema.ranges(), Err(NoRange::Unseen));
     ema.observe(&[-1.0, 1.0], &[2]);
     ema.observe(&[-3.0, 2.0], &[2]);
     let range = ema.range().unwrap();
     assert!((range.min + 1.2).abs() < 1e-6 && (range.max - 1.1).abs() < 1e-6, "{range:?}");
-    assert!(Ema::new(1.0, None).is_none());
+    assert!(Ema::new(1.0, Grain::Tensor).is_none());
 }
 
 #[test]
 fn percentile_drops_tails_by_sign() {
     let data: Vec<f32> = (0..=1000).map(|i| i as f32).collect();
     let keep = |data: &[f32], symmetric, p| {
-        let mut observer = Percentile::new(Share::Middle(p), symmetric, None).unwrap();
+        let mut observer = Percentile::new(Share::Middle(p), symmetric, Grain::Tensor).unwrap();
         observer.observe(data, &[data.len()]);
         observer.range().unwrap()
     };
@@ -83,7 +86,7 @@ fn mse_beats_min_max_where_there_are_outliers_and_is_never_much_worse() {
         let mut observer = Mse::new(dtype, scheme);
         observer.observe(&data, &[data.len()]);
         let found = observer.range().unwrap();
-        let exact = minmax(None, &data, &[data.len()]).range().unwrap();
+        let exact = minmax(Grain::Tensor, &data, &[data.len()]).range().unwrap();
         let clipped = squared_error(dtype, scheme, found, &data);
         let full = squared_error(dtype, scheme, exact, &data);
         let bound = if dtype.bits() == 4 { 0.5 } else { 1.001 };
@@ -166,7 +169,8 @@ fn per_channel_statistics_equal_those_of_each_row() {
 fn percentiles_named_one_by_one_hold_at_either_end() {
     let data: Vec<f32> = (-50..=150).map(|i| i as f32).collect();
     let range = |lower, upper| {
-        let mut observer = Percentile::new(Share::Between(lower, upper), false, None).unwrap();
+        let mut observer =
+            Percentile::new(Share::Between(lower, upper), false, Grain::Tensor).unwrap();
         observer.observe(&data, &[data.len()]);
         observer.range().unwrap()
     };
@@ -178,7 +182,7 @@ fn percentiles_named_one_by_one_hold_at_either_end() {
     assert!((inner.min / -30.0 - 1.0).abs() < 0.01 && inner.max == one_sided.max, "{inner:?}");
     // an end on the far side of zero is widened to it
     assert_eq!(range(50.0, 90.0).min, 0.0);
-    assert!(Percentile::new(Share::Between(1.0, 99.0), true, None).is_none());
+    assert!(Percentile::new(Share::Between(1.0, 99.0), true, Grain::Tensor).is_none());
 }
 
 #[test]
@@ -226,9 +230,9 @@ fn observers_are_named_in_text() {
 
 #[test]
 fn different_sites_do_not_merge() {
-    let mut rows = minmax(Some(0), &[1.0, 2.0], &[2, 1]);
-    assert!(rows.merge(&minmax(None, &[1.0], &[1])).is_err());
-    assert!(rows.merge(&minmax(Some(0), &[1.0], &[1, 1])).is_err());
+    let mut rows = minmax(Grain::Axis(0), &[1.0, 2.0], &[2, 1]);
+    assert!(rows.merge(&minmax(Grain::Tensor, &[1.0], &[1])).is_err());
+    assert!(rows.merge(&minmax(Grain::Axis(0), &[1.0], &[1, 1])).is_err());
     let build = |text: &str| {
         let spec = text.parse::<ObserverSpec>().unwrap();
         spec.build(DType::UINT8, Scheme::PER_TENSOR_ASYMM).unwrap().into_mergeable()
@@ -245,8 +249,8 @@ proptest! {
     #[test]
     fn shards_in_any_order_equal_one_pass(batches in batches(), cut in 0..8_usize, turn in 0..8_usize) {
         for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
-            for axis in [None, Some(0), Some(1)] {
-                let scheme = Scheme { symmetric: false, axis };
+            for grain in [Grain::Tensor, Grain::Axis(0), Grain::Axis(1)] {
+                let scheme = Scheme { symmetric: false, grain };
                 let spec: ObserverSpec = text.parse().unwrap();
                 let new = || spec.build(DType::UINT4, scheme).unwrap().into_mergeable().unwrap();
                 let mut whole = new();
@@ -258,7 +262,7 @@ proptest! {
                 left.iter().for_each(|x| a.observe(x, &[3, 4]));
                 right.iter().for_each(|x| b.observe(x, &[3, 4]));
                 a.merge(&b).unwrap();
-                prop_assert_eq!(a.ranges(), whole.ranges(), "{} {:?}", text, axis);
+                prop_assert_eq!(a.ranges(), whole.ranges(), "{} {}", text, grain);
             }
         }
     }
@@ -266,15 +270,15 @@ proptest! {
     #[test]
     fn values_that_count_several_times_came_several_times(batches in batches(), times in 1..5_u64) {
         for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
-            for axis in [None, Some(1)] {
+            for grain in [Grain::Tensor, Grain::Axis(1)] {
                 let spec: ObserverSpec = text.parse().unwrap();
-                let new = || spec.build(DType::UINT4, Scheme { symmetric: false, axis }).unwrap();
+                let new = || spec.build(DType::UINT4, Scheme { symmetric: false, grain }).unwrap();
                 let (mut counted, mut came) = (new(), new());
                 for batch in &batches {
                     counted.observe_times(batch, &[3, 4], times);
                     (0..times).for_each(|_| came.observe(batch, &[3, 4]));
                 }
-                prop_assert_eq!(counted, came, "{} {:?}", text, axis);
+                prop_assert_eq!(counted, came, "{} {}", text, grain);
             }
         }
     }

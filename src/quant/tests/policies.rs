@@ -13,9 +13,18 @@ fn affine(decision: Decision) -> (DType, Scheme, String) {
     }
 }
 
+fn resolve(
+    policy: &Policy,
+    name: &str,
+    role: Role,
+    shape: &[usize],
+) -> Result<Decision, PolicyError> {
+    policy.resolve(&Subject { name, role, shape, linear: role == Role::Weight })
+}
+
 fn grid(policy: &Policy, name: &str, role: Role) -> (DType, Scheme) {
-    let rank = if role == Role::NormWeight { 1 } else { 2 };
-    let (dtype, scheme, _) = affine(policy.resolve(name, role, rank).unwrap());
+    let shape = if role == Role::NormWeight { &[8][..] } else { &[8, 192] };
+    let (dtype, scheme, _) = affine(resolve(policy, name, role, shape).unwrap());
     (dtype, scheme)
 }
 
@@ -48,12 +57,12 @@ fn the_last_matching_rule_wins_field_by_field() {
         "#,
     )
     .unwrap();
-    let weight = |name| affine(policy.resolve(name, Role::Weight, 2).unwrap());
+    let weight = |name| affine(resolve(&policy, name, Role::Weight, &[8; 2]).unwrap());
     let rows = Scheme::per_channel_asymm(0);
     assert_eq!(weight(LINEAR), (DType::UINT8, rows, "percentile:99.9".into()));
     let other = "model.layers.1.mlp.up_proj.weight";
     assert_eq!(weight(other), (DType::UINT4, Scheme::PER_TENSOR_ASYMM, "mse".into()));
-    let logits = affine(policy.resolve("attn.logits", Role::Activation, 4).unwrap());
+    let logits = affine(resolve(&policy, "attn.logits", Role::Activation, &[8; 4]).unwrap());
     assert_eq!(logits, (DType::INT16, Scheme::PER_TENSOR_SYMM, "softmax:16".into()));
     assert_eq!(weight("attn.logits").2, "mse");
 }
@@ -96,7 +105,7 @@ fn mx_and_float_are_decisions_too() {
         "#,
     )
     .unwrap();
-    let decide = |name| policy.resolve(name, Role::Activation, 3).unwrap();
+    let decide = |name| resolve(&policy, name, Role::Activation, &[8; 3]).unwrap();
     assert_eq!(decide("a"), Decision::Mx { format: MxFormat::Fp4, axis: 2 });
     assert!(decide("a").observer().is_none());
     assert_eq!(
@@ -105,7 +114,7 @@ fn mx_and_float_are_decisions_too() {
     );
     assert_eq!(decide("ab"), Decision::Float);
     assert_eq!(affine(decide("abc")).0, DType::INT8);
-    assert!(policy.resolve("a", Role::Activation, 0).is_err());
+    assert!(resolve(&policy, "a", Role::Activation, &[8; 0]).is_err());
 }
 
 #[test]
@@ -132,6 +141,70 @@ fn illegal_policies_name_the_place() {
 }
 
 #[test]
+fn groups_are_of_linear_weights_and_an_axis_takes_them_back() {
+    let policy = policy(
+        r#"
+        weight = { dtype = "uint4", group = 64 }
+        [[rules]]
+        pattern = "*.down_proj.*"
+        set = { axis = 0 }
+        [[rules]]
+        pattern = "*.v_proj.*"
+        set = { group = 96 }
+        [[rules]]
+        pattern = "*.mx.*"
+        set = { observer = "mx:fp4" }
+        [[rules]]
+        pattern = "*.wide.*"
+        set = { dtype = "uint8" }
+        "#,
+    )
+    .unwrap();
+    let groups = |size| Scheme { symmetric: false, grain: Grain::Groups(size) };
+    let rows = Scheme::per_channel_asymm(0);
+    let weight = |name| grid(&policy, name, Role::Weight);
+    assert_eq!(weight(LINEAR), (DType::UINT4, groups(64)));
+    assert_eq!(weight("layers.0.wide.weight"), (DType::UINT8, groups(64)));
+    assert_eq!(weight("layers.0.down_proj.weight").1, rows);
+    assert_eq!(weight("layers.0.v_proj.weight").1, groups(96));
+    assert_eq!(grid(&policy, NORM, Role::NormWeight).1, Scheme::PER_TENSOR_ASYMM);
+    let mx = resolve(&policy, "layers.0.mx.weight", Role::Weight, &[8, 100]).unwrap();
+    assert_eq!(mx, Decision::Mx { format: MxFormat::Fp4, axis: 1 });
+    assert_eq!(groups(64).to_string(), "asymmetric in groups of 64");
+    // A table keeps a grid a row, unless a rule asks for what it cannot have.
+    let table = |name| {
+        policy.resolve(&Subject { name, role: Role::Weight, shape: &[8, 192], linear: false })
+    };
+    assert_eq!(affine(table("embed.weight").unwrap()).1, rows);
+    let error = table("layers.0.v_proj.weight").unwrap_err().to_string();
+    assert!(error.contains("nothing but linear layers multiply by has groups"), "{error}");
+    let error = resolve(&policy, LINEAR, Role::Weight, &[8, 100]).unwrap_err().to_string();
+    for part in [LINEAR, "decided by weight", "group = 64 does not divide its 100 inputs"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn illegal_groups_name_the_place() {
+    for (text, expected) in [
+        ("activation = { group = 32 }", "activation: only weights of linear layers"),
+        ("norm = { group = 32 }", "norm: only weights of linear layers"),
+        ("weight = { group = 0 }", "weight: group = 0"),
+        ("weight = { group = -8 }", "-8"),
+        ("weight = { group = 32, axis = 0 }", "weight: axis and group are both set"),
+        ("weight = { group = 32, observer = \"mx:fp4\" }", "weight: MX has blocks"),
+    ] {
+        let found = policy(text).unwrap_err();
+        assert!(found.contains(expected), "{found}");
+    }
+    let rule = "[[rules]]\npattern = \"x\"\nrole = \"activation\"\nset = { group = 8 }";
+    assert!(policy(rule).unwrap_err().contains("rule `x`: only weights of linear layers"));
+    let silent = policy("[[rules]]\npattern = \"x\"\nset = { group = 8 }").unwrap();
+    let error = resolve(&silent, "x", Role::Activation, &[1, 8]).unwrap_err().to_string();
+    assert!(error.contains("linear layers"), "{error}");
+}
+
+#[test]
 fn illegal_outcomes_name_the_tensor_and_the_layers() {
     let policy = policy(
         r#"
@@ -144,13 +217,13 @@ fn illegal_outcomes_name_the_tensor_and_the_layers() {
         "#,
     )
     .unwrap();
-    let error = policy.resolve("x", Role::Weight, 2).unwrap_err().to_string();
+    let error = resolve(&policy, "x", Role::Weight, &[8; 2]).unwrap_err().to_string();
     assert!(error.starts_with("tensor `x` (2 axes), decided by weight, then rule `x*`"), "{error}");
     let pair =
         self::policy("activation = { dtype = \"int16\", observer = \"percentile:1:99\" }").unwrap();
-    let error = pair.resolve("x", Role::Activation, 2).unwrap_err().to_string();
+    let error = resolve(&pair, "x", Role::Activation, &[8; 2]).unwrap_err().to_string();
     assert!(error.contains("observer percentile:1:99 has two ends"), "{error}");
-    let error = policy.resolve("y", Role::Weight, 2).unwrap_err().to_string();
+    let error = resolve(&policy, "y", Role::Weight, &[8; 2]).unwrap_err().to_string();
     assert!(error.contains("axis 2 is outside its 2 axes"), "{error}");
 }
 

@@ -45,9 +45,10 @@ fn ranges_grids_and_snapped_values_equal_the_peer_to_the_bit() {
     let golden = golden();
     let (x, shape) = (floats(&golden.x), [6, 16]);
     for case in golden.affine {
-        let scheme = Scheme { symmetric: case.symmetric, axis: case.axis };
+        let grain = case.axis.map_or(Grain::Tensor, Grain::Axis);
+        let scheme = Scheme { symmetric: case.symmetric, grain };
         let name = format!("{} {scheme}", case.dtype);
-        let mut observer = MinMax::new(case.axis);
+        let mut observer = MinMax::new(grain);
         observer.observe(&x, &shape);
         let ranges = observer.ranges().unwrap();
         let params = QuantParams::from_ranges(case.dtype, scheme, &ranges).unwrap();
@@ -55,7 +56,7 @@ fn ranges_grids_and_snapped_values_equal_the_peer_to_the_bit() {
             dtype: case.dtype,
             scale: floats(&case.scale),
             zero_point: case.zero_point,
-            axis: case.axis,
+            grain,
         };
         assert_eq!(params, expected, "{name}");
         let mut data = floats(&golden.fed);

@@ -11,7 +11,7 @@ use super::{Error, Limits};
 use crate::circle::{self, BuiltinOperator, Details, Model, Operator, SubGraph, TensorType};
 use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::ops::{Op, OutputRule};
-use crate::quant::{DType, MxFormat, QuantParams};
+use crate::quant::{DType, Grain, MxFormat, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -219,7 +219,7 @@ impl<'a> Import<'a> {
         if params.is_none() && tensor.dtype != expected {
             return Err(named(format!("is {} without qparams", tensor.dtype)));
         }
-        if params.as_ref().is_some_and(|p| p.axis().is_some() && p.dtype().is_some()) {
+        if params.as_ref().is_some_and(|p| p.dtype().is_some() && !p.is_per_tensor()) {
             return Err(named("is computed and has a scale for each channel".into()));
         }
         let slot = usize::try_from(output).unwrap_or(usize::MAX);
@@ -320,7 +320,7 @@ fn params(tensor: &circle::Tensor, shape: &[usize]) -> Result<Option<QuantParams
         dtype,
         scale: q.scale.clone(),
         zero_point: q.zero_point.iter().map(zero).collect::<Result<_, _>>()?,
-        axis: (q.scale.len() > 1).then_some(axis),
+        grain: if q.scale.len() > 1 { Grain::Axis(axis) } else { Grain::Tensor },
     };
     params.check(shape).map_err(|e| e.to_string())?;
     Ok(Some(params))

@@ -2,7 +2,7 @@
 
 use super::rescale::Rescale;
 use crate::ops::{Binary, BinaryKind, OpDef};
-use crate::quant::QuantParams;
+use crate::quant::{Grain, QuantParams};
 use crate::tensor::{Par, Tensor};
 
 /// An affine grid.
@@ -16,11 +16,15 @@ pub(super) struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    /// None for MX blocks and grids wider than 16 bits.
+    /// None for MX blocks, groups, and grids wider than 16 bits.
     pub(super) fn of(params: &'a QuantParams) -> Option<Grid<'a>> {
-        let QuantParams::Affine { dtype, scale, zero_point, axis } = params else { return None };
+        let QuantParams::Affine { dtype, scale, zero_point, grain } = params else { return None };
         let (low, high) = dtype.limits();
-        let axis = axis.unwrap_or(0);
+        let axis = match grain {
+            Grain::Tensor => 0,
+            Grain::Axis(axis) => *axis,
+            Grain::Groups(_) => return None,
+        };
         (dtype.bits() <= 16).then_some(Grid { scale, zero: zero_point, axis, low, high })
     }
 

@@ -1,12 +1,14 @@
 //! Laws of the roundings, on random layers.
 
+mod groups;
+
 use super::autoround::{AutoRound, Learning, Start};
 use super::gptq::{Gptq, Search};
 use super::mse::Mse;
 use super::qronos::Qronos;
 use super::rtn::Rtn;
 use super::*;
-use crate::quant::{DType, Observer, ObserverSpec, Scheme};
+use crate::quant::{DType, Grain, Observer, ObserverSpec, Scheme};
 use proptest::prelude::*;
 
 /// Deterministic numbers in (−1, 1).
@@ -21,9 +23,9 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len + 8).map(|_| next()).skip(8).collect()
 }
 
-fn decision(bits: u8) -> Decision {
+fn decision(bits: u8, grain: Grain) -> Decision {
     let dtype = DType::new(bits, false).unwrap();
-    let scheme = Scheme::per_channel_asymm(0);
+    let scheme = Scheme { symmetric: false, grain };
     Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax }
 }
 
@@ -33,13 +35,25 @@ fn min_max(decision: &Decision, weight: &Tensor) -> QuantParams {
     decision.params(&observer.ranges().unwrap()).unwrap().unwrap()
 }
 
-/// Rounds a weight and returns Ŵ.
+/// Rounds a weight with a grid a row and returns Ŵ.
 fn round(rounding: &dyn Rounding, weight: &Tensor, bits: u8, moments: &Moments) -> Tensor {
-    let decision = decision(bits);
+    cut(rounding, weight, (bits, Grain::Axis(0)), moments)
+}
+
+/// Rounds a weight and returns Ŵ.
+fn cut(
+    rounding: &dyn Rounding,
+    weight: &Tensor,
+    (bits, grain): (u8, Grain),
+    moments: &Moments,
+) -> Tensor {
+    let decision = decision(bits, grain);
     let grid = min_max(&decision, weight);
     let layer = Layer { weight, decision: &decision, grid: &grid, moments: Some(moments) };
     let rounded = rounding.round(&layer).unwrap();
-    // What is returned lies on the grid that is returned.
+    // What is returned lies on the grid that is returned, which has all that was asked for.
+    rounded.grid.check(weight.shape()).unwrap();
+    assert_eq!(rounded.grid.group(), grid.group());
     let mut again = rounded.weight.clone();
     let shape = again.shape().to_vec();
     crate::quant::fake_quant(&rounded.grid, &shape, again.data_mut());
@@ -318,7 +332,7 @@ fn roundings_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn a_layer_that_no_sample_exercises_is_refused_with_the_reason() {
     let weight = Tensor::new([2, 3], noise(6, 1));
-    let decision = decision(4);
+    let decision = decision(4, Grain::Axis(0));
     let grid = min_max(&decision, &weight);
     let silent = moments(&[0.0; 6], &[0.0; 6], 3, false);
     let layer = Layer { weight: &weight, decision: &decision, grid: &grid, moments: Some(&silent) };

@@ -1,0 +1,181 @@
+//! What a policy decides of one tensor: the layers that speak of it, folded.
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Role, Spec, Subject};
+use super::{
+    AnyObserver, DType, Grain, MxFormat, ObserverSpec, ParamsError, QuantParams, Range, Scheme,
+    Share,
+};
+
+/// Granularity, as recipes write it: `axis = 0` or `axis = "tensor"`; groups have a key of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Granularity {
+    /// One grid per index of an axis; for MX the axis that is cut into blocks.
+    Axis(usize),
+    /// One grid in all; for MX blocks along the last axis.
+    Whole(Whole),
+}
+
+/// The word for one grid in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whole {
+    /// One grid in all.
+    #[serde(rename = "tensor")]
+    Tensor,
+}
+
+impl Granularity {
+    fn grain(self) -> Grain {
+        match self {
+            Granularity::Axis(axis) => Grain::Axis(axis),
+            Granularity::Whole(_) => Grain::Tensor,
+        }
+    }
+}
+
+impl Spec {
+    /// What the layer says of granularity, if it does.
+    pub(super) fn grain(&self) -> Option<Grain> {
+        self.group.map(Grain::Groups).or(self.axis.map(Granularity::grain))
+    }
+}
+
+/// What one tensor gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision {
+    /// An affine grid fitted to what `observer` sees.
+    Affine {
+        /// Type of the integers.
+        dtype: DType,
+        /// Shape of the grid.
+        scheme: Scheme,
+        /// Where its ranges come from.
+        observer: ObserverSpec,
+    },
+    /// MX blocks: nothing to observe.
+    Mx {
+        /// Format of the elements.
+        format: MxFormat,
+        /// The axis that is cut into blocks.
+        axis: usize,
+    },
+    /// Stays float.
+    Float,
+}
+
+/// The layers below, folded.
+#[derive(Clone, Debug)]
+pub(super) struct Folded {
+    dtype: DType,
+    symmetric: Option<bool>,
+    grain: Grain,
+    observer: ObserverSpec,
+    /// Layers that said something, for errors.
+    pub(super) places: Vec<String>,
+}
+
+impl Folded {
+    /// What nobody has asked for: the default of the role.
+    pub(super) fn of(role: Role) -> Folded {
+        let grain = if role == Role::Weight { Grain::Axis(0) } else { Grain::Tensor };
+        Folded {
+            dtype: DType::UINT8,
+            symmetric: None,
+            grain,
+            observer: ObserverSpec::MinMax,
+            places: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, place: impl Into<String>, layer: &Spec) {
+        if let Some(dtype) = layer.dtype {
+            self.dtype = dtype;
+            self.symmetric = None;
+            // a dtype asks for integers, so it takes back what a lower layer excused
+            if matches!(self.observer, ObserverSpec::Identity | ObserverSpec::Mx { .. }) {
+                self.observer = ObserverSpec::MinMax;
+            }
+        }
+        self.symmetric = layer.symmetric.or(self.symmetric);
+        self.grain = layer.grain().unwrap_or(self.grain);
+        self.observer = layer.observer.unwrap_or(self.observer);
+        self.places.push(place.into());
+    }
+
+    pub(super) fn decide(&self, subject: &Subject<'_>) -> Result<Decision, String> {
+        let rank = subject.shape.len();
+        match (self.grain, subject.shape) {
+            (Grain::Axis(axis), _) if axis >= rank => {
+                return Err(format!("axis {axis} is outside its {rank} axes"));
+            }
+            // What stays float, or has blocks of its own, has no grids to count.
+            _ if matches!(self.observer, ObserverSpec::Identity | ObserverSpec::Mx { .. }) => {}
+            (Grain::Groups(_), _) if !subject.linear => {
+                return Err("only what nothing but linear layers multiply by has groups".into());
+            }
+            (Grain::Groups(size), &[.., width]) if !width.is_multiple_of(size) => {
+                return Err(format!("group = {size} does not divide its {width} inputs"));
+            }
+            _ => {}
+        }
+        match self.observer {
+            ObserverSpec::Identity => Ok(Decision::Float),
+            ObserverSpec::Mx { format } => match (self.grain, rank.checked_sub(1)) {
+                (Grain::Axis(axis), _) | (_, Some(axis)) => Ok(Decision::Mx { format, axis }),
+                (_, None) => Err("a scalar has no axis to cut into MX blocks".into()),
+            },
+            observer => {
+                let symmetric = self.symmetric.unwrap_or(self.dtype.signed());
+                let scheme = Scheme { symmetric, grain: self.grain };
+                scheme.check(self.dtype).map_err(|error| error.to_string())?;
+                if symmetric
+                    && matches!(observer, ObserverSpec::Percentile { share: Share::Between(..) })
+                {
+                    return Err(format!(
+                        "observer {observer} has two ends, but the grid is symmetric"
+                    ));
+                }
+                Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// A fresh observer for this tensor; none if there is nothing to observe.
+    pub fn observer(&self) -> Option<AnyObserver> {
+        match self {
+            Decision::Affine { dtype, scheme, observer } => observer.build(*dtype, *scheme),
+            Decision::Mx { .. } | Decision::Float => None,
+        }
+    }
+
+    /// The grid that keeps `ranges`, which MX does not need; none if the tensor stays float.
+    pub fn params(&self, ranges: &[Range]) -> Result<Option<QuantParams>, ParamsError> {
+        match *self {
+            Decision::Affine { dtype, scheme, .. } => {
+                QuantParams::from_ranges(dtype, scheme, ranges).map(Some)
+            }
+            Decision::Mx { format, axis } => Ok(Some(QuantParams::Mx { format, axis })),
+            Decision::Float => Ok(None),
+        }
+    }
+}
+
+/// Refuses observers of data for what is no data.
+pub(super) fn served(decision: Decision, role: Role) -> Result<Decision, String> {
+    match decision {
+        Decision::Affine { observer, .. } if role != Role::Activation => match observer {
+            ObserverSpec::Ema { .. } => {
+                Err(format!("observer {observer} averages over samples, but this is a weight"))
+            }
+            ObserverSpec::SoftmaxLogits { .. } => {
+                Err(format!("observer {observer} is for attention logits, but this is a weight"))
+            }
+            _ => Ok(decision),
+        },
+        other => Ok(other),
+    }
+}
