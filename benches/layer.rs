@@ -1,8 +1,8 @@
 //! One decoder layer of the 2B shape: in float, calibrating, and fake-quantized; the first two with
 //! bf16 products too.
 //!
-//! `cargo bench --bench layer -- [--tokens 1024] [--layers 1] [--repeat 5]` prints one JSON object with medians
-//! in seconds; `tools/bench_layer.py` runs it beside the peer on the same shape.
+//! `cargo bench --bench layer -- [--tokens 1024] [--layers 1] [--samples 1] [--repeat 5]` prints one
+//! JSON object with medians in seconds, all samples together where it calibrates; `tools/bench_layer.py` runs it beside the peer on the same shape.
 
 use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
 use encircle::checkpoint::Config;
@@ -21,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let (tokens, repeat) = (argument("--tokens", 1024), argument("--repeat", 5));
+    let samples = argument("--samples", 1);
     let policy = Numerics::find("w8a8-minmax").expect("a known recipe").policy;
     let graph = layers(tokens, argument("--layers", 1));
     let plan = Plan::new(&graph, &policy).expect("the policy fits");
@@ -43,7 +44,7 @@ fn main() {
         let calibrating = timed(repeat, || {
             statistics = Statistics::new(&plan);
             let mut tap = Observing { plan: &plan, statistics: &mut statistics };
-            run(&graph, &inputs, weights, &mut tap);
+            (0..samples).for_each(|_| run(&graph, &inputs, weights, &mut tap));
         });
         [float, calibrating]
     };

@@ -169,6 +169,14 @@ impl Checkpoint {
         self.store.raw(name)
     }
 
+    /// A part of the bytes of a tensor as stored, no more of it than there is.
+    ///
+    /// # Errors
+    /// `Missing`; `Unreadable` if the file was cut short since it was opened.
+    pub fn part(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
+        self.store.part(name, part)
+    }
+
     /// Compares the stored tensors with the canonical names and shapes that a model needs.
     ///
     /// A stored `lm_head.weight` of a model with tied embeddings and stored rotary frequencies are

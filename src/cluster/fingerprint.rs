@@ -45,8 +45,9 @@ pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<u64> {
         let shape = checkpoint.info(name).map(|info| info.shape.clone());
         hash.add_part(name.as_bytes());
         hash.add_part(format!("{dtype:?} {shape:?}").as_bytes());
-        hash.add_part(&bytes[..bytes.len().min(ENDS)]);
-        hash.add_part(&bytes[bytes.len().saturating_sub(ENDS)..]);
+        let len = bytes.len();
+        hash.add_part(&checkpoint.part(name, 0..ENDS)?);
+        hash.add_part(&checkpoint.part(name, len.saturating_sub(ENDS)..len)?);
     }
     Ok(hash.0)
 }

@@ -3,6 +3,8 @@
 
 use crate::support::demo_folder;
 use assert_cmd::cargo::CommandCargoExt;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -407,4 +409,112 @@ fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
     desk.fails(&format!("{JOB} --preset w4a16 -o both"), &["both/unfinished", "another process"]);
     stop("-CONT");
     assert_eq!(end(one), (Some(0), String::new()));
+}
+
+/// Deals the weights of `ck` to two files: the first half of the names in the first.
+fn in_two_shards(desk: &Desk) -> PathBuf {
+    let single = desk.at("ck/model.safetensors");
+    let bytes = fs::read(&single).unwrap();
+    let len = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    let payload = &bytes[8 + len..];
+    // Of the second the language model's last layers are read late.
+    let late = |name: &str| name.contains("language_model.layers");
+    let tensors = || header.iter().filter(|(name, _)| *name != "__metadata__");
+    let mut map = serde_json::Map::new();
+    for (number, second) in [(1, false), (2, true)] {
+        let file = format!("model-0000{number}-of-00002.safetensors");
+        let (mut own, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, tensor) in tensors().filter(|(name, _)| late(name) == second) {
+            let [start, end] = [0, 1].map(|i| tensor["data_offsets"][i].as_u64().unwrap() as usize);
+            let mut tensor = tensor.clone();
+            tensor["data_offsets"] = json!([data.len(), data.len() + end - start]);
+            data.extend_from_slice(&payload[start..end]);
+            own.insert(name.clone(), tensor);
+            map.insert(name.clone(), json!(file));
+        }
+        let own = serde_json::to_vec(&own).unwrap();
+        let bytes = [&(own.len() as u64).to_le_bytes()[..], &own, &data].concat();
+        fs::write(desk.at("ck").join(file), bytes).unwrap();
+    }
+    fs::remove_file(single).unwrap();
+    let index = json!({"metadata": {}, "weight_map": map}).to_string();
+    fs::write(desk.at("ck/model.safetensors.index.json"), index).unwrap();
+    desk.at("ck/model-00002-of-00002.safetensors")
+}
+
+fn signal(name: &str, pid: u32) {
+    Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+}
+
+#[test]
+fn a_shard_that_is_cut_short_under_way_is_named_and_what_was_finished_counts() {
+    let desk = Desk::new();
+    let shard = in_two_shards(&desk);
+    let bytes = fs::read(&shard).unwrap();
+    for recipe in ["--preset npu", "--preset w4a16"] {
+        let job = desk.tight(&format!("{JOB} {recipe} --memory tight -o out"));
+        desk.does(&format!("quantize ck --calib rows.jsonl {recipe} -o whole"));
+        let cut = |pid: u32| {
+            // It must not read on meanwhile.
+            signal("-STOP", pid);
+            let file = fs::OpenOptions::new().write(true).open(&shard).unwrap();
+            file.set_len(bytes.len() as u64 / 8).unwrap();
+            signal("-CONT", pid);
+        };
+        let (code, stderr) = desk.meanwhile(&job, || desk.units("out").len() >= 2, cut);
+        assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{stderr}");
+        for fact in ["model-00002-of-00002.safetensors", "a file that changed", "tensor \""] {
+            assert!(stderr.contains(fact), "no {fact:?} in: {stderr}");
+        }
+        assert_eq!(listed(&desk.at("out")), ["unfinished"], "nothing half-written");
+        let finished = desk.units("out");
+        assert!(finished.len() >= 2, "{finished:?}");
+        desk.fails(&job, &["model-00002-of-00002.safetensors"]);
+        assert_eq!(desk.units("out"), finished, "what was finished stays");
+        fs::write(&shard, &bytes).unwrap();
+        desk.does(&job);
+        desk.same("whole", "out");
+        for out in ["whole", "out"] {
+            fs::remove_dir_all(desk.at(out)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_is_missing_at_the_rerun_is_named_and_what_was_finished_counts() {
+    let desk = Desk::new();
+    let shard = in_two_shards(&desk);
+    let bytes = fs::read(&shard).unwrap();
+    let job = desk.tight(&format!("{JOB} --preset w4a16 --memory tight -o out"));
+    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    // Removed under way it is still there for the one who has it open.
+    let remove = |_| fs::remove_file(&shard).unwrap();
+    let (code, stderr) = desk.meanwhile(&job, || desk.units("out").len() >= 2, remove);
+    assert_eq!((code, &stderr[..]), (Some(0), ""));
+    desk.same("whole", "out");
+    fs::write(&shard, &bytes).unwrap();
+    fs::remove_dir_all(desk.at("out")).unwrap();
+    let (code, _) = desk.interrupt(&job, "out", 3, "-INT");
+    assert_eq!(code, Some(130));
+    let finished = desk.units("out");
+    fs::remove_file(&shard).unwrap();
+    desk.fails(&job, &["model-00002-of-00002.safetensors"]);
+    assert_eq!(desk.units("out"), finished, "what was finished stays");
+    fs::write(&shard, &bytes).unwrap();
+    desk.does(&job);
+    desk.same("whole", "out");
+}
+
+#[test]
+fn weights_alone_name_a_shard_that_is_cut_and_leave_no_file() {
+    let desk = Desk::new();
+    let shard = in_two_shards(&desk);
+    let bytes = fs::read(&shard).unwrap();
+    fs::write(&shard, &bytes[..bytes.len() / 8]).unwrap();
+    let job = "quantize ck --weights-only --seq-len 32 -o out";
+    desk.fails(job, &["model-00002-of-00002.safetensors"]);
+    assert!(listed(&desk.at("out")).is_empty());
+    fs::write(&shard, bytes).unwrap();
+    desk.does(job);
 }

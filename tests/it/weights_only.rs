@@ -131,7 +131,8 @@ fn the_report_says_that_activations_are_float() {
     let model = circle::read(&file(folder, "alone")).unwrap();
     let graph = &model.subgraphs[0];
     let float = |t: &&circle::Tensor| t.dtype == TensorType::Float32;
-    assert_eq!(graph.tensors.iter().filter(float).count(), tensors.len());
+    let told = |t: &circle::Tensor| tensors.iter().any(|told| told["name"] == t.name[..]);
+    assert!(graph.tensors.iter().filter(float).all(told));
     assert!(!folder.join("alone/model.circle").exists());
     assert!(folder.join("alone/recipe.toml").exists());
 
@@ -170,7 +171,7 @@ fn what_needs_rows_is_refused_by_its_key_and_leaves_nothing() {
 }
 
 #[test]
-fn a_weight_that_allows_no_grid_is_named_with_its_channel_and_no_file_is_left() {
+fn a_weight_that_allows_no_grid_is_named_and_no_file_is_left() {
     let folder = demo_folder(0..1);
     let path = folder.path().join("ck/model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -190,7 +191,7 @@ fn a_weight_that_allows_no_grid_is_named_with_its_channel_and_no_file_is_left() 
     let args = ["quantize", "ck", "--weights-only", "--seq-len", "32", "-o", "out"];
     let (code, _, stderr) = run(folder.path(), &args);
     assert_eq!(code, 2);
-    assert!(stderr.contains("down_proj.weight") && stderr.contains("channel 3"), "{stderr}");
+    assert!(stderr.contains(name) && stderr.contains("a NaN or an infinity"), "{stderr}");
     assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Bench {
     /// beside reading and writing files of those sizes; needs disk for three times the checkpoint
     #[arg(long, value_name = "LAYERS")]
     weights: Option<usize>,
-    /// Also the time of a float layer against tokens and layers
+    /// Also the time of a float layer against tokens, layers and samples
     #[arg(long)]
     curve: bool,
 }
@@ -39,6 +39,9 @@ type Seen = BTreeMap<String, Vec<f64>>;
 /// Runs the benches and prints one table.
 pub(crate) fn run(task: &Bench, root: &Path) -> Result<(), Box<dyn Error>> {
     let mut seen = Seen::new();
+    // Before we load it ourselves.
+    let load = load();
+    let quiet = load.is_none_or(|load| load <= LOAD_MAX);
     for _ in 0..task.runs.max(1) {
         task.layer(root, &mut seen)?;
         task.products(root, &mut seen)?;
@@ -51,7 +54,7 @@ pub(crate) fn run(task: &Bench, root: &Path) -> Result<(), Box<dyn Error>> {
         task.weights(root, layers, &mut seen)?;
     }
     println!("{:<46} {:>10} {:>10} {:>7}  goal", "seconds unless said", "ours", "other", "ratio");
-    let table = Table { seen: &seen };
+    let table = Table { seen: &seen, quiet };
     table.faster("calibrating, beside TICO calibrating", ["calibrating"; 2], Some(1.3));
     table.faster("quantized, beside TICO quantized", ["quantized"; 2], Some(2.3));
     let bf16 = ["calibrating bf16", "calibrating"];
@@ -63,6 +66,11 @@ pub(crate) fn run(task: &Bench, root: &Path) -> Result<(), Box<dyn Error>> {
     table.faster("GPTQ 2048x6144, beside TICO", ["gptq"; 2], Some(3.0));
     let title = "weights only, beside reading and writing";
     table.faster(title, ["weights"; 2], Some(0.7));
+    if let Some(load) = load.filter(|_| !quiet) {
+        println!(
+            "\nno verdicts: the load was {load:.2} before the first round, at most {LOAD_MAX} lets figures count"
+        );
+    }
     if task.curve { task.curve(root) } else { Ok(()) }
 }
 
@@ -160,20 +168,21 @@ impl Bench {
         Ok(std::fs::remove_dir_all(&folder)?)
     }
 
-    /// Time against tokens and against layers: linear, up to attention's square in tokens.
+    /// Time against tokens, layers and samples: linear, up to attention's square in tokens.
     fn curve(&self, root: &Path) -> Result<(), Box<dyn Error>> {
         println!(
-            "\n{:>8} {:>8} {:>12} {:>16}",
-            "tokens", "layers", "calibrating", "ms/token/layer"
+            "\n{:>8} {:>8} {:>8} {:>12} {:>16}",
+            "tokens", "layers", "samples", "calibrating", "ms/token/layer"
         );
-        let points = [(256, 1), (512, 1), (1024, 1), (2048, 1), (512, 2), (512, 4)];
-        for (tokens, layers) in points {
-            let [t, l] = [tokens.to_string(), layers.to_string()];
-            let size = ["--tokens", &t, "--layers", &l, "--repeat", "3"];
+        let tokens = [(256, 1, 1), (512, 1, 1), (1024, 1, 1), (2048, 1, 1)];
+        let others = [(512, 2, 1), (512, 4, 1), (512, 1, 2), (512, 1, 4), (512, 1, 8)];
+        for (tokens, layers, samples) in tokens.into_iter().chain(others) {
+            let [t, l, s] = [tokens, layers, samples].map(|n: u32| n.to_string());
+            let size = ["--tokens", &t, "--layers", &l, "--samples", &s, "--repeat", "3"];
             let facts = bench(root, "layer", &size)?;
             let seconds = facts["seconds"]["calibrating"].as_f64().ok_or("no seconds")?;
-            let each = 1e3 * seconds / f64::from(tokens * layers);
-            println!("{tokens:>8} {layers:>8} {seconds:>10.4} s {each:>16.4}");
+            let each = 1e3 * seconds / f64::from(tokens * layers * samples);
+            println!("{tokens:>8} {layers:>8} {samples:>8} {seconds:>10.4} s {each:>16.4}");
         }
         Ok(())
     }
@@ -197,9 +206,19 @@ fn note(seen: &mut Seen, who: &str, seconds: &Value) {
     }
 }
 
+/// The most that others may load the machine while we measure, in threads that run or wait to.
+const LOAD_MAX: f64 = 0.5;
+
+/// How many threads ran or waited in the last minute, where the system tells.
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// What was seen, as rows.
 struct Table<'a> {
     seen: &'a Seen,
+    /// Whether others left the machine to us, so that figures count.
+    quiet: bool,
 }
 
 impl Table<'_> {
@@ -214,7 +233,7 @@ impl Table<'_> {
         let (ours, peer) =
             (self.median(&format!("ours {ours}")), self.median(&format!("peer {peer}")));
         let ratio = ours.zip(peer).map(|(ours, peer)| peer / ours);
-        row(title, [ours, peer], ratio, goal.map(|goal| (goal, ">=")));
+        row(title, [ours, peer], ratio, (goal.map(|goal| (goal, ">=")), self.quiet));
     }
 
     /// How much longer one of ours takes than another.
@@ -222,7 +241,7 @@ impl Table<'_> {
         let (what, base) =
             (self.median(&format!("ours {what}")), self.median(&format!("ours {base}")));
         let ratio = what.zip(base).map(|(what, base)| what / base);
-        row(title, [what, base], ratio, Some((goal, "<=")));
+        row(title, [what, base], ratio, (Some((goal, "<=")), self.quiet));
     }
 
     fn rates(&self) {
@@ -231,21 +250,27 @@ impl Table<'_> {
         let best = others.into_iter().flatten().reduce(f64::max);
         let share = ours.zip(best).map(|(ours, best)| ours / best);
         let title = "GFLOP/s f32, beside the best of torch, oneDNN, faer";
-        row(title, [ours, best], share, Some((0.9, ">=")));
+        row(title, [ours, best], share, (Some((0.9, ">=")), self.quiet));
         let (ours, torch) = (self.median("rate ours bf16"), self.median("rate torch bf16"));
         let share = ours.zip(torch).map(|(ours, torch)| ours / torch);
-        row("GFLOP/s bf16, beside torch", [ours, torch], share, None);
+        row("GFLOP/s bf16, beside torch", [ours, torch], share, (None, self.quiet));
     }
 }
 
-/// One row, unless nothing of ours was measured.
-fn row(title: &str, figures: [Option<f64>; 2], ratio: Option<f64>, goal: Option<(f64, &str)>) {
+/// One row, unless nothing of ours was measured; whether a goal is met only if that `counts`.
+fn row(
+    title: &str,
+    figures: [Option<f64>; 2],
+    ratio: Option<f64>,
+    (goal, counts): (Option<(f64, &str)>, bool),
+) {
     if figures[0].is_none() {
         return;
     }
     let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.4}"));
     let verdict = goal.map_or(String::new(), |(goal, sense)| {
-        let met = ratio.map(|r| if sense == ">=" { r >= goal } else { r <= goal });
+        let met =
+            ratio.filter(|_| counts).map(|r| if sense == ">=" { r >= goal } else { r <= goal });
         let word = met.map_or("", |met| if met { "met" } else { "missed" });
         format!("{sense} {goal} {word}")
     });

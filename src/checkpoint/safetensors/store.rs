@@ -137,6 +137,17 @@ impl Store {
         Ok((bytes, located.info.dtype))
     }
 
+    /// A part of the bytes of a tensor, read from the file: one that was cut short since is an error,
+    /// where its map would end the program.
+    pub(in super::super) fn part(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
+        let (located, shard, bytes) = self.locate(name)?;
+        let end = part.end.min(bytes.len());
+        let start = part.start.min(end);
+        let mut found = vec![0; end - start];
+        let read = shard.bytes.read_at(located.range.start + start, &mut found, <[u8]>::to_vec);
+        read.map_err(|source| changed(shard, located, source))
+    }
+
     pub(in super::super) fn read(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
         self.expect_shape(name, expected)?;
         Tensor::try_written(expected, |out| self.read_into(name, 0, out))
@@ -225,15 +236,19 @@ fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Re
     let piece = |(i, out): (usize, &mut [f32])| {
         let mut bytes = vec![0; out.len() * size];
         let read = shard.bytes.read_at(start + i * TASK * size, &mut bytes, |b| convert(b, out));
-        read.map_err(|source| {
-            let (expected, found) = ("its bytes, as when it was opened", "a file that changed");
-            blamed(ErrorKind::Unreadable, expected, found.into()).caused_by(source)
-        })
+        read.map_err(|source| changed(shard, located, source))
     };
     if out.len() <= TASK {
         return piece((0, out));
     }
     out.par_chunks_mut(TASK).enumerate().try_for_each(piece)
+}
+
+/// The error of a file that has not what it had when it was opened.
+fn changed(shard: &Shard, located: &Located, source: std::io::Error) -> Error {
+    let (expected, found) = ("its bytes, as when it was opened", "a file that changed");
+    let error = Error::new(ErrorKind::Unreadable, &shard.file, expected, found);
+    error.tensor(&located.stored).caused_by(source)
 }
 
 /// The index and a shard must speak of the same tensors.

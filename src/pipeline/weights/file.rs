@@ -39,25 +39,33 @@ impl<'a> Sheet<'a> {
     }
 
     /// Does `work`, which puts much, while the disk takes what was put so far: else most of that would
-    /// wait for the end. What the system says of it then is said again when the file is closed.
-    pub(super) fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// wait for the end.
+    ///
+    /// # Errors
+    /// Those of `work`, or what the system said of the disk: it says so once.
+    pub(super) fn meanwhile<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let disk = scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
+                let mut taken = Ok(());
+                while taken.is_ok() && !done.load(Ordering::Acquire) {
                     match self.waiting.load(Ordering::Relaxed) >= WAITING {
                         true => {
                             self.waiting.store(0, Ordering::Relaxed);
-                            let _ = self.file.sync_data();
+                            taken = self.file.sync_data();
                         }
                         false => thread::park_timeout(Duration::from_millis(5)),
                     }
                 }
+                taken
             });
+            // However `work` ends, the other must not wait for it.
+            let ended = Ended(&done);
             let result = work();
-            done.store(true, Ordering::Release);
+            drop(ended);
             disk.thread().unpark();
-            result
+            let taken = disk.join().expect("invariant: telling the disk never panics");
+            result.and_then(|result| taken.map(|()| result).map_err(|e| self.failed(e)))
         })
     }
 
@@ -73,6 +81,15 @@ impl<'a> Sheet<'a> {
 
     fn failed(&self, source: io::Error) -> Error {
         Error::Write { path: self.path.display().to_string(), source }
+    }
+}
+
+/// Says so when it is dropped.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -4,10 +4,9 @@ use super::super::{Error, Progress, go_on};
 use super::file::Sheet;
 use super::jobs::{Job, Jobs, Unit, Way};
 use crate::algo::{Layer, SessionError};
-use crate::calibrate::CalibrateError;
 use crate::checkpoint;
 use crate::circle::{Model, Place, Placed};
-use crate::quant::{self, Decision, Grain, MinMax, Observer, ParamsError, QuantParams, Range};
+use crate::quant::{self, Decision, Grain, MinMax, Observer, QuantParams, Range};
 use crate::tensor::{self, Tensor};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -105,21 +104,7 @@ impl Jobs<'_> {
         let (job, rows) = (&self.all[unit.job], self.rows(unit)?);
         let grid = match range {
             Some(range) => job.decision.params(&[range]).map_err(|why| job.blamed(why))?,
-            None => {
-                self.plan.weight_grid(job.ids[0], job.name, &rows).map_err(|error| match error {
-                    CalibrateError::Params {
-                        name,
-                        source: ParamsError::Channel { channel, why },
-                    } => {
-                        let channel = unit.rows.start + channel;
-                        CalibrateError::Params {
-                            name,
-                            source: ParamsError::Channel { channel, why },
-                        }
-                    }
-                    other => other,
-                })?
-            }
+            None => self.plan.weight_grid(job.ids[0], job.name, &rows)?,
         };
         let grid = grid.filter(|_| job.decision != Decision::Float);
         let Some(grid) = grid else { return Ok((tensor::le_bytes(rows.data()), None)) };
