@@ -2,7 +2,7 @@
 //! `-- OUT IN` measures another size than the down projection of a 2B decoder.
 
 use encircle::algo::{Layer, Moments, ROUNDINGS};
-use encircle::quant::{DType, Decision, Observer, ObserverSpec, Scheme};
+use encircle::quant::{DType, Decision, Grain, Observer, ObserverSpec, Scheme};
 use encircle::tensor::Tensor;
 use std::time::Instant;
 
@@ -23,12 +23,6 @@ fn main() {
     let [n, k] = sizes[..].try_into().unwrap_or([2048, 6144]);
     let weight = Tensor::new([n, k], noise(n * k, 1));
     let dtype = DType::new(4, false).expect("a width there is");
-    let scheme = Scheme::per_channel_asymm(0);
-    let decision = Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax };
-    let mut observer = decision.observer().expect("weights are observed");
-    observer.observe(weight.data(), weight.shape());
-    let ranges = observer.ranges().expect("finite weights");
-    let grid = decision.params(&ranges).expect("legal ranges").expect("a grid");
 
     let tokens = 2 * k;
     let x = noise(tokens * k, 2);
@@ -39,9 +33,20 @@ fn main() {
     println!("{n}x{k}: moments of {tokens} tokens {:.2} s", start.elapsed().as_secs_f64());
 
     let entry = ROUNDINGS.iter().find(|entry| entry.name == "gptq").expect("it is registered");
-    for options in
-        ["search = 'none'\nsweeps = 0\nrefits = 0", "search = 'weighted'\nsweeps = 4\nrefits = 1"]
-    {
+    let settings =
+        ["search = 'none'\nsweeps = 0\nrefits = 0", "search = 'weighted'\nsweeps = 4\nrefits = 1"];
+    for (options, grain) in settings.into_iter().flat_map(|options| {
+        [Grain::Axis(0), Grain::Groups(128)].into_iter().map(move |grain| (options, grain))
+    }) {
+        if grain.grids(&[n, k]).is_none() {
+            continue;
+        }
+        let scheme = Scheme { symmetric: false, grain };
+        let decision = Decision::Affine { dtype, scheme, observer: ObserverSpec::MinMax };
+        let mut observer = decision.observer().expect("weights are observed");
+        observer.observe(weight.data(), weight.shape());
+        let ranges = observer.ranges().expect("finite weights");
+        let grid = decision.params(&ranges).expect("legal ranges").expect("a grid");
         let table = toml::from_str(options).expect("a table");
         let rounding = (entry.build)(table).expect("known options");
         // Each pays for its own factorization.
@@ -55,7 +60,7 @@ fn main() {
         let start = Instant::now();
         rounding.round(&layer).expect("exercised inputs");
         println!(
-            "{n}x{k}: {}: {:.2} s",
+            "{n}x{k}: {}, {grain}: {:.2} s",
             options.replace('\n', ", "),
             start.elapsed().as_secs_f64()
         );

@@ -113,7 +113,9 @@ impl Folded {
             // What stays float, or has blocks of its own, has no grids to count.
             _ if matches!(self.observer, ObserverSpec::Identity | ObserverSpec::Mx { .. }) => {}
             (Grain::Groups(_), _) if !subject.linear => {
-                return Err("only what nothing but linear layers multiply by has groups".into());
+                return Err(
+                    "only weights that linear layers read, and nothing else, have groups".into()
+                );
             }
             (Grain::Groups(size), &[.., width]) if !width.is_multiple_of(size) => {
                 return Err(format!("group = {size} does not divide its {width} inputs"));

@@ -177,7 +177,7 @@ fn groups_are_of_linear_weights_and_an_axis_takes_them_back() {
     };
     assert_eq!(affine(table("embed.weight").unwrap()).1, rows);
     let error = table("layers.0.v_proj.weight").unwrap_err().to_string();
-    assert!(error.contains("nothing but linear layers multiply by has groups"), "{error}");
+    assert!(error.contains("only weights that linear layers read, and nothing else"), "{error}");
     let error = resolve(&policy, LINEAR, Role::Weight, &[8, 100]).unwrap_err().to_string();
     for part in [LINEAR, "decided by weight", "group = 64 does not divide its 100 inputs"] {
         assert!(error.contains(part), "{error}");
