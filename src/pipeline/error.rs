@@ -117,8 +117,8 @@ pub enum Error {
     },
     /// A rounding that has one grid a row, and a policy that cuts rows into groups.
     #[error(
-        "algo.rounding = \"{rounding}\" learns one range for each output, but the policy asks for \
-         group = {group} of {weight}: rtn, mse, gptq and qronos take groups"
+        "algo.rounding = \"{rounding}\" finds one range for each output, but the policy asks for \
+         group = {group} of {weight}: take another rounding or leave the group out"
     )]
     NoGroups {
         /// The rounding.

@@ -19,8 +19,9 @@ use std::time::Duration;
 const GROUP: usize = 32;
 
 fn recipe(sets: &[&str], means: Means) -> Recipe {
-    let mut numerics = Numerics::find("w4a16-fast").unwrap();
-    for set in sets {
+    let mut numerics = Numerics::find("npu").unwrap();
+    let two_streams = ["algo.rounding=qronos", "algo.options.alpha=0.5"];
+    for set in two_streams.iter().chain(sets) {
         numerics.set_key(set).unwrap().unwrap();
     }
     let Numerics { policy, algo, products } = numerics;
@@ -158,7 +159,7 @@ fn the_command_line_measures_groups_and_writes_none() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
-    let judge = "eval MODEL --calib a.txt --text a.txt --context 24 --json --recipe w4a16 \
+    let judge = "eval MODEL --calib a.txt --text a.txt --context 24 --json --recipe npu \
                  --set algo.rounding=rtn";
     let figure = |more: &str| {
         let (code, json, stderr) = run(&format!("{judge}{more}"));
@@ -171,7 +172,7 @@ fn the_command_line_measures_groups_and_writes_none() {
     let activation = run(&format!("{judge} --set policy.activation.group=32"));
     assert_eq!(activation.0, Some(2));
     assert!(activation.2.contains("only weights of linear layers"), "{}", activation.2);
-    let (code, _, stderr) = run("quantize --recipe w4a16 --set policy.weight.group=32 -o out");
+    let (code, _, stderr) = run("quantize --recipe npu --set policy.weight.group=32 -o out");
     assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{stderr}");
     for part in ["groups of 32 inputs", "GGML_Q4_0", "encircle eval"] {
         assert!(stderr.contains(part), "no {part:?} in {stderr}");

@@ -1,7 +1,7 @@
 //! Jobs that are killed, stopped or tripped, and go on.
 #![cfg(unix)]
 
-use crate::support::demo_folder;
+use crate::support::{demo_folder, path};
 use assert_cmd::cargo::CommandCargoExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,6 +30,11 @@ impl Desk {
             rows += &format!("{{\"image\": \"{name}\", \"question\": \"Which digit is it?\"}}\n");
         }
         fs::write(desk.at("rows.jsonl"), rows).unwrap();
+        // Both networks walk: a job of one stream is over too soon to be caught.
+        let npu = fs::read_to_string(path("assets/recipes/npu.toml")).unwrap();
+        let options = "{ alpha = 0.5, search = \"weighted\", sweeps = 4, refits = 1 }";
+        let rounding = format!("rounding = \"qronos\"\noptions = {options}");
+        fs::write(desk.at("two.toml"), npu.replace("rounding = \"rtn\"", &rounding)).unwrap();
         desk
     }
 
@@ -138,7 +143,7 @@ fn killed_at_random_points_the_bytes_are_those_of_an_uninterrupted_run() {
     let desk = Desk::new();
     let mut seed = 20_261_124_u64;
     for (i, recipe) in
-        ["--preset w4a16", "--recipe w4a16-best --memory tight", "--preset npu --memory tight"]
+        ["--recipe two.toml", "--recipe w4a16-best --memory tight", "--preset npu --memory tight"]
             .into_iter()
             .enumerate()
     {
@@ -184,8 +189,8 @@ fn interrupted_it_says_how_far_it_was_and_goes_on_from_there() {
     let desk = Desk::new();
     for (i, memory) in ["", "--memory tight"].into_iter().enumerate() {
         let (whole, out) = (format!("whole{i}"), format!("out{i}"));
-        let job = format!("{JOB} --preset w4a16 {memory} -o {out}");
-        desk.does(&format!("quantize ck --calib rows.jsonl --preset w4a16 -o {whole}"));
+        let job = format!("{JOB} --recipe two.toml {memory} -o {out}");
+        desk.does(&format!("quantize ck --calib rows.jsonl --recipe two.toml -o {whole}"));
         let (code, stderr) = desk.interrupt(&job, &out, 4, "-INT");
         assert_eq!(code, Some(130), "{stderr}");
         assert!(stderr.starts_with("stopped after ") && stderr.contains(" layers"), "{stderr}");
@@ -200,7 +205,7 @@ fn interrupted_it_says_how_far_it_was_and_goes_on_from_there() {
 #[test]
 fn a_rerun_takes_what_is_finished_as_it_is() {
     let desk = Desk::new();
-    let (mine, theirs) = ("--preset w4a16", "--preset w4a16 --set algo.rounding=rtn");
+    let (mine, theirs) = ("--recipe two.toml", "--recipe two.toml --set algo.rounding=rtn");
     desk.does(&format!("quantize ck --calib rows.jsonl {mine} -o whole"));
     desk.interrupt(&format!("{JOB} {mine} -o out"), "out", 5, "-KILL");
     // Layers as another recipe rounds them: if they are in the result, nobody rounded them again.
@@ -219,12 +224,14 @@ fn a_rerun_takes_what_is_finished_as_it_is() {
 fn samples_go_on_between_two_legs_where_they_were_left() {
     let desk = Desk::new();
     let job = |rows: &str, out: &str| {
-        format!("quantize ck --calib {rows} --save-every 0 --preset w4a16 --memory tight -o {out}")
+        format!(
+            "quantize ck --calib {rows} --save-every 0 --recipe two.toml --memory tight -o {out}"
+        )
     };
     let streams = |out: &str| desk.at(out).join("unfinished/walk.streams");
     let rows = fs::read_to_string(desk.at("rows.jsonl")).unwrap();
     fs::write(desk.at("others.jsonl"), rows.replace("train_002", "train_001")).unwrap();
-    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.does("quantize ck --calib rows.jsonl --recipe two.toml -o whole");
     let model = |out: &str| fs::read(desk.at(out).join("model.q.circle")).unwrap();
     for (rows, out) in [("rows.jsonl", "out"), ("rows.jsonl", "cut"), ("others.jsonl", "other")] {
         // On a busy machine we may come too late.
@@ -248,7 +255,7 @@ fn samples_go_on_between_two_legs_where_they_were_left() {
 #[test]
 fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
     let desk = Desk::new();
-    let job = format!("{JOB} --preset w4a16 -o out");
+    let job = format!("{JOB} --recipe two.toml -o out");
     desk.interrupt(&job, "out", 3, "-KILL");
     let units = desk.units("out");
     let place = "unfinished/job.json";
@@ -274,7 +281,7 @@ fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
     // Starting over needs no more than the word.
     desk.does(&format!("{job} --set algo.options.damp=0.02 --fresh"));
     desk.does(
-        "quantize ck --calib rows.jsonl --preset w4a16 --set algo.options.damp=0.02 -o whole",
+        "quantize ck --calib rows.jsonl --recipe two.toml --set algo.options.damp=0.02 -o whole",
     );
     desk.same("whole", "out");
 }
@@ -282,8 +289,8 @@ fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
 #[test]
 fn damaged_work_is_done_again() {
     let desk = Desk::new();
-    let job = format!("{JOB} --preset w4a16 --memory tight -o out");
-    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    let job = format!("{JOB} --recipe two.toml --memory tight -o out");
+    desk.does("quantize ck --calib rows.jsonl --recipe two.toml -o whole");
     desk.interrupt(&job, "out", 6, "-KILL");
     for (i, name) in desk.units("out").iter().enumerate() {
         let place = desk.at("out/unfinished").join(name);
@@ -335,7 +342,7 @@ fn a_full_disk_is_named_and_neither_the_result_before_nor_finished_work_is_lost(
     models.iter().for_each(|name| fs::write(desk.at("out").join(name), "before").unwrap());
     let before =
         || models.iter().all(|name| fs::read(desk.at("out").join(name)).unwrap() == b"before");
-    let job = format!("{JOB} --preset w4a16 -o out");
+    let job = format!("{JOB} --recipe two.toml -o out");
     desk.fails(&job, &["out: ", "bytes are free, expected about"]);
     assert!(before() && listed(&desk.at("out")) == models, "{:?}", listed(&desk.at("out")));
     // Room enough at first; then somebody else takes it.
@@ -359,14 +366,14 @@ fn a_full_disk_is_named_and_neither_the_result_before_nor_finished_work_is_lost(
     assert_eq!(code, None);
     assert!(fs::read(desk.at("out/unfinished").join(&kept[0])).unwrap() == first, "not done again");
     desk.does(&job);
-    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.does("quantize ck --calib rows.jsonl --recipe two.toml -o whole");
     desk.same("whole", "out");
 }
 
 #[test]
 fn a_checkpoint_cut_or_lost_under_way_is_named_and_finished_work_goes_on() {
     let desk = Desk::new();
-    let job = desk.tight(&format!("{JOB} --preset w4a16 --memory tight -o out"));
+    let job = desk.tight(&format!("{JOB} --recipe two.toml --memory tight -o out"));
     let weights = fs::read(desk.at("ck/model.safetensors")).unwrap();
     let child = desk.start(&job);
     while desk.units("out").len() < 4 {
@@ -389,7 +396,7 @@ fn a_checkpoint_cut_or_lost_under_way_is_named_and_finished_work_goes_on() {
     assert!(desk.units("out").len() >= 4);
     fs::write(desk.at("ck/model.safetensors"), &weights).unwrap();
     desk.does(&job);
-    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    desk.does("quantize ck --calib rows.jsonl --recipe two.toml -o whole");
     desk.same("whole", "out");
 }
 
@@ -398,7 +405,7 @@ fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
     let desk = Desk::new();
     desk.does("quantize ck --calib rows.jsonl --preset npu -o out");
     assert_eq!(listed(&desk.at("out")), ["model.circle", "model.q.circle", "recipe.toml"]);
-    let mut one = desk.start(&format!("{JOB} --preset w4a16 -o both"));
+    let mut one = desk.start(&format!("{JOB} --recipe two.toml -o both"));
     while one.try_wait().unwrap().is_none() && desk.units("both").is_empty() {
         thread::sleep(Duration::from_micros(200));
     }
@@ -406,7 +413,10 @@ fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
         Command::new("kill").args([signal, &one.id().to_string()]).status().unwrap();
     };
     stop("-STOP");
-    desk.fails(&format!("{JOB} --preset w4a16 -o both"), &["both/unfinished", "another process"]);
+    desk.fails(
+        &format!("{JOB} --recipe two.toml -o both"),
+        &["both/unfinished", "another process"],
+    );
     stop("-CONT");
     assert_eq!(end(one), (Some(0), String::new()));
 }
@@ -452,7 +462,7 @@ fn a_shard_that_is_cut_short_under_way_is_named_and_what_was_finished_counts() {
     let desk = Desk::new();
     let shard = in_two_shards(&desk);
     let bytes = fs::read(&shard).unwrap();
-    for recipe in ["--preset npu", "--preset w4a16"] {
+    for recipe in ["--preset npu", "--recipe two.toml"] {
         let job = desk.tight(&format!("{JOB} {recipe} --memory tight -o out"));
         desk.does(&format!("quantize ck --calib rows.jsonl {recipe} -o whole"));
         let cut = |pid: u32| {
@@ -486,8 +496,8 @@ fn a_shard_that_is_missing_at_the_rerun_is_named_and_what_was_finished_counts() 
     let desk = Desk::new();
     let shard = in_two_shards(&desk);
     let bytes = fs::read(&shard).unwrap();
-    let job = desk.tight(&format!("{JOB} --preset w4a16 --memory tight -o out"));
-    desk.does("quantize ck --calib rows.jsonl --preset w4a16 -o whole");
+    let job = desk.tight(&format!("{JOB} --recipe two.toml --memory tight -o out"));
+    desk.does("quantize ck --calib rows.jsonl --recipe two.toml -o whole");
     // Removed under way it is still there for the one who has it open.
     let remove = |_| fs::remove_file(&shard).unwrap();
     let (code, stderr) = desk.meanwhile(&job, || desk.units("out").len() >= 2, remove);

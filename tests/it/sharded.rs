@@ -138,7 +138,7 @@ fn processes_that_meet_at_every_layer_choose_what_one_chooses() {
     let calib = Processor::new(&checkpoint).unwrap().encode_all(&rows).unwrap();
     // on one stream, and on two with what the residual stream lost and weighed modalities
     for (name, keys) in [
-        ("w4a16-fast", &[][..]),
+        ("w4a16-fast", &["algo.rotate.tries=1"][..]),
         ("w4a16-best", &["algo.options.sweeps=1", "algo.rotate.tries=1", "policy.modality=equal"]),
     ] {
         let mut numerics = Numerics::find(name).unwrap();

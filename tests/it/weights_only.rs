@@ -148,7 +148,7 @@ fn what_needs_rows_is_refused_by_its_key_and_leaves_nothing() {
     let folder = demo_folder(0..1);
     let folder = folder.path();
     for (more, fact) in [
-        (&["--recipe", "w4a16-fast"][..], "algo.rounding = \"qronos\" needs calibration rows"),
+        (&["--recipe", "w4a16-best"][..], "algo.rounding = \"qronos\" needs calibration rows"),
         (&["--set", "algo.rounding=gptq"], "algo.rounding = \"gptq\" needs calibration rows"),
         (&["--set", "algo.awq.grid=20"], "algo.awq needs calibration rows"),
         (&["--set", "algo.smoothquant.alpha=0.5"], "algo.smoothquant needs calibration rows"),

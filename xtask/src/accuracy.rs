@@ -63,7 +63,8 @@ const fn rung(
     Rung { name, on, recipe, overrides }
 }
 
-const FAST: &str = "w4a16-fast";
+/// The grids of the w4a16 recipes, and nothing done for them.
+const BARE: &str = "npu";
 const RTN: &[&str] = &["algo.rounding=rtn"];
 const GPTQ: &[&str] = &["algo.rounding=gptq"];
 const TWO_STREAM: &[&str] = &["algo.rounding=qronos", "algo.options.alpha=0.5"];
@@ -76,43 +77,44 @@ const AWQ: &[&str] = &["algo.awq.grid=20"];
 
 /// From cheap to dear; what a rung stands on comes before it.
 const LADDER: &[Rung] = &[
-    rung("rtn", "", FAST, &[RTN]),
-    rung("equalization, rtn", "rtn", FAST, &[RTN, &["algo.equalize.rounds=2"]]),
-    rung("smoothing, rtn", "rtn", FAST, &[RTN, &["algo.smoothquant.alpha=0.5"]]),
-    rung("awq, rtn", "rtn", FAST, &[RTN, AWQ]),
-    rung("rotation, rtn", "rtn", FAST, &[RTN, ROTATED]),
+    rung("rtn", "", BARE, &[RTN]),
+    rung("equalization, rtn", "rtn", BARE, &[RTN, &["algo.equalize.rounds=2"]]),
+    rung("smoothing, rtn", "rtn", BARE, &[RTN, &["algo.smoothquant.alpha=0.5"]]),
+    rung("awq, rtn", "rtn", BARE, &[RTN, AWQ]),
+    rung("rotation, rtn", "rtn", BARE, &[RTN, ROTATED]),
     rung(
         "learned rotation, rtn",
         "rotation, rtn",
-        FAST,
+        BARE,
         &[RTN, ROTATED, &["algo.rotate.learn=50"]],
     ),
-    rung("mse", "rtn", FAST, &[&["algo.rounding=mse"]]),
-    rung("gptq", "mse", FAST, &[GPTQ, WEIGHTED, NO_DESCENT]),
-    rung("gptq, descent", "gptq", FAST, &[GPTQ, WEIGHTED, DESCENT]),
-    rung("gptq, searched after", "gptq, descent", FAST, &[GPTQ]),
-    rung("two-stream", "gptq, descent", FAST, &[TWO_STREAM, WEIGHTED, DESCENT]),
-    rung("awq, two-stream", "two-stream", FAST, &[TWO_STREAM, WEIGHTED, DESCENT, AWQ]),
-    rung("rotation, two-stream", "two-stream", FAST, &[TWO_STREAM, WEIGHTED, DESCENT, ROTATED]),
+    rung("mse", "rtn", BARE, &[&["algo.rounding=mse"]]),
+    rung("gptq", "mse", BARE, &[GPTQ, WEIGHTED, NO_DESCENT]),
+    rung("gptq, descent", "gptq", BARE, &[GPTQ, WEIGHTED, DESCENT]),
+    rung("gptq, searched after", "gptq, descent", BARE, &[GPTQ]),
+    rung("rotation, gptq", "gptq", BARE, &[GPTQ, WEIGHTED, NO_DESCENT, ROTATED]),
+    rung("two-stream", "gptq, descent", BARE, &[TWO_STREAM, WEIGHTED, DESCENT]),
+    rung("awq, two-stream", "two-stream", BARE, &[TWO_STREAM, WEIGHTED, DESCENT, AWQ]),
+    rung("rotation, two-stream", "two-stream", BARE, &[TWO_STREAM, WEIGHTED, DESCENT, ROTATED]),
     rung(
         "drift, rotation, two-stream",
         "rotation, two-stream",
-        FAST,
+        BARE,
         &[TWO_STREAM, WEIGHTED, DESCENT, &["algo.options.beta=0.5"], ROTATED],
     ),
     rung(
         "learned from nearest",
         "rotation, rtn",
-        FAST,
+        BARE,
         &[AUTOROUND, &["algo.options.start=nearest"], ROTATED],
     ),
     rung(
         "learned from two-stream",
         "rotation, two-stream",
-        FAST,
+        BARE,
         &[AUTOROUND, WEIGHTED, &["algo.options.alpha=0.5"], ROTATED],
     ),
-    rung("recipe w4a16-fast", "rtn", FAST, &[]),
+    rung("recipe w4a16-fast", "rtn", "w4a16-fast", &[]),
     rung("recipe w4a16-best", "recipe w4a16-fast", "w4a16-best", &[]),
     rung("recipe w8a8", "", "w8a8", &[]),
     rung("recipe w4a8", "", "w4a8", &[]),

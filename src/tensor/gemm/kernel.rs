@@ -16,16 +16,6 @@ pub(super) enum Isa {
     Avx512Bf16,
 }
 
-/// The blocks of a product. It is a matter of the operand alone: other blocks add up in another order.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cut {
-    /// Length of a reduction block: a panel of it stays in the first- or second-level cache.
-    pub(super) depth: usize,
-    /// Numbers of the left operand that are gathered into strips at a time, to stay in the
-    /// second-level cache; none: it is read in place.
-    pub(super) strips: Option<usize>,
-}
-
 /// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
 pub(super) struct Tile<'a> {
     pub(super) out: *mut f32,
@@ -123,12 +113,23 @@ impl Isa {
         }
     }
 
-    /// How products by an operand of `n` columns are cut.
-    pub(super) fn cut(self, n: usize) -> Cut {
+    /// Length of a reduction block: a panel of it stays in the first- or second-level cache. Longer
+    /// or shorter ones would add up in another order.
+    pub(super) fn block(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if n >= 512 => Cut { depth: 256, strips: Some(64 << 10) },
-            _ => Cut { depth: 1024, strips: None },
+            Isa::Avx2 => 256,
+            _ => 1024,
+        }
+    }
+
+    /// Numbers of the left operand that are gathered into strips at a time, to stay in the
+    /// second-level cache, in a product by `n` columns; none: it is read in place.
+    pub(super) fn strips(self, n: usize) -> Option<usize> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if n >= 512 => Some(64 << 10),
+            _ => None,
         }
     }
 

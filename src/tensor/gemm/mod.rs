@@ -1,7 +1,7 @@
 //! Matrix products on row-major slices.
 //!
 //! The right operand is packed into panels of `NR` columns, once for a weight and all its uses; the
-//! left one is read in place. A tile of `MR × NR` results stays in registers while the reduction
+//! left one is read in place, or gathered where that makes up for itself. A tile of `MR × NR` results stays in registers while the reduction
 //! runs over blocks of one length, in the same order for every tile, so results depend neither on the
 //! number of threads nor on where a tile falls.
 
@@ -206,10 +206,9 @@ struct Tiles<'a> {
 impl Tiles<'_> {
     fn run(&self, rows: Range<usize>, panels: Range<usize>) {
         let Packed { n, isa, depth: k, .. } = *self.b;
-        let cut = isa.cut(n);
-        for start in (0..k.max(1)).step_by(cut.depth) {
-            let part = start..k.min(start + cut.depth);
-            match cut.strips {
+        for start in (0..k.max(1)).step_by(isa.block()) {
+            let part = start..k.min(start + isa.block());
+            match isa.strips(n) {
                 None => self.block(rows.clone(), panels.clone(), part, None),
                 Some(room) => {
                     let some = (room / part.len().max(1)).next_multiple_of(isa.tile_rows());
