@@ -118,7 +118,7 @@ pub enum Error {
     /// A rounding that has one grid a row, and a policy that cuts rows into groups.
     #[error(
         "algo.rounding = \"{rounding}\" learns one range for each output, but the policy asks for \
-         group = {group} of {weight}: rtn, mse, gptq and qronos take groups"
+         group = {group} of {weight}: choose another rounding, or `axis = 0`"
     )]
     NoGroups {
         /// The rounding.
