@@ -118,7 +118,7 @@ pub enum Error {
     /// A rounding that has one grid a row, and a policy that cuts rows into groups.
     #[error(
         "algo.rounding = \"{rounding}\" finds one range for each output, but the policy asks for \
-         group = {group} of {weight}: take another rounding or leave the group out"
+         group = {group} of {weight}: choose another rounding, or `axis = 0`"
     )]
     NoGroups {
         /// The rounding.

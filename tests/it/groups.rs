@@ -141,7 +141,7 @@ fn groups_that_do_not_fit_are_refused_with_layer_width_and_key() {
         assert!(width.contains(part), "no {part:?} in {width}");
     }
     let learned = error(&["policy.weight.group=32", "algo.rounding=autoround"]);
-    for part in ["algo.rounding = \"autoround\"", "group = 32", ".weight", "gptq"] {
+    for part in ["algo.rounding = \"autoround\"", "group = 32", ".weight", "axis = 0"] {
         assert!(learned.contains(part), "no {part:?} in {learned}");
     }
 }

@@ -300,9 +300,9 @@ fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded
         };
         let square = 8 * (k * k) as u64;
         // The forms of all groups beside the factor; a row with one grid needs none.
-        let group = group(plan, weight).unwrap_or(0);
-        let factor = square + 16 * (k * group) as u64;
-        let grids = if group > 0 { n * (k / group) } else { n };
+        let group = group(plan, weight);
+        let factor = square + 16 * (k * group.unwrap_or(0)) as u64;
+        let grids = n * group.and_then(|size| k.checked_div(size)).unwrap_or(1);
         let matrix = 20 * (n * k) as u64 + GRID * grids as u64;
         let two = if streams >= Streams::Both { square } else { 0 };
         let drift = if streams >= Streams::Drift { 8 * (n * k) as u64 } else { 0 };
