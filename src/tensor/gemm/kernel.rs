@@ -113,12 +113,12 @@ impl Isa {
         }
     }
 
-    /// Length of a reduction block: a panel of it stays in the first- or second-level cache. Longer
-    /// or shorter ones would add up in another order.
-    pub(super) fn block(self) -> usize {
+    /// Length of a block of a reduction of `k`: a panel of it stays in the first- or second-level
+    /// cache. It is a matter of `k` alone, since other blocks add up in another order.
+    pub(super) fn block(self, k: usize) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 256,
+            Isa::Avx2 if k >= 2048 => 256,
             _ => 1024,
         }
     }
