@@ -1,9 +1,9 @@
 //! Matrix products on row-major slices.
 //!
 //! The right operand is packed into panels of `NR` columns, once for a weight and all its uses; the
-//! left one is read in place, or gathered where that makes up for itself. A tile of `MR × NR` results stays in registers while the reduction
-//! runs over blocks of one length, in the same order for every tile, so results depend neither on the
-//! number of threads nor on where a tile falls.
+//! left one is read in place, or gathered where that makes up for itself. A tile of `MR × NR` results
+//! stays in registers while the reduction runs over blocks of one length, in the same order for every
+//! tile, so results depend neither on the number of threads nor on where a tile falls.
 
 mod kernel;
 mod pairs;
@@ -108,16 +108,15 @@ fn factor(rows: &[f32], k: usize, products: Products, isa: Isa, par: Par) -> Opt
 }
 
 dispatch! {
-    /// Writes `rows` `[columns, k]` as columns of `panel` `[k, width]`, a block of the reduction at
-    /// a time so that both sides stay in the first-level cache.
-    fn transpose(panel: &mut [f32], width: usize, rows: &[f32], k: usize) {
+    /// Writes `rows`, of this `stride`, as columns of `panel` `[depth, width]`, a block of the depth at
+    /// a time so that both sides stay in the first-level cache. Of the last row nothing need lie
+    /// behind `depth`.
+    fn transpose(panel: &mut [f32], width: usize, rows: &[f32], stride: usize) {
         const BLOCK: usize = 16;
-        for start in (0..k).step_by(BLOCK) {
-            let depth = BLOCK.min(k - start);
-            let panel = &mut panel[start * width..(start + depth) * width];
-            for (p, panel) in panel.chunks_exact_mut(width).enumerate() {
-                for (x, row) in panel.iter_mut().zip(rows.chunks_exact(k)) {
-                    *x = row[start + p];
+        for (block, panel) in panel.chunks_mut(BLOCK * width).enumerate() {
+            for (p, panel) in (block * BLOCK..).zip(panel.chunks_exact_mut(width)) {
+                for (x, row) in panel.iter_mut().zip(rows.chunks(stride)) {
+                    *x = row[p];
                 }
             }
         }
@@ -231,7 +230,7 @@ impl Tiles<'_> {
         for (strip, first) in each.zip(rows.clone().step_by(step)) {
             let count = step.min(rows.end - first);
             let rows = &self.a[first * k + part.start..][..(count - 1) * k + part.len()];
-            gather(strip, count, rows, k);
+            transpose(strip, count, rows, k);
         }
         strips
     }
@@ -258,11 +257,8 @@ impl Tiles<'_> {
                 let count = step.min(rows.end - row);
                 let (a, left) = match strips {
                     Some(strips) => {
-                        let next = after.next().unwrap_or_default();
-                        (
-                            &strips[(row - rows.start) * depth..][..count * depth],
-                            Left::Strip { next },
-                        )
+                        let strip = &strips[(row - rows.start) * depth..][..count * depth];
+                        (strip, Left::Strip { next: after.next().unwrap_or_default() })
                     }
                     None => {
                         let reach = (count - 1) * k + depth;
@@ -276,17 +272,6 @@ impl Tiles<'_> {
                     let (n, add) = (self.out.stride, part.start > 0);
                     isa.tile(Tile { out, n, columns, a, left, b, depth, count, add });
                 }
-            }
-        }
-    }
-}
-
-dispatch! {
-    /// Writes rows of stride `k` as columns of `strip` `[depth, count]`.
-    fn gather(strip: &mut [f32], count: usize, rows: &[f32], k: usize) {
-        for (p, strip) in strip.chunks_exact_mut(count).enumerate() {
-            for (r, x) in strip.iter_mut().enumerate() {
-                *x = rows[r * k + p];
             }
         }
     }

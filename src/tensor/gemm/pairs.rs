@@ -1,5 +1,5 @@
-//! Operands of bf16 products. Where the processor multiplies pairs: two neighbours along the reduction in one 32-bit word, the earlier one
-//! in its low half, as the processor's dot product of pairs takes them.
+//! Operands of bf16 products. Where the processor multiplies pairs: two neighbours along the reduction
+//! in one 32-bit word, the earlier one in its low half, as its dot product of pairs takes them.
 //!
 //! Words travel as the f32 of the same bits, so that they live in the stock of all payloads and in
 //! the panels and tiles of f32 products; nobody computes with them as numbers.
