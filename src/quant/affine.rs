@@ -75,9 +75,9 @@ pub fn quantize(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<i32>
 /// # Panics
 /// If `params` does not fit `shape`, or is no affine grid of at most 16 bits: a mistake of ours.
 pub fn packed(params: &QuantParams, shape: &[usize], data: &[f32]) -> Vec<u8> {
-    let (dtype, scale, zero_point, axis) = affine(params);
+    let (dtype, scale, zero_point, grain) = affine(params);
     assert!(dtype.bits() <= 16, "{dtype} is no grid for values");
-    let channels = Channels::of(shape, axis, data.len(), scale.len());
+    let channels = Channels::of(shape, grain, data.len(), scale.len());
     let grid = |c: usize| grid(dtype, scale[c], zero_point[c]);
     if dtype.stored_bits() == 16 {
         let mut words = vec![[0; 2]; data.len()];

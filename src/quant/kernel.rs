@@ -1,8 +1,9 @@
 //! The loops over slices, compiled once for each instruction set and chosen at run time.
 //!
-//! Every kernel is one plain inline function. The instruction sets differ in width only: no fused
-//! multiply-add is ever emitted, so all of them give the same bits.
+//! The instruction sets differ in width only: no fused multiply-add is ever emitted, so all of them give
+//! the same bits.
 
+use crate::tensor::simd::dispatch;
 use rayon::prelude::*;
 
 /// From so many elements on, one thread alone would wait for memory.
@@ -43,44 +44,59 @@ fn fake_quant_body(data: &mut [f32], grid: Grid) {
     }
 }
 
+/// The integer of a value.
 #[inline(always)]
-fn fake_quant_row_body(data: &mut [f32], grids: &[Grid]) {
-    for (x, &grid) in data.iter_mut().zip(grids) {
-        *x = step(*x, grid) * grid.scale;
+fn code(x: f32, grid: Grid, zero_point: i32) -> i32 {
+    // a rounded value plus ROUNDER holds its integer in the low bits of the pattern: `as` would
+    // check for NaN and overflow, which cannot happen here
+    let bits = (step(x, grid) + ROUNDER).to_bits() as i32;
+    bits - ROUNDER.to_bits() as i32 + zero_point
+}
+
+dispatch! {
+    /// Snaps every value to `grid`.
+    pub(super) fn fake_quant(data: &mut [f32], grid: Grid) {
+        fake_quant_body(data, grid);
     }
 }
 
-#[inline(always)]
-fn quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32) {
-    for (x, q) in data.iter().zip(out) {
-        // a rounded value plus ROUNDER holds its integer in the low bits of the pattern: `as` would
-        // check for NaN and overflow, which cannot happen here
-        let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
-        *q = bits - ROUNDER.to_bits() as i32 + zero_point;
+dispatch! {
+    /// Snaps the i-th value to the i-th grid.
+    pub(super) fn fake_quant_row(data: &mut [f32], grids: &[Grid]) {
+        for (x, &grid) in data.iter_mut().zip(grids) {
+            *x = step(*x, grid) * grid.scale;
+        }
     }
 }
 
-crate::tensor::simd::dispatch! {
+dispatch! {
+    /// The integer of every value.
+    pub(super) fn quantize(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32) {
+        for (x, q) in data.iter().zip(out) {
+            *q = code(*x, grid, zero_point);
+        }
+    }
+}
+
+dispatch! {
     /// The lowest bits of the integer of every value.
     pub(super) fn quantize_bytes(data: &[f32], out: &mut [u8], grid: Grid, zero_point: i32) {
         for (x, q) in data.iter().zip(out) {
-            let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
-            *q = (bits - ROUNDER.to_bits() as i32 + zero_point) as u8;
+            *q = code(*x, grid, zero_point) as u8;
         }
     }
 }
 
-crate::tensor::simd::dispatch! {
+dispatch! {
     /// The same, two bytes each, in little endian.
     pub(super) fn quantize_words(data: &[f32], out: &mut [[u8; 2]], grid: Grid, zero_point: i32) {
         for (x, q) in data.iter().zip(out) {
-            let bits = (step(*x, grid) + ROUNDER).to_bits() as i32;
-            *q = ((bits - ROUNDER.to_bits() as i32 + zero_point) as u16).to_le_bytes();
+            *q = (code(*x, grid, zero_point) as u16).to_le_bytes();
         }
     }
 }
 
-crate::tensor::simd::dispatch! {
+dispatch! {
     /// The low halves of two bytes each as one byte, the first in the low half.
     pub(super) fn join_nibbles(codes: &[[u8; 2]], out: &mut [u8]) {
         for (pair, byte) in codes.iter().zip(out) {
@@ -107,126 +123,79 @@ impl Extremes {
 
 const LANES: usize = 64;
 
-#[inline(always)]
-fn extremes_body(data: &[f32], out: &mut Extremes) {
-    let mut low = [f32::INFINITY; LANES];
-    let mut high = [f32::NEG_INFINITY; LANES];
-    let mut magnitude = [0_u32; LANES];
-    let mut chunks = data.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for lane in 0..LANES {
-            let x = chunk[lane];
+dispatch! {
+    /// Smallest, largest and largest-magnitude value; NaN shows in the magnitude only.
+    pub(super) fn extremes_into(data: &[f32], out: &mut Extremes) {
+        let mut low = [f32::INFINITY; LANES];
+        let mut high = [f32::NEG_INFINITY; LANES];
+        let mut magnitude = [0_u32; LANES];
+        let mut chunks = data.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for lane in 0..LANES {
+                let x = chunk[lane];
+                low[lane] = if x < low[lane] { x } else { low[lane] };
+                high[lane] = if x > high[lane] { x } else { high[lane] };
+                magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
+            }
+        }
+        for (lane, &x) in chunks.remainder().iter().enumerate() {
             low[lane] = if x < low[lane] { x } else { low[lane] };
             high[lane] = if x > high[lane] { x } else { high[lane] };
             magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
         }
-    }
-    for (lane, &x) in chunks.remainder().iter().enumerate() {
-        low[lane] = if x < low[lane] { x } else { low[lane] };
-        high[lane] = if x > high[lane] { x } else { high[lane] };
-        magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
-    }
-    // by halves: a fold from left to right would cost more than a short row itself
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            low[lane] = if low[lane + half] < low[lane] { low[lane + half] } else { low[lane] };
-            high[lane] =
-                if high[lane + half] > high[lane] { high[lane + half] } else { high[lane] };
-            magnitude[lane] = magnitude[lane].max(magnitude[lane + half]);
-        }
-        half /= 2;
-    }
-    (out.min, out.max, out.magnitude) = (low[0], high[0], magnitude[0]);
-}
-
-#[inline(always)]
-fn extremes_row_body(data: &[f32], low: &mut [f32], high: &mut [f32], magnitude: &mut u32) {
-    let mut seen = 0;
-    for ((&x, low), high) in data.iter().zip(low).zip(high) {
-        *low = if x < *low { x } else { *low };
-        *high = if x > *high { x } else { *high };
-        seen = seen.max(x.to_bits() & 0x7fff_ffff);
-    }
-    *magnitude = seen.max(*magnitude);
-}
-
-/// Smallest and largest maximum of rows of `width`, and the largest bit pattern of |x|.
-#[inline(always)]
-fn peaks_body(data: &[f32], width: usize, out: &mut Extremes) {
-    const LANES: usize = 8;
-    let mut magnitude = [0_u32; LANES];
-    for row in data.chunks_exact(width) {
-        let mut high = [f32::NEG_INFINITY; LANES];
-        let chunks = row.chunks_exact(LANES);
-        let rest = chunks.remainder();
-        for chunk in chunks.chain([rest]) {
-            for ((&x, high), seen) in chunk.iter().zip(&mut high).zip(&mut magnitude) {
-                *high = if x > *high { x } else { *high };
-                *seen = (*seen).max(x.to_bits() & 0x7fff_ffff);
+        // by halves: a fold from left to right would cost more than a short row itself
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                low[lane] = if low[lane + half] < low[lane] { low[lane + half] } else { low[lane] };
+                high[lane] =
+                    if high[lane + half] > high[lane] { high[lane + half] } else { high[lane] };
+                magnitude[lane] = magnitude[lane].max(magnitude[lane + half]);
             }
+            half /= 2;
         }
-        let peak = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        (out.min, out.max) = (out.min.min(peak), out.max.max(peak));
+        (out.min, out.max, out.magnitude) = (low[0], high[0], magnitude[0]);
     }
-    out.magnitude = magnitude.into_iter().fold(out.magnitude, u32::max);
 }
 
-/// Compiles `$body` for each instruction set and defines `$name`, which picks one.
-macro_rules! dispatch {
-    ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $ty:ty),*)) => {
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                fn wide($($arg: $ty),*) {
-                    $body($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn middle($($arg: $ty),*) {
-                    $body($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the line above found the only feature `wide` needs.
-                    return unsafe { wide($($arg),*) };
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the line above found the only feature `middle` needs.
-                    return unsafe { middle($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
-}
-
-dispatch! {
-    /// Snaps every value to `grid`.
-    fake_quant = fake_quant_body(data: &mut [f32], grid: Grid)
-}
-dispatch! {
-    /// Snaps the i-th value to the i-th grid.
-    fake_quant_row = fake_quant_row_body(data: &mut [f32], grids: &[Grid])
-}
-dispatch! {
-    /// The integer of every value.
-    quantize = quantize_body(data: &[f32], out: &mut [i32], grid: Grid, zero_point: i32)
-}
-dispatch! {
-    /// Smallest, largest and largest-magnitude value; NaN shows in the magnitude only.
-    extremes_into = extremes_body(data: &[f32], out: &mut Extremes)
-}
 dispatch! {
     /// Folds the i-th value into the i-th extremes, and all magnitudes into one.
-    extremes_row = extremes_row_body(
-        data: &[f32], low: &mut [f32], high: &mut [f32], magnitude: &mut u32
-    )
+    pub(super) fn extremes_row(
+        data: &[f32],
+        low: &mut [f32],
+        high: &mut [f32],
+        magnitude: &mut u32,
+    ) {
+        let mut seen = 0;
+        for ((&x, low), high) in data.iter().zip(low).zip(high) {
+            *low = if x < *low { x } else { *low };
+            *high = if x > *high { x } else { *high };
+            seen = seen.max(x.to_bits() & 0x7fff_ffff);
+        }
+        *magnitude = seen.max(*magnitude);
+    }
 }
 
 dispatch! {
-    /// Smallest and largest maximum of rows; NaN shows in the magnitude only.
-    peaks_into = peaks_body(data: &[f32], width: usize, out: &mut Extremes)
+    /// Smallest and largest maximum of rows of `width`; NaN shows in the magnitude only.
+    pub(super) fn peaks_into(data: &[f32], width: usize, out: &mut Extremes) {
+        const LANES: usize = 8;
+        let mut magnitude = [0_u32; LANES];
+        for row in data.chunks_exact(width) {
+            let mut high = [f32::NEG_INFINITY; LANES];
+            let chunks = row.chunks_exact(LANES);
+            let rest = chunks.remainder();
+            for chunk in chunks.chain([rest]) {
+                for ((&x, high), seen) in chunk.iter().zip(&mut high).zip(&mut magnitude) {
+                    *high = if x > *high { x } else { *high };
+                    *seen = (*seen).max(x.to_bits() & 0x7fff_ffff);
+                }
+            }
+            let peak = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+            (out.min, out.max) = (out.min.min(peak), out.max.max(peak));
+        }
+        out.magnitude = magnitude.into_iter().fold(out.magnitude, u32::max);
+    }
 }
 
 impl Extremes {
