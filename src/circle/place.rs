@@ -40,12 +40,12 @@ impl Placed {
     /// # Errors
     /// Those of [`super::write_with`] that need no payload, such as a file that would be too large.
     pub fn of(model: &Model, how: &WriteOptions) -> Result<Placed> {
-        let tables = tables(model, how)?;
-        Placed::behind(model, &tables, tables.bytes.len() as u64)
+        Placed::behind(model, &tables(model, how)?)
     }
 
-    /// Places behind `head` bytes.
-    pub(super) fn behind(model: &Model, tables: &Emitted, head: u64) -> Result<Placed> {
+    /// Places behind `tables`.
+    pub(super) fn behind(model: &Model, tables: &Emitted) -> Result<Placed> {
+        let head = tables.bytes.len() as u64;
         if head > SIZE_MAX {
             return Err(too_large(head));
         }

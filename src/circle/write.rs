@@ -74,7 +74,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
 /// A file that would be too large is refused before anything is written.
 pub fn write_with(model: &Model, how: &WriteOptions, out: &mut dyn Write) -> Result<u64> {
     let mut tables = tables(model, how)?;
-    let placed = Placed::behind(model, &tables, tables.bytes.len() as u64)?;
+    let placed = Placed::behind(model, &tables)?;
     placed.tell(&mut tables)?;
     out.write_all(&tables.bytes)?;
     let mut at = tables.bytes.len() as u64;

@@ -16,7 +16,6 @@ use crate::checkpoint::Checkpoint;
 use crate::cluster::Crew;
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
-use crate::quant::{Decision, Grain};
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
 use std::io::Write;
@@ -214,14 +213,7 @@ pub(super) fn suits(
     rounding: &dyn Rounding,
     name: Option<&str>,
 ) -> Result<(), Error> {
-    let grain = |id: ValueId| match plan.weight_decision(id)? {
-        Decision::Affine { scheme, .. } => Some(scheme.grain),
-        Decision::Mx { .. } | Decision::Float => None,
-    };
-    let groups = graph.ids().find_map(|id| match grain(id)? {
-        Grain::Groups(group) => Some((id, group)),
-        Grain::Tensor | Grain::Axis(_) => None,
-    });
+    let groups = graph.ids().find_map(|id| Some((id, plan.weight_decision(id)?.group()?)));
     match groups.filter(|_| !rounding.groups()) {
         Some((id, group)) => Err(Error::NoGroups {
             rounding: name.unwrap_or("rtn").into(),

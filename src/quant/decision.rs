@@ -154,6 +154,16 @@ impl Decision {
         }
     }
 
+    /// Neighbours on the last axis that share a grid, if it is cut into groups.
+    pub fn group(&self) -> Option<usize> {
+        match self {
+            Decision::Affine { scheme: Scheme { grain: Grain::Groups(size), .. }, .. } => {
+                Some(*size)
+            }
+            _ => None,
+        }
+    }
+
     /// The grid that keeps `ranges`, which MX does not need; none if the tensor stays float.
     pub fn params(&self, ranges: &[Range]) -> Result<Option<QuantParams>, ParamsError> {
         match *self {

@@ -8,7 +8,7 @@ use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::AHEAD;
 use crate::graph::{Graph, Param, Source, ValueId};
-use crate::quant::{Decision, Grain, Scheme};
+use crate::quant::Decision;
 use crate::tensor::{Products, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -278,14 +278,6 @@ struct Rounded {
 /// Bytes of one grid while a matrix is rounded: as found, and as it is kept.
 const GRID: u64 = 40;
 
-/// Inputs that share a grid of a weight, if it has groups.
-fn group(plan: &Plan, weight: ValueId) -> Option<usize> {
-    match plan.weight_decision(weight)? {
-        Decision::Affine { scheme: Scheme { grain: Grain::Groups(size), .. }, .. } => Some(*size),
-        _ => None,
-    }
-}
-
 /// For each node that is the first to multiply by a weight, what rounding that takes.
 fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded>> {
     let mut needs = vec![None; graph.nodes.len()];
@@ -300,7 +292,7 @@ fn roundings(graph: &Graph, plan: &Plan, streams: Streams) -> Vec<Option<Rounded
         };
         let square = 8 * (k * k) as u64;
         // The forms of all groups beside the factor; a row with one grid needs none.
-        let group = group(plan, weight);
+        let group = plan.weight_decision(weight).and_then(Decision::group);
         let factor = square + 16 * (k * group.unwrap_or(0)) as u64;
         let grids = n * group.and_then(|size| k.checked_div(size)).unwrap_or(1);
         let matrix = 20 * (n * k) as u64 + GRID * grids as u64;

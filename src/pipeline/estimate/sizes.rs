@@ -120,11 +120,9 @@ impl<'a> Sizes<'a> {
         let channels =
             |grain: Grain| GRID + CHANNEL * grain.grids(&value.shape).unwrap_or(1) as u64;
         let of = |decision: Option<&Decision>| match decision {
-            Some(Decision::Affine { dtype, scheme, .. }) => match dtype.bits() {
-                0..=4 => (4, channels(scheme.grain)),
-                5..=8 => (8, channels(scheme.grain)),
-                _ => (16, channels(scheme.grain)),
-            },
+            Some(Decision::Affine { dtype, scheme, .. }) => {
+                (dtype.stored_bits().min(16) as u64, channels(scheme.grain))
+            }
             Some(Decision::Mx { .. } | Decision::Float) | None => (32, 0),
         };
         match self.plan.sites.site(id) {

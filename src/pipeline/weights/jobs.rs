@@ -140,11 +140,11 @@ impl<'a> Jobs<'a> {
     }
 
     /// Bytes of the tensors that are read, as the checkpoint has them.
-    pub(super) fn read(&self, checkpoint: &Checkpoint) -> u64 {
+    pub(super) fn read(&self) -> u64 {
         let mut keys: Vec<&str> = self.all.iter().map(|job| &job.param.key[..]).collect();
         keys.sort_unstable();
         keys.dedup();
-        keys.into_iter().filter_map(|key| Some(checkpoint.raw(key).ok()?.0.len() as u64)).sum()
+        keys.into_iter().filter_map(|key| Some(self.checkpoint.raw(key).ok()?.0.len() as u64)).sum()
     }
 }
 

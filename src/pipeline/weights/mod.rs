@@ -108,7 +108,7 @@ pub fn quantize_weights(
         unquantized: calibrate::check(&annotated),
         integers: jobs.integers(),
         unread: checkpoint.tensor_names().filter(|name| !known(name)).count(),
-        read: jobs.read(checkpoint),
+        read: jobs.read(),
         written: Written { path, size: placed.size(), operators, tensors },
         layout,
         graph: annotated,
