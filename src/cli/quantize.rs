@@ -351,12 +351,7 @@ impl Summary<'_> {
     fn text(&self) -> String {
         let Summary { outcome, .. } = self;
         let layout = &outcome.prompt.layout;
-        let mut out = format!(
-            "encircle {} · {} · {}\n\n",
-            env!("CARGO_PKG_VERSION"),
-            self.name,
-            self.args.recipe_name()
-        );
+        let mut out = headline(self.name, self.args.recipe_name());
         out += &shape(layout);
         out += &format!(
             "  graph       {} operators, {} sites calibrated on {} samples\n",
@@ -395,13 +390,7 @@ impl Summary<'_> {
         out += &scatter(outcome.example[0].data(), outcome.example[1].data());
         out += "\n";
         for file in self.written {
-            let path = file.path.display();
-            out += &format!(
-                "  wrote {path}  {}, {} operators, {} tensors\n",
-                bytes(file.size),
-                file.operators,
-                file.tensors
-            );
+            out += &wrote(file);
         }
         let phases = outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s)));
         out + &format!("\n  {} in all\n", seconds(self.total)) + &wrapped(phases)
@@ -445,6 +434,18 @@ impl Summary<'_> {
             "total_seconds": self.total,
         })
     }
+}
+
+/// Who did what to what.
+pub(super) fn headline(checkpoint: &str, job: &str) -> String {
+    format!("encircle {} · {checkpoint} · {job}\n\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// A file in a line.
+pub(super) fn wrote(file: &Written) -> String {
+    let Written { path, size, operators, tensors } = file;
+    let (path, size) = (path.display(), bytes(*size));
+    format!("  wrote {path}  {size}, {operators} operators, {tensors} tensors\n")
 }
 
 /// The static layout in a line.

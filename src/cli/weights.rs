@@ -1,7 +1,7 @@
 //! `encircle quantize --weights-only`.
 
 use super::args::QuantizeArgs;
-use super::quantize::{checkpoint, recipe, shape};
+use super::quantize::{checkpoint, headline, recipe, shape, wrote};
 use super::terminal::{Bars, bytes, seconds};
 use super::{Outcome, Verdict};
 use crate::circle::WriteOptions;
@@ -52,12 +52,7 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn text(&self) -> String {
         let Rounded { graph, layout, unquantized, integers, unread, written, .. } = self.rounded;
-        let mut out = format!(
-            "encircle {} · {} · {} · weights only\n\n",
-            env!("CARGO_PKG_VERSION"),
-            self.name,
-            self.args.recipe_name()
-        );
+        let mut out = headline(self.name, &format!("{} · weights only", self.args.recipe_name()));
         out += &shape(layout);
         out += &format!("  graph       {} operators\n", graph.nodes.len());
         for (bits, tensors, elements) in integers {
@@ -79,15 +74,9 @@ impl Facts<'_> {
                 &format!("  left out    {unread} tensors that this layout does not read{hint}\n");
         }
         out += "\n  not compared with float: there are no rows to compare on\n\n";
-        let path = written.path.display();
+        out += &wrote(written);
         out += &format!(
-            "  wrote {path}  {}, {} operators, {} tensors\n\n",
-            bytes(written.size),
-            written.operators,
-            written.tensors
-        );
-        out += &format!(
-            "  {} in all, {} read and written a second\n",
+            "\n  {} in all, {} read and written a second\n",
             seconds(self.total),
             bytes(self.rate() as u64)
         );
