@@ -2,7 +2,8 @@
 //! bf16 products too.
 //!
 //! `cargo bench --bench layer -- [--tokens 1024] [--layers 1] [--samples 1] [--repeat 5]` prints one
-//! JSON object with medians in seconds, all samples together where it calibrates; `tools/bench_layer.py` runs it beside the peer on the same shape.
+//! JSON object with medians in seconds, all samples together where it calibrates;
+//! `tools/bench_layer.py` runs it beside the peer on the same shape.
 
 use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
 use encircle::checkpoint::Config;

@@ -287,10 +287,8 @@ impl<'a> Work<'a> {
             (0..self.row.grids.len()).for_each(|group| work.refit(group));
             return Some(work);
         };
-        let fit = |x: f64, aq: &f64| x * aq;
-        let wanted: f64 = self.v.iter().zip(&self.aq).map(|(v, aq)| fit(*v, aq)).sum();
-        let had: f64 =
-            self.row.reals(self.form.group).zip(&self.aq).map(|(q, aq)| fit(q, aq)).sum();
+        let wanted: f64 = self.v.iter().zip(&self.aq).map(|(v, aq)| v * aq).sum();
+        let had: f64 = self.row.reals(self.form.group).zip(&self.aq).map(|(q, aq)| q * aq).sum();
         let fitted = grid.rescaled(grid.scale * (wanted / had))?;
         work.aq.iter_mut().for_each(|aq| *aq *= fitted.scale / grid.scale);
         work.row.grids = vec![fitted];

@@ -379,12 +379,9 @@ fn a_checkpoint_cut_or_lost_under_way_is_named_and_finished_work_goes_on() {
     while desk.units("out").len() < 4 {
         thread::sleep(Duration::from_micros(200));
     }
-    let signal = |signal: &str| {
-        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-    };
-    signal("-STOP");
+    signal("-STOP", child.id());
     fs::write(desk.at("ck/model.safetensors"), &weights[..weights.len() / 3]).unwrap();
-    signal("-CONT");
+    signal("-CONT", child.id());
     let (code, stderr) = end(child);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.starts_with("error: ck/model.safetensors"), "{stderr}");
@@ -409,15 +406,12 @@ fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
     while one.try_wait().unwrap().is_none() && desk.units("both").is_empty() {
         thread::sleep(Duration::from_micros(200));
     }
-    let stop = |signal: &str| {
-        Command::new("kill").args([signal, &one.id().to_string()]).status().unwrap();
-    };
-    stop("-STOP");
+    signal("-STOP", one.id());
     desk.fails(
         &format!("{JOB} --recipe two.toml -o both"),
         &["both/unfinished", "another process"],
     );
-    stop("-CONT");
+    signal("-CONT", one.id());
     assert_eq!(end(one), (Some(0), String::new()));
 }
 

@@ -233,7 +233,7 @@ impl Table<'_> {
         let (ours, peer) =
             (self.median(&format!("ours {ours}")), self.median(&format!("peer {peer}")));
         let ratio = ours.zip(peer).map(|(ours, peer)| peer / ours);
-        row(title, [ours, peer], ratio, (goal.map(|goal| (goal, ">=")), self.quiet));
+        self.row(title, [ours, peer], ratio, goal.map(|goal| (goal, ">=")));
     }
 
     /// How much longer one of ours takes than another.
@@ -241,7 +241,7 @@ impl Table<'_> {
         let (what, base) =
             (self.median(&format!("ours {what}")), self.median(&format!("ours {base}")));
         let ratio = what.zip(base).map(|(what, base)| what / base);
-        row(title, [what, base], ratio, (Some((goal, "<=")), self.quiet));
+        self.row(title, [what, base], ratio, Some((goal, "<=")));
     }
 
     fn rates(&self) {
@@ -250,33 +250,35 @@ impl Table<'_> {
         let best = others.into_iter().flatten().reduce(f64::max);
         let share = ours.zip(best).map(|(ours, best)| ours / best);
         let title = "GFLOP/s f32, beside the best of torch, oneDNN, faer";
-        row(title, [ours, best], share, (Some((0.9, ">=")), self.quiet));
+        self.row(title, [ours, best], share, Some((0.9, ">=")));
         let (ours, torch) = (self.median("rate ours bf16"), self.median("rate torch bf16"));
         let share = ours.zip(torch).map(|(ours, torch)| ours / torch);
-        row("GFLOP/s bf16, beside torch", [ours, torch], share, (None, self.quiet));
+        self.row("GFLOP/s bf16, beside torch", [ours, torch], share, None);
     }
-}
 
-/// One row, unless nothing of ours was measured; whether a goal is met only if that `counts`.
-fn row(
-    title: &str,
-    figures: [Option<f64>; 2],
-    ratio: Option<f64>,
-    (goal, counts): (Option<(f64, &str)>, bool),
-) {
-    if figures[0].is_none() {
-        return;
+    /// One row, unless nothing of ours was measured; whether a goal is met only on a quiet machine.
+    fn row(
+        &self,
+        title: &str,
+        figures: [Option<f64>; 2],
+        ratio: Option<f64>,
+        goal: Option<(f64, &str)>,
+    ) {
+        if figures[0].is_none() {
+            return;
+        }
+        let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.4}"));
+        let verdict = goal.map_or(String::new(), |(goal, sense)| {
+            let met = ratio
+                .filter(|_| self.quiet)
+                .map(|r| if sense == ">=" { r >= goal } else { r <= goal });
+            let word = met.map_or("", |met| if met { "met" } else { "missed" });
+            format!("{sense} {goal} {word}")
+        });
+        let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
+        let [ours, other] = figures.map(number);
+        println!("{title:<46} {ours:>10} {other:>10} {ratio:>7}  {}", verdict.trim_end());
     }
-    let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.4}"));
-    let verdict = goal.map_or(String::new(), |(goal, sense)| {
-        let met =
-            ratio.filter(|_| counts).map(|r| if sense == ">=" { r >= goal } else { r <= goal });
-        let word = met.map_or("", |met| if met { "met" } else { "missed" });
-        format!("{sense} {goal} {word}")
-    });
-    let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
-    let [ours, other] = figures.map(number);
-    println!("{title:<46} {ours:>10} {other:>10} {ratio:>7}  {}", verdict.trim_end());
 }
 
 fn cargo_bench(root: &Path, name: &str) -> Command {

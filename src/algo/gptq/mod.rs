@@ -11,8 +11,9 @@
 //! | λ | `damp` · mean Hⱼⱼ | damping, raised tenfold until the factorization succeeds |
 //!
 //! Departures from the paper: scales are searched per row, or per group of inputs (`groups.rs`), by the
-//! error *after* compensation, as TICO's `mse_for_gptq`, but exactly; coordinate descent (`sweeps`) and a least squares fit of the
-//! scale (`refits`) follow, both of which can only lower the objective. H = I gives RTN.
+//! error *after* compensation, as TICO's `mse_for_gptq`, but exactly; coordinate descent (`sweeps`) and
+//! a least squares fit of the scale (`refits`) follow, both of which can only lower the objective. H = I
+//! gives RTN.
 
 use super::factor::Factor;
 use super::groups::Local;

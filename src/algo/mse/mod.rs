@@ -1,4 +1,5 @@
-//! Scale search: the grid of each row, or group of a row, that makes Σⱼ hⱼ (wⱼ − ŵⱼ)² least, then rounding to nearest.
+//! Scale search: the grid of each row, or group of a row, that makes Σⱼ hⱼ (wⱼ − ŵⱼ)² least, then
+//! rounding to nearest.
 //!
 //! hⱼ = Hⱼⱼ weighs an input by its energy (the diagonal of the layer's Hessian; with
 //! `weighted = false` all weigh the same, as in OCTAV, Sakr et al., ICML 2022). The full range is
