@@ -4,7 +4,7 @@ use super::{CalibrateError, Plan, Site};
 use crate::exec::Tap;
 use crate::graph::{Graph, ValueId};
 use crate::quant::{self, AnyObserver, Merge, MergeError, Observer};
-use crate::tensor::Tensor;
+use crate::tensor::{Finish, Tensor};
 
 /// One observer a class, where the class is to be observed.
 #[derive(Clone, Debug)]
@@ -90,6 +90,12 @@ impl Quantizing<'_> {
 }
 
 impl Tap for &Quantizing<'_> {
+    fn finish(&self, id: ValueId) -> Option<Box<Finish<'_>>> {
+        let params = self.graph.value(id).qparams.as_ref()?;
+        let snap = if self.moved[id.index()] { None } else { quant::snap(params) }?;
+        Some(Box::new(move |_, piece| snap(piece)))
+    }
+
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
         if let Some(params) = &self.graph.value(id).qparams
             && !self.moved[id.index()]

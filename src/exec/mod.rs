@@ -12,7 +12,7 @@ pub use spool::{Gait, Outline, Room, Spool, SpoolError};
 pub(crate) use spool::{AHEAD, nameless};
 
 use crate::graph::{Graph, Source, ValueId};
-use crate::tensor::{Par, Products, Tensor};
+use crate::tensor::{Finish, Par, Products, Run, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -23,7 +23,14 @@ pub trait Tap {
     /// routed node it sees the rows that count, `[1, rows, width]`, and nothing where there is none.
     fn visit(&mut self, id: ValueId, value: &mut Tensor);
 
-    /// The same for a value of a routed node: `rows` are the positions of its rows among all.
+    /// What to do instead to every piece of an operator's output, as soon as there is one: a pass
+    /// over memory less. `None`: the value is to be visited.
+    fn finish(&self, id: ValueId) -> Option<Box<Finish<'_>>> {
+        let _ = id;
+        None
+    }
+
+    /// The same as [`visit`](Tap::visit) for a value of a routed node: `rows` are the positions of its rows among all.
     fn visit_rows(&mut self, id: ValueId, value: &mut Tensor, rows: &[usize]) {
         let _ = rows;
         self.visit(id, value);
@@ -184,12 +191,17 @@ impl Stream {
                 Tensor::full([1, 0, width], 0.0)
             } else {
                 let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
-                let mut out = node.op.def().eval(&operands, par);
-                match &rows {
-                    Some(rows) => tap.visit_rows(node.output, &mut out, rows),
-                    None => tap.visit(node.output, &mut out),
-                }
-                out
+                let op = node.op.def();
+                let finish = if rows.is_none() { tap.finish(node.output) } else { None };
+                let finished = finish.map(|finish| op.eval(&operands, Run::new(par, &*finish)));
+                finished.unwrap_or_else(|| {
+                    let mut out = op.eval(&operands, par.into());
+                    match &rows {
+                        Some(rows) => tap.visit_rows(node.output, &mut out, rows),
+                        None => tap.visit(node.output, &mut out),
+                    }
+                    out
+                })
             };
             let out = match rows {
                 Some(rows) if !lifetimes.by_rows[node.output.index()] => {

@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Which function of two arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl OpDef for Binary {
         }
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let shapes = [inputs[0].shape(), inputs[1].shape()];
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
         let kernel = self.kernel();
@@ -74,19 +74,22 @@ impl OpDef for Binary {
         Tensor::written(shape.clone(), |out| {
             if out.is_empty() {
             } else if shapes == [&shape[..]; 2] {
-                tensor::in_pieces(out, 1, par, |at, out| {
+                tensor::in_pieces(out, 1, run, |at, out| {
                     let piece = at..at + out.len();
                     kernel(out, &a[piece.clone()], &b[piece]);
                 });
             } else if shapes[0] == shape && repeats(shapes[1], &shape) {
-                tensor::in_pieces(out, b.len(), par, |at, out| {
-                    for (i, out) in out.chunks_mut(b.len()).enumerate() {
-                        let at = at + i * b.len();
-                        kernel(out, &a[at..at + b.len()], b);
+                tensor::in_pieces(out, 1, run, |mut at, mut out| {
+                    while !out.is_empty() {
+                        let b = &b[at % b.len()..];
+                        let (now, rest) = out.split_at_mut(b.len().min(out.len()));
+                        kernel(now, &a[at..at + now.len()], &b[..now.len()]);
+                        (at, out) = (at + now.len(), rest);
                     }
                 });
             } else {
                 general(out, &shape, [a, b], shapes, kernel);
+                run.whole(out);
             }
         })
     }

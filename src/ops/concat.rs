@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{Activation, BuiltinOperator, Options};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Joins its inputs along `axis`.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,20 +31,24 @@ impl OpDef for Concat {
         Encoding::new(BuiltinOperator::Concatenation, options)
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
-        let outer: usize = shape[..self.axis].iter().product();
+        let width: usize = shape[self.axis..].iter().product();
         let block = |input: &Tensor| input.shape()[self.axis..].iter().product::<usize>();
-        Tensor::written(shape, |mut out| {
-            for i in 0..outer {
-                for &input in inputs {
-                    let from = &input.data()[i * block(input)..(i + 1) * block(input)];
-                    let (to, rest) = out.split_at_mut(from.len());
-                    to.copy_from_slice(from);
-                    out = rest;
+        Tensor::written(shape, |out| {
+            tensor::in_pieces(out, width, run, |at, mut out| {
+                let mut row = at / width;
+                while !out.is_empty() {
+                    for &input in inputs {
+                        let from = &input.data()[row * block(input)..(row + 1) * block(input)];
+                        let (to, rest) = out.split_at_mut(from.len());
+                        to.copy_from_slice(from);
+                        out = rest;
+                    }
+                    row += 1;
                 }
-            }
+            });
         })
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Encoding, OpDef, Operand, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Looks rows up: inputs are the table and the ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,14 +27,16 @@ impl OpDef for Gather {
         Encoding::new(BuiltinOperator::Gather, Options::of(BuiltinOperator::Gather))
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let (table, ids) = (inputs[0], inputs[1]);
         let width = table.shape()[1];
         let shape: Vec<usize> = ids.shape().iter().copied().chain([width]).collect();
         Tensor::written(shape, |out| {
-            for (out, &id) in out.chunks_exact_mut(width).zip(ids.data()) {
-                table.read_rows(id as usize, out);
-            }
+            tensor::in_pieces(out, width, run, |at, out| {
+                for (out, &id) in out.chunks_exact_mut(width).zip(&ids.data()[at / width..]) {
+                    table.read_rows(id as usize, out);
+                }
+            });
         })
     }
 }

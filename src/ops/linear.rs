@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef, Operand, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Inputs are x, W and, optionally, b.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,16 +32,19 @@ impl OpDef for Linear {
         Encoding { arity: 3, ..Encoding::new(builtin, Options::of(builtin)) }
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let (x, w) = (inputs[0], inputs[1]);
         let n = w.shape()[0];
         let mut shape = x.shape().to_vec();
         *shape.last_mut().expect("invariant: rank was checked while building") = n;
         Tensor::written(shape, |out| {
-            w.matmul_nt(out, x.data(), par);
-            if let Some(bias) = inputs.get(2) {
-                tensor::in_pieces(out, n, par, |_, out| tensor::add_bias(out, bias.data()));
-            }
+            let Some(bias) = inputs.get(2) else { return w.matmul_nt(out, x.data(), run) };
+            let biased = |at: usize, out: &mut [f32]| {
+                let column = at % n;
+                tensor::add_bias(out, &bias.data()[column..n.min(column + out.len())]);
+                run.finish(at, out);
+            };
+            w.matmul_nt(out, x.data(), Run::new(run.par, &biased));
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Packed, Par, Products, Tensor};
+use crate::tensor::{self, Packed, Par, Products, Run, Tensor};
 use rayon::prelude::*;
 
 /// Inputs are the left and the right operand.
@@ -47,26 +47,27 @@ impl OpDef for MatMul {
         Encoding::new(BuiltinOperator::BatchMatmul, options)
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let (a, b) = (inputs[0], inputs[1]);
         let [m, k, n] = self.dims(a.shape(), b.shape());
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
-        let one = |((out, a), b): ((&mut [f32], &[f32]), &[f32])| {
+        let one = |(i, ((out, a), b)): (usize, ((&mut [f32], &[f32]), &[f32]))| {
             let b = match self.transpose_rhs {
                 true => Packed::from_nt(b, k, n, Products::F32),
                 false => Packed::from_nn(b, k, n),
             };
-            tensor::matmul(out, a, &b, Par::Seq);
+            tensor::matmul(out, a, &b, run.part(i * m * n));
         };
         let (a, b) = (a.data(), b.data());
         Tensor::written(shape, |out| {
-            if par == Par::All && out.len() * k > 1 << 20 {
-                out.par_chunks_mut(m * n)
-                    .zip(a.par_chunks(m * k))
-                    .zip(b.par_chunks(k * n))
-                    .for_each(one);
+            if run.par == Par::All && out.len() * k > 1 << 20 {
+                let pairs = a.par_chunks(m * k).zip(b.par_chunks(k * n));
+                let each =
+                    out.par_chunks_mut(m * n).zip_eq(pairs).map(|(out, (a, b))| ((out, a), b));
+                each.enumerate().for_each(one);
             } else {
-                out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)).for_each(one);
+                let each = out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n));
+                each.enumerate().for_each(one);
             }
         })
     }
@@ -91,8 +92,8 @@ impl OpDef for Scatter {
         PRODUCT.encode(inputs)
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
-        PRODUCT.eval(inputs, par)
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
+        PRODUCT.eval(inputs, run)
     }
 
     fn rule(&self) -> OutputRule {

@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Mean of every row.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,9 +20,14 @@ impl OpDef for Mean {
         Encoding::new(BuiltinOperator::Mean, options).with([inputs[0].len() - 1])
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let mut shape = inputs[0].shape().to_vec();
         let width = shape.last_mut().map(|n| std::mem::replace(n, 1)).unwrap_or(1);
-        Tensor::written(shape, |out| tensor::mean(out, inputs[0].data(), width))
+        let x = inputs[0].data();
+        Tensor::written(shape, |out| {
+            tensor::in_pieces(out, 1, run, |at, out| {
+                tensor::mean(out, &x[at * width..(at + out.len()) * width], width);
+            });
+        })
     }
 }

@@ -28,7 +28,7 @@ pub use top_k::TopK;
 pub use unary::{Unary, UnaryKind};
 
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{Run, Tensor};
 
 /// What is known of an operator's output before any data is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,8 +99,9 @@ impl Encoding {
 pub trait OpDef {
     /// Shape of the output, or why the input shapes do not fit (lower case, no full stop).
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String>;
-    /// The float kernel. Shapes were checked by [`OpDef::shape`] when the graph was built.
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor;
+    /// The float kernel. Shapes were checked by [`OpDef::shape`] when the graph was built. Every
+    /// element of the result is finished as `run` says, once.
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor;
     /// The operator in the Circle format, given the shapes of its operands.
     fn encode(&self, inputs: &[&[usize]]) -> Encoding;
     /// What the operand at `position` is used for.

@@ -3,7 +3,7 @@
 
 use super::{Encoding, OpDef, OutputRule, binary::check_rank, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// The same elements under another shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +27,12 @@ impl OpDef for Reshape {
             .with(self.shape.iter().copied())
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
-        inputs[0].clone().reshape(self.shape.clone())
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
+        let mut out = inputs[0].clone().reshape(self.shape.clone());
+        if run.finishes() {
+            run.whole(out.data_mut());
+        }
+        out
     }
 
     fn rule(&self) -> OutputRule {
@@ -58,7 +62,7 @@ impl OpDef for Transpose {
         Encoding::new(BuiltinOperator::Transpose, options).with(self.perm.iter().copied())
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let shape: Vec<usize> = self.perm.iter().map(|&axis| x.shape()[axis]).collect();
         let mut strides = vec![1; shape.len()];
@@ -68,11 +72,9 @@ impl OpDef for Transpose {
         let strides: Vec<usize> = self.perm.iter().map(|&axis| strides[axis]).collect();
         // Trailing axes that stay in place are copied as one run.
         let fixed = (0..shape.len()).rev().take_while(|&i| self.perm[i] == i).count();
-        let run: usize = shape[shape.len() - fixed..].iter().product();
-        let (outer, steps) = (&shape[..shape.len() - fixed], &strides[..shape.len() - fixed]);
-        Tensor::written(shape.clone(), |mut out| {
-            gather_runs(x.data(), outer, steps, 0, run, &mut out);
-        })
+        let length: usize = shape[shape.len() - fixed..].iter().product();
+        let axes = axes(&shape[..shape.len() - fixed], &strides);
+        Runs { data: x.data(), axes, start: 0, length }.copied(shape, run)
     }
 
     fn rule(&self) -> OutputRule {
@@ -80,30 +82,52 @@ impl OpDef for Transpose {
     }
 }
 
-/// Writes to the front of `out`, in row-major order over `shape`, the runs of `run` elements that
-/// start at `at` plus each index times `strides`, and leaves in `out` what is not yet written.
-fn gather_runs(
-    data: &[f32],
-    shape: &[usize],
-    strides: &[usize],
-    at: usize,
-    run: usize,
-    out: &mut &mut [f32],
-) {
-    match (shape, strides) {
-        ([], _) => next(out, run).copy_from_slice(&data[at..at + run]),
-        ([n], [step]) if run == 1 => {
-            for (i, x) in next(out, *n).iter_mut().enumerate() {
-                *x = data[at + i * step];
-            }
-        }
-        ([n, shape @ ..], [step, strides @ ..]) => {
-            for i in 0..*n {
-                gather_runs(data, shape, strides, at + i * step, run, out);
-            }
-        }
-        (_, []) => unreachable!("one stride an axis"),
+/// Runs of `length` elements of `data` that are copied one behind another.
+struct Runs<'a> {
+    data: &'a [f32],
+    /// Extent and stride of the axes that are walked, those of extent 1 left out.
+    axes: Vec<[usize; 2]>,
+    start: usize,
+    length: usize,
+}
+
+impl Runs<'_> {
+    fn copied(&self, shape: Vec<usize>, run: Run<'_>) -> Tensor {
+        let ([extent, stride], inner) = match &self.axes[..] {
+            [first, inner @ ..] => (*first, inner),
+            [] => ([1, 0], &[][..]),
+        };
+        Tensor::written(shape, |out| {
+            let width = out.len() / extent;
+            tensor::in_pieces(out, width, run, |at, out| {
+                for (i, mut out) in (at / width..).zip(out.chunks_exact_mut(width)) {
+                    self.walk(inner, self.start + i * stride, &mut out);
+                }
+            });
+        })
     }
+
+    fn walk(&self, axes: &[[usize; 2]], at: usize, out: &mut &mut [f32]) {
+        match axes {
+            [] => next(out, self.length).copy_from_slice(&self.data[at..at + self.length]),
+            [[n, step]] if self.length == 1 => {
+                for (i, x) in next(out, *n).iter_mut().enumerate() {
+                    *x = self.data[at + i * step];
+                }
+            }
+            [[n, step], axes @ ..] => {
+                for i in 0..*n {
+                    self.walk(axes, at + i * step, out);
+                }
+            }
+        }
+    }
+}
+
+/// Extents and strides of the axes worth walking.
+fn axes(extents: &[usize], strides: &[usize]) -> Vec<[usize; 2]> {
+    let all = extents.iter().zip(strides).map(|(&extent, &stride)| [extent, stride]);
+    all.filter(|[extent, _]| *extent != 1).collect()
 }
 
 /// Takes the first `len` elements off `out`.
@@ -140,7 +164,7 @@ impl OpDef for Slice {
             .with(self.begin.iter().map(|_| 1))
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let rank = self.size.len();
         let mut strides = vec![1; rank];
@@ -151,10 +175,9 @@ impl OpDef for Slice {
         // Trailing axes taken whole, and the first one that is not, are one run.
         let whole = (0..rank).rev().take_while(|&i| self.size[i] == x.shape()[i]).count();
         let cut = rank.saturating_sub(whole + 1);
-        let run: usize = self.size[cut..].iter().product();
-        Tensor::written(self.size.clone(), |mut out| {
-            gather_runs(x.data(), &self.size[..cut], &strides[..cut], start, run, &mut out);
-        })
+        let length: usize = self.size[cut..].iter().product();
+        let axes = axes(&self.size[..cut], &strides);
+        Runs { data: x.data(), axes, start, length }.copied(self.size.clone(), run)
     }
 
     fn rule(&self) -> OutputRule {

@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef, Operand, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Inputs are x `[..., width]` and γ `[width]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +30,10 @@ impl OpDef for RmsNorm {
         Encoding::new(BuiltinOperator::RmsNorm, Options::RmsNorm { epsilon: self.epsilon })
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let (x, gamma) = (inputs[0], inputs[1].data());
         Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, gamma.len(), par, |at, out| {
+            tensor::in_pieces(out, gamma.len(), run, |at, out| {
                 tensor::rms_norm(out, &x.data()[at..at + out.len()], gamma, self.epsilon);
             });
         })

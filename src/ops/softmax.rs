@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Softmax of every row.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,11 +19,11 @@ impl OpDef for Softmax {
         Encoding::new(BuiltinOperator::Softmax, Options::of(BuiltinOperator::Softmax))
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let width = x.shape()[x.shape().len() - 1];
         Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, width, par, |at, out| {
+            tensor::in_pieces(out, width, run, |at, out| {
                 tensor::softmax(out, &x.data()[at..at + out.len()], width);
             });
         })

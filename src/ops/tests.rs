@@ -1,6 +1,7 @@
 //! Laws that every operator obeys.
 
 use super::*;
+use crate::tensor::Par;
 use proptest::prelude::*;
 
 fn ramp(shape: &[usize]) -> Tensor {
@@ -12,10 +13,26 @@ fn check(op: &Op, inputs: &[Tensor]) -> Tensor {
     let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
     let shape = op.def().shape(&shapes).unwrap();
     let refs: Vec<&Tensor> = inputs.iter().collect();
-    let out = op.def().eval(&refs, Par::Seq);
+    let out = op.def().eval(&refs, Par::Seq.into());
     assert_eq!(out.shape(), shape, "{}", op.name());
-    assert_eq!(out, op.def().eval(&refs, Par::All), "{} depends on the thread count", op.name());
+    for par in [Par::Seq, Par::All] {
+        assert_eq!(out, op.def().eval(&refs, par.into()), "{} depends on the threads", op.name());
+        finished_once(op, &refs, &out, par);
+    }
     out
+}
+
+/// Adds to every element what only its place says, so that one left out, finished twice or called
+/// by another's index shows.
+fn finished_once(op: &Op, inputs: &[&Tensor], plain: &Tensor, par: Par) {
+    let mark = |i: usize| 1.0 + (i % 97) as f32;
+    let finish = |at: usize, piece: &mut [f32]| {
+        piece.iter_mut().zip(at..).for_each(|(x, i)| *x += mark(i));
+    };
+    let finished = op.def().eval(inputs, Run::new(par, &finish));
+    for (i, (x, y)) in finished.data().iter().zip(plain.data()).enumerate() {
+        assert_eq!(*x, y + mark(i), "{} finishes element {i} otherwise", op.name());
+    }
 }
 
 #[test]
@@ -26,6 +43,9 @@ fn shape_rule_is_the_kernels_shape() {
     check(&MatMul { transpose_rhs: false }.into(), &[x.clone(), ramp(&[2, 3, 8, 6])]);
     check(&RmsNorm { epsilon: 1e-6 }.into(), &[x.clone(), ramp(&[8])]);
     check(&Mean.into(), std::slice::from_ref(&x));
+    check(&Reshape { shape: vec![6, 32] }.into(), std::slice::from_ref(&x));
+    check(&TopK { k: 3 }.into(), std::slice::from_ref(&x));
+    check(&Scatter.into(), &[x.clone(), ramp(&[2, 3, 8, 6])]);
     check(&Softmax.into(), std::slice::from_ref(&x));
     check(&Gather.into(), &[ramp(&[9, 4]), Tensor::new([1, 3], vec![8.0, 0.0, 3.0])]);
     for kind in [UnaryKind::Logistic, UnaryKind::GeluTanh, UnaryKind::GeluErf] {
@@ -39,6 +59,20 @@ fn shape_rule_is_the_kernels_shape() {
             check(&Binary { kind }.into(), &[ramp(other), x.clone()]);
         }
     }
+}
+
+#[test]
+fn large_results_are_made_and_finished_in_pieces() {
+    let x = ramp(&[6, 30, 1024]);
+    let one = std::slice::from_ref(&x);
+    check(&Linear.into(), &[x.clone(), ramp(&[700, 1024]), ramp(&[700])]);
+    check(&MatMul { transpose_rhs: true }.into(), &[x.clone(), ramp(&[6, 900, 1024])]);
+    check(&Binary { kind: BinaryKind::Add }.into(), &[x.clone(), ramp(&[30, 1024])]);
+    check(&Binary { kind: BinaryKind::Mul }.into(), &[x.clone(), x.clone()]);
+    check(&Softmax.into(), one);
+    check(&Transpose { perm: vec![1, 0, 2] }.into(), one);
+    check(&Slice { begin: vec![0, 0, 1], size: vec![6, 30, 1000] }.into(), one);
+    check(&Concat { axis: 2 }.into(), &[x.clone(), x.clone()]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Positions in the last axis: `[..., n]` gives `[..., k]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,19 +27,22 @@ impl OpDef for TopK {
         Encoding { spare, ..Encoding::new(builtin, Options::of(builtin)).with([self.k]) }
     }
 
-    fn eval(&self, inputs: &[&Tensor], _: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let n = x.shape()[x.shape().len() - 1];
         let shape = self.shape(&[x.shape()]).expect("invariant: checked while building");
-        let mut order: Vec<usize> = Vec::with_capacity(n);
         Tensor::written(shape, |out| {
-            for (out, row) in out.chunks_exact_mut(self.k).zip(x.data().chunks_exact(n)) {
-                order.clear();
-                order.extend(0..n);
-                // Stable: equals stay in their order; + 0 makes zeros of both signs equal.
-                order.sort_by(|&a, &b| (row[b] + 0.0).total_cmp(&(row[a] + 0.0)));
-                out.iter_mut().zip(&order).for_each(|(out, &at)| *out = at as f32);
-            }
+            tensor::in_pieces(out, self.k, run, |at, out| {
+                let mut order: Vec<usize> = Vec::with_capacity(n);
+                let rows = x.data()[at / self.k * n..].chunks_exact(n);
+                for (out, row) in out.chunks_exact_mut(self.k).zip(rows) {
+                    order.clear();
+                    order.extend(0..n);
+                    // Stable: equals stay in their order; + 0 makes zeros of both signs equal.
+                    order.sort_by(|&a, &b| (row[b] + 0.0).total_cmp(&(row[a] + 0.0)));
+                    out.iter_mut().zip(&order).for_each(|(out, &at)| *out = at as f32);
+                }
+            });
         })
     }
 
@@ -51,11 +54,12 @@ impl OpDef for TopK {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::Par;
 
     #[test]
     fn the_greatest_come_first_and_of_equals_the_first() {
         let x = Tensor::new([2, 4], vec![1.0, 3.0, 3.0, 2.0, 0.0, -0.5, 0.0, 0.0]);
-        let out = TopK { k: 3 }.eval(&[&x], Par::Seq);
+        let out = TopK { k: 3 }.eval(&[&x], Par::Seq.into());
         assert_eq!((out.shape(), out.data()), (&[2, 3][..], &[1.0, 2.0, 3.0, 0.0, 2.0, 3.0][..]));
     }
 

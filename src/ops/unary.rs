@@ -2,7 +2,7 @@
 
 use super::{Encoding, OpDef};
 use crate::circle::{BuiltinOperator, Options};
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Run, Tensor};
 
 /// Which function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl OpDef for Unary {
         }
     }
 
-    fn eval(&self, inputs: &[&Tensor], par: Par) -> Tensor {
+    fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let kernel = match self.kind {
             UnaryKind::Logistic => tensor::logistic,
             UnaryKind::GeluTanh => tensor::gelu_tanh,
@@ -55,7 +55,7 @@ impl OpDef for Unary {
         };
         let x = inputs[0];
         Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, 1, par, |at, out| kernel(out, &x.data()[at..at + out.len()]));
+            tensor::in_pieces(out, 1, run, |at, out| kernel(out, &x.data()[at..at + out.len()]));
         })
     }
 }

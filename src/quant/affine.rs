@@ -46,6 +46,14 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
     }
 }
 
+/// What snaps any piece of a tensor to its grid: there is one where one grid serves all.
+pub fn snap(params: &QuantParams) -> Option<impl Fn(&mut [f32]) + Sync + use<>> {
+    let QuantParams::Affine { dtype, scale, zero_point, .. } = params else { return None };
+    let ([scale], [zero_point]) = (&scale[..], &zero_point[..]) else { return None };
+    let grid = if dtype.bits() <= 16 { Some(grid(*dtype, *scale, *zero_point)) } else { None }?;
+    Some(move |piece: &mut [f32]| kernel::fake_quant(piece, grid))
+}
+
 /// The integers of `data`, a row-major tensor of `shape`, on an affine grid of at most 32 bits.
 ///
 /// # Panics

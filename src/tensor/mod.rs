@@ -11,6 +11,7 @@ mod gemm;
 mod orthogonal;
 mod random;
 mod rows;
+mod run;
 pub(crate) mod simd;
 
 pub use device::{Device, DeviceError, device_trouble, use_device};
@@ -21,27 +22,13 @@ pub use elementwise::{
 pub use gemm::{Packed, Par, Products, matmul};
 pub use orthogonal::{Orthogonal, Side};
 pub use rows::Rows;
+pub use run::{Finish, Run, in_pieces};
 
 pub(crate) use random::Random;
 
 use buffer::Buffer;
-use rayon::prelude::*;
 use rows::Made;
 use std::sync::{Arc, OnceLock};
-
-/// Elements that one thread works on at a time: 128 KiB stay in its own cache.
-const PIECE: usize = 1 << 15;
-
-/// Calls `work` on `out` in pieces of whole rows of `width`, with the index of each piece's first
-/// element; side by side if `par` says so and it pays.
-pub fn in_pieces(out: &mut [f32], width: usize, par: Par, work: impl Fn(usize, &mut [f32]) + Sync) {
-    let piece = PIECE.next_multiple_of(width.max(1));
-    if par == Par::Seq || out.len() < 4 * piece {
-        return work(0, out);
-    }
-    let pieces = out.par_chunks_mut(piece).enumerate();
-    pieces.for_each(|(i, out)| work(i * piece, out));
-}
 
 /// The numbers in little endian, as files hold them.
 pub fn le_bytes(reals: &[f32]) -> Vec<u8> {
@@ -249,16 +236,20 @@ impl Tensor {
     ///
     /// # Panics
     /// If the tensor is no matrix, or the slices do not have these sizes.
-    pub fn matmul_nt(&self, out: &mut [f32], a: &[f32], par: Par) {
+    pub fn matmul_nt<'a>(&self, out: &mut [f32], a: &[f32], run: impl Into<Run<'a>>) {
+        let run = run.into();
         match (&self.payload, &self.shape[..]) {
             (Payload::Made(made), &[n, k]) => {
                 let b = (made.rows.as_ref(), self.products);
-                rows::matmul_rows(out, a, b, [n, k], par);
+                rows::matmul_rows(out, a, b, [n, k], run);
             }
             (_, &[n, k])
                 if self.products == Products::F32
-                    && device::multiplied(out, a, &self.operand.held, || self.data(), [n, k]) => {}
-            _ => matmul(out, a, self.packed_nt(), par),
+                    && device::multiplied(out, a, &self.operand.held, || self.data(), [n, k]) =>
+            {
+                run.whole(out);
+            }
+            _ => matmul(out, a, self.packed_nt(), run),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::buffer::Buffer;
 use super::gemm::{Columns, Packed, Par, Products, matmul_into};
+use super::run::Run;
 use rayon::prelude::*;
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -53,7 +54,7 @@ pub(super) fn matmul_rows(
     a: &[f32],
     (b, products): (&dyn Rows, Products),
     [n, k]: [usize; 2],
-    par: Par,
+    run: Run<'_>,
 ) {
     let block = block(k);
     let columns = Columns::of(out, n);
@@ -64,10 +65,10 @@ pub(super) fn matmul_rows(
         let packed = Packed::from_nt(&rows, k, count, products);
         drop(rows);
         // SAFETY: blocks are disjoint columns of `out`, which is borrowed until all are done.
-        unsafe { matmul_into(columns, start, a, &packed) };
+        unsafe { matmul_into(columns, start, a, &packed, run) };
     };
     let starts = 0..n.div_ceil(block);
-    match par {
+    match run.par {
         Par::Seq => starts.for_each(|i| one(i * block)),
         Par::All => starts.into_par_iter().for_each(|i| one(i * block)),
     }

@@ -70,7 +70,7 @@ impl Travel<'_> {
         let arrived: Option<Vec<&Tensor>> = known.iter().map(Option::as_ref).collect();
         let moved = match (&node.op, arrived) {
             (op, Some(all)) if op.def().rule() == OutputRule::SameAsInputs => {
-                Some(op.def().eval(&all, Par::Seq))
+                Some(op.def().eval(&all, Par::Seq.into()))
             }
             (Op::MatMul(op), None) if !op.transpose_rhs && known[0].is_none() => known[1]
                 .as_ref()

@@ -28,7 +28,7 @@ pub(super) fn fold(mut graph: Graph) -> Graph {
         {
             continue;
         }
-        let result = node.op.def().eval(&constants, Par::All);
+        let result = node.op.def().eval(&constants, Par::All.into());
         graph.values[output.index()].source = Source::Const(result);
     }
     Draft::new(graph).sweep()

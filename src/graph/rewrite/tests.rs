@@ -87,7 +87,7 @@ fn outputs(graph: &Graph) -> Vec<Tensor> {
     }
     for node in &graph.nodes {
         let operands: Vec<&Tensor> = node.inputs.iter().map(|id| &live[&id.index()]).collect();
-        let result = node.op.def().eval(&operands, Par::Seq);
+        let result = node.op.def().eval(&operands, Par::Seq.into());
         assert_eq!(result.shape(), graph.value(node.output).shape);
         live.insert(node.output.index(), result);
     }

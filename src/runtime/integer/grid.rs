@@ -80,7 +80,7 @@ impl Steps<'_> {
         if self.shape != shape {
             let steps = self.steps.iter().map(|&q| q as f32).collect();
             let (own, zeros) = (Tensor::new(self.shape, steps), Tensor::full(shape, 0.0));
-            let wide = Binary { kind: BinaryKind::Add }.eval(&[&own, &zeros], Par::All);
+            let wide = Binary { kind: BinaryKind::Add }.eval(&[&own, &zeros], Par::All.into());
             self.steps = wide.data().iter().map(|&q| q as i32).collect();
             self.shape = shape.to_vec();
         }

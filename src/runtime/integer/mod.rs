@@ -80,7 +80,7 @@ impl Program {
             let Some(params) = &value.qparams else { return };
             let reals: Vec<Tensor> =
                 node.inputs.iter().zip(operands).map(|(&id, t)| self.reals_of(id, t)).collect();
-            let real = node.op.def().eval(&reals.iter().collect::<Vec<_>>(), Par::All);
+            let real = node.op.def().eval(&reals.iter().collect::<Vec<_>>(), Par::All.into());
             let expected = quant::quantize(params, real.shape(), real.data());
             let difference = |(&a, &b): (&f32, &i32)| (f64::from(a) - f64::from(b)).abs() as u32;
             let steps: Vec<u32> = result.data().iter().zip(&expected).map(difference).collect();
@@ -142,7 +142,7 @@ impl Program {
             let operands: Vec<&Tensor> =
                 node.inputs.iter().map(|&id| self.operand(id, &live)).collect();
             let result = match form {
-                Form::Float => node.op.def().eval(&operands, Par::All),
+                Form::Float => node.op.def().eval(&operands, Par::All.into()),
                 Form::Crossing => self.cross(node, operands[0]),
                 Form::Integer => self.integers(n, node, &operands)?,
             };
@@ -196,7 +196,7 @@ impl Program {
 
     fn cross(&self, node: &Node, x: &Tensor) -> Tensor {
         let reals = self.reals_of(node.inputs[0], x);
-        let moved = node.op.def().eval(&[&reals], Par::All);
+        let moved = node.op.def().eval(&[&reals], Par::All.into());
         match &self.graph.value(node.output).qparams {
             Some(params) => quantized(params, &moved),
             None => moved,
@@ -244,7 +244,7 @@ impl Program {
                 for (i, _) in operands.iter().enumerate() {
                     moved.push(steps(i)?.on(&out));
                 }
-                node.op.def().eval(&moved.iter().collect::<Vec<_>>(), Par::All)
+                node.op.def().eval(&moved.iter().collect::<Vec<_>>(), Par::All.into())
             }
         })
     }

@@ -55,7 +55,7 @@ pub(super) fn table(op: &Unary, grid: &Grid<'_>, codes: &Tensor, out: &Grid<'_>)
     let zero = f64::from(grid.zero());
     let real = |q: i64| ((q as f64 - zero) * f64::from(grid.scale(0))) as f32;
     let all: Vec<f32> = (grid.low..=grid.high).map(real).collect();
-    let image = op.eval(&[&Tensor::new([all.len()], all)], Par::All);
+    let image = op.eval(&[&Tensor::new([all.len()], all)], Par::All.into());
     let scale = f64::from(out.scale(0));
     // Of a root of a negative number nothing is known: NaN, which `as` makes 0.
     let entry = |&y: &f32| out.code((f64::from(y) / scale).round_ties_even() as i64);

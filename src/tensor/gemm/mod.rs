@@ -9,6 +9,7 @@ mod kernel;
 mod pairs;
 
 use super::buffer::Buffer;
+use super::run::Run;
 use super::simd::dispatch;
 use kernel::{Isa, Left, Tile};
 use rayon::prelude::*;
@@ -38,6 +39,9 @@ pub enum Products {
     /// as good as random, by far less.
     Bf16,
 }
+
+/// Panels after which their results are finished: they are still in the second-level cache.
+const FINISHED: usize = 4;
 
 /// Below this many multiply-adds, waking the pool costs more than the product.
 const WORTHWHILE: usize = 1 << 20;
@@ -127,7 +131,8 @@ dispatch! {
 ///
 /// # Panics
 /// If the slices do not have these sizes: a mistake of ours.
-pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
+pub fn matmul<'a>(out: &mut [f32], a: &[f32], b: &Packed, run: impl Into<Run<'a>>) {
+    let run = run.into();
     let (k, n) = (b.k, b.n);
     if n == 0 || out.is_empty() {
         return;
@@ -136,9 +141,10 @@ pub fn matmul(out: &mut [f32], a: &[f32], b: &Packed, par: Par) {
     assert!(out.len() == m * n && a.len() == m * k, "operands of a product have matching sizes");
     let isa = b.isa;
     let width = isa.panel_width();
-    let par = if m * k * n < WORTHWHILE { Par::Seq } else { par };
+    let par = if m * k * n < WORTHWHILE { Par::Seq } else { run.par };
     let rounded = factor(a, k, b.products, isa, par);
-    let tile = Tiles { out: Columns::of(out, n), first: 0, a: rounded.as_deref().unwrap_or(a), b };
+    let a = rounded.as_deref().unwrap_or(a);
+    let tile = Tiles { out: Columns::of(out, n), first: 0, a, b, run };
     if par == Par::Seq {
         tile.run(0..m, 0..n.div_ceil(width));
         return;
@@ -182,12 +188,12 @@ impl Columns {
 ///
 /// # Safety
 /// What `out` was made of must be alive, and nobody else may use these columns.
-pub(super) unsafe fn matmul_into(out: Columns, first: usize, a: &[f32], b: &Packed) {
+pub(super) unsafe fn matmul_into(out: Columns, first: usize, a: &[f32], b: &Packed, run: Run<'_>) {
     assert!(first + b.n <= out.stride && a.len() == out.rows * b.k, "operands have matching sizes");
     if out.rows > 0 && b.n > 0 {
         let isa = b.isa;
         let rounded = factor(a, b.k, b.products, isa, Par::Seq);
-        let tile = Tiles { out, first, a: rounded.as_deref().unwrap_or(a), b };
+        let tile = Tiles { out, first, a: rounded.as_deref().unwrap_or(a), b, run };
         tile.run(0..out.rows, 0..b.n.div_ceil(isa.panel_width()));
     }
 }
@@ -200,6 +206,7 @@ struct Tiles<'a> {
     /// Rows of as many words as `b` is deep.
     a: &'a [f32],
     b: &'a Packed,
+    run: Run<'a>,
 }
 
 impl Tiles<'_> {
@@ -247,6 +254,7 @@ impl Tiles<'_> {
         let (width, step, depth) = (isa.panel_width(), isa.tile_rows(), part.len());
         let share = (depth * width).div_ceil(rows.len().div_ceil(step).max(1));
         let share = share.max(1).next_multiple_of(kernel::LINE);
+        let (mut first, last) = (panels.start, panels.end);
         for panel in panels {
             let columns = width.min(n - panel * width);
             let of =
@@ -272,6 +280,24 @@ impl Tiles<'_> {
                     let (n, add) = (self.out.stride, part.start > 0);
                     isa.tile(Tile { out, n, columns, a, left, b, depth, count, add });
                 }
+            }
+            let done = panel + 1 - first;
+            if part.end == k && (done == FINISHED || panel + 1 == last) {
+                self.finish(rows.clone(), first * width..n.min((panel + 1) * width));
+                first = panel + 1;
+            }
+        }
+    }
+
+    /// What is to be done to these results, of which nothing is to come any more.
+    fn finish(&self, rows: Range<usize>, columns: Range<usize>) {
+        if self.run.finishes() {
+            for row in rows {
+                let at = row * self.out.stride + self.first + columns.start;
+                // SAFETY: the rectangle lies inside `out` and is this task's own.
+                let results =
+                    unsafe { std::slice::from_raw_parts_mut(self.out.data.add(at), columns.len()) };
+                self.run.finish(at, results);
             }
         }
     }
@@ -364,6 +390,15 @@ mod tests {
             let one = run(1, Par::Seq);
             for threads in [1, 2, 3, 7] {
                 assert_eq!(one, run(threads, Par::All));
+            }
+            let finish = |at: usize, piece: &mut [f32]| {
+                piece.iter_mut().zip(at..).for_each(|(x, i)| *x += i as f32);
+            };
+            for par in [Par::Seq, Par::All] {
+                let mut out = vec![0.0; m * n];
+                matmul(&mut out, &a, &packed, Run::new(par, &finish));
+                let each = out.iter().zip(&one).enumerate();
+                each.for_each(|(i, (x, y))| assert_eq!(*x, y + i as f32, "finished once: {i}"));
             }
         }
     }

@@ -1,0 +1,80 @@
+//! How an operator makes its result: on which threads, and what is done to each piece of it while
+//! it is still near the core. A pass over memory of its own costs more than most such work.
+
+use super::Par;
+use rayon::prelude::*;
+
+/// Elements that one thread works on at a time: 128 KiB stay in its own cache.
+const PIECE: usize = 1 << 15;
+
+/// Is handed every finished piece of a result with the index of its first element. Pieces come in any
+/// order and from any thread, lie within one row or hold whole rows, and hold each element once.
+pub type Finish<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// Threads, and what is to be done to results.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// The threads.
+    pub par: Par,
+    finish: Option<&'a Finish<'a>>,
+    /// Index of the result's first element, where the result is a part.
+    first: usize,
+}
+
+impl From<Par> for Run<'_> {
+    fn from(par: Par) -> Self {
+        Run { par, finish: None, first: 0 }
+    }
+}
+
+impl<'a> Run<'a> {
+    /// On these threads, every piece finished so.
+    pub fn new(par: Par, finish: &'a Finish<'a>) -> Run<'a> {
+        Run { par, finish: Some(finish), first: 0 }
+    }
+
+    /// The same for the part of the result from `first` on, on the calling thread.
+    pub fn part(self, first: usize) -> Run<'a> {
+        Run { par: Par::Seq, first: self.first + first, ..self }
+    }
+
+    /// Whether there is anything to do to results.
+    pub fn finishes(self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Finishes a piece whose first element has this index.
+    pub fn finish(self, at: usize, piece: &mut [f32]) {
+        if let Some(finish) = self.finish {
+            finish(self.first + at, piece);
+        }
+    }
+
+    /// Finishes a whole result that was made otherwise.
+    pub fn whole(self, out: &mut [f32]) {
+        if self.finishes() {
+            in_pieces(out, 1, self, |_, _| ());
+        }
+    }
+}
+
+/// Calls `work` on `out` in pieces of whole rows of `width`, with the index of each piece's first
+/// element, and finishes them; side by side if `run` says so and it pays.
+pub fn in_pieces<'a>(
+    out: &mut [f32],
+    width: usize,
+    run: impl Into<Run<'a>>,
+    work: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let run = run.into();
+    let piece = PIECE.next_multiple_of(width.max(1));
+    let one = |(i, out): (usize, &mut [f32])| {
+        work(i * piece, out);
+        run.finish(i * piece, out);
+    };
+    if run.par == Par::Seq || out.len() < 4 * piece {
+        out.chunks_mut(piece).enumerate().for_each(one);
+    } else {
+        out.par_chunks_mut(piece).enumerate().for_each(one);
+    }
+}
