@@ -55,13 +55,29 @@ pub struct Observing<'a> {
     pub statistics: &'a mut Statistics,
 }
 
+impl Observing<'_> {
+    /// The class that a value is observed for.
+    fn class(&self, id: ValueId) -> Option<usize> {
+        match self.plan.sites.site(id) {
+            Site::Activation { class } => {
+                self.plan.sites.classes[class].observed.contains(&id).then_some(class)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Tap for Observing<'_> {
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
-        if let Site::Activation { class } = self.plan.sites.site(id)
-            && self.plan.sites.classes[class].observed.contains(&id)
-        {
+        if let Some(class) = self.class(id) {
             self.statistics.observe(class, value);
         }
+    }
+
+    fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
+        let class = self.class(id)?;
+        let see = self.statistics.classes[class].as_mut()?.piecewise()?;
+        Some(Box::new(move |_, piece| see(piece)))
     }
 }
 
@@ -90,7 +106,7 @@ impl Quantizing<'_> {
 }
 
 impl Tap for &Quantizing<'_> {
-    fn finish(&self, id: ValueId) -> Option<Box<Finish<'_>>> {
+    fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
         let params = self.graph.value(id).qparams.as_ref()?;
         let snap = if self.moved[id.index()] { None } else { quant::snap(params) }?;
         Some(Box::new(move |_, piece| snap(piece)))

@@ -23,9 +23,9 @@ pub trait Tap {
     /// routed node it sees the rows that count, `[1, rows, width]`, and nothing where there is none.
     fn visit(&mut self, id: ValueId, value: &mut Tensor);
 
-    /// What to do instead to every piece of an operator's output, as soon as there is one: a pass
+    /// What to do instead with every piece of an operator's output, as soon as there is one: a pass
     /// over memory less. `None`: the value is to be visited.
-    fn finish(&self, id: ValueId) -> Option<Box<Finish<'_>>> {
+    fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
         let _ = id;
         None
     }

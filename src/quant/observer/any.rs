@@ -92,6 +92,15 @@ impl AnyObserver {
         matches!(self, AnyObserver::Mergeable(M::Percentile(_) | M::Mse(_) | M::Octav(_)))
     }
 
+    /// Observes a batch by pieces, in any order and from any thread; together they must be whole
+    /// batches. `None` if the observer must see a batch as a whole.
+    pub fn piecewise(&mut self) -> Option<impl Fn(&[f32]) + Sync + '_> {
+        match self {
+            AnyObserver::Mergeable(MergeableObserver::MinMax(observer)) => observer.piecewise(),
+            _ => None,
+        }
+    }
+
     /// The mergeable observer, or the moving average back if that is what it is.
     pub fn into_mergeable(self) -> Result<MergeableObserver, Ema> {
         match self {

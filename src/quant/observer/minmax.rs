@@ -1,6 +1,8 @@
 //! The exact extremes, per tensor or per channel.
 
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Merge, MergeError, Observer};
 use crate::quant::affine::Channels;
@@ -45,6 +47,32 @@ impl MinMax {
     /// One range for each part that `grain` makes.
     pub fn new(grain: Grain) -> MinMax {
         MinMax { grain, low: Vec::new(), high: Vec::new(), non_finite: false }
+    }
+
+    /// Observes by pieces: where there is one range, it does not matter what lies where.
+    pub fn piecewise(&mut self) -> Option<impl Fn(&[f32]) + Sync + '_> {
+        if self.grain != Grain::Tensor {
+            return None;
+        }
+        self.resize(1);
+        // What is known is looked at without the lock: it only grows, and after a few pieces hardly
+        // ever.
+        let known = [self.low[0].unwrap_or(f32::INFINITY), self.high[0].unwrap_or(-f32::INFINITY)];
+        let [low, high] = known.map(|end| AtomicU32::new(end.to_bits()));
+        let observer = Mutex::new(self);
+        Some(move |piece: &[f32]| {
+            let found = kernel::extremes(piece);
+            let end = |known: &AtomicU32| f32::from_bits(known.load(Relaxed));
+            if found.finite() && found.min >= end(&low) && found.max <= end(&high) {
+                return;
+            }
+            let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
+            observer.non_finite |= !found.finite();
+            observer.fold(0, found.min, found.max);
+            for (known, end) in [(&low, observer.low[0]), (&high, observer.high[0])] {
+                end.iter().for_each(|end| known.store(end.to_bits(), Relaxed));
+            }
+        })
     }
 
     fn fold(&mut self, channel: usize, min: f32, max: f32) {

@@ -268,6 +268,29 @@ proptest! {
     }
 
     #[test]
+    fn pieces_in_any_order_equal_the_whole(batches in batches(), cut in 1..8_usize, odd in any::<bool>()) {
+        let mut whole = MinMax::new(Grain::Tensor);
+        let mut pieces = MinMax::new(Grain::Tensor);
+        for (i, batch) in batches.iter().enumerate() {
+            let mut batch = batch.clone();
+            if odd && i == 1 {
+                batch[0] = f32::NAN;
+            }
+            whole.observe(&batch, &[batch.len()]);
+            let see = pieces.piecewise().unwrap();
+            let (a, b): (Vec<_>, Vec<_>) = batch.chunks(cut).enumerate().partition(|(i, _)| i % 2 == 1);
+            std::thread::scope(|threads| {
+                for part in [a, b] {
+                    let see = &see;
+                    threads.spawn(move || part.into_iter().for_each(|(_, piece)| see(piece)));
+                }
+            });
+        }
+        prop_assert_eq!(pieces, whole);
+        prop_assert!(MinMax::new(Grain::Axis(0)).piecewise().is_none());
+    }
+
+    #[test]
     fn values_that_count_several_times_came_several_times(batches in batches(), times in 1..5_u64) {
         for text in ["minmax", "percentile:90", "percentile:5:99", "mse", "octav", "softmax:16"] {
             for grain in [Grain::Tensor, Grain::Axis(1)] {
