@@ -302,6 +302,11 @@ fn an_expert_that_calibration_never_reaches_is_refused_or_falls_back_by_policy()
     let all = format!("no calibration token reached {}: ", names.join(", "));
     assert!(stderr.contains(&all), "{stderr}");
     assert!(stderr.contains("unseen_experts = \"weight_only\""), "{stderr}");
+    // A slow machine has put its statistics down by then, and they are another recipe's.
+    let out = folder.path().join("out");
+    if out.exists() {
+        fs::remove_dir_all(out).unwrap();
+    }
 
     let recipe = fs::read_to_string(path("assets/recipes/w4a16-fast.toml")).unwrap();
     let recipe = format!("[policy]\nunseen_experts = \"weight_only\"\n\n{recipe}");
