@@ -152,7 +152,8 @@ pub(super) struct QuantizeArgs {
     /// way, a second time at once
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = parse_seconds)]
     pub(super) save_every: f64,
-    /// Fail if a real-valued tensor has no quantization parameters
+    /// Fail, and write nothing, if a real-valued tensor has no quantization parameters or a layer saw
+    /// too little of the calibration to be rounded as asked
     #[arg(long)]
     pub(super) strict: bool,
     /// List every tensor without quantization parameters

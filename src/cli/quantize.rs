@@ -106,8 +106,9 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     if !first {
         return Ok(Verdict::Fine);
     }
-    if args.strict && !outcome.unquantized.is_empty() {
+    if args.strict && !(outcome.unquantized.is_empty() && outcome.notes.is_empty()) {
         list_unquantized(&outcome, true);
+        outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
         outcome.done()?;
         return Ok(Verdict::Wanting);
     }

@@ -164,6 +164,21 @@ fn json_is_one_object_with_all_facts() {
 }
 
 #[test]
+fn strict_refuses_too_little_calibration_by_layer() {
+    let desk = Desk::new();
+    let recipe = ["--recipe", "w4a16-fast"];
+    assert_ne!(desk.succeeds(&recipe)["notes"], json!([]));
+    fs::remove_dir_all(desk.at("out")).unwrap();
+    let (code, stdout, stderr) = desk.quantize(&[&recipe[..], &["--strict"]].concat());
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    let layer = "warning: model.language_model.layers.0.mlp.down_proj.weight: ";
+    let line = stderr.lines().find(|line| line.starts_with(layer)).unwrap();
+    assert!(line.contains("calibration tokens for 384 inputs"), "{line}");
+    assert!(!desk.at("out/model.q.circle").exists());
+    desk.succeeds(&["--recipe", "npu", "--strict"]);
+}
+
+#[test]
 fn files_do_not_depend_on_the_number_of_threads() {
     let desk = Desk::new();
     let files = ["1", "2", "5"].map(|threads| {
