@@ -15,7 +15,7 @@ pub use time::Machine;
 
 use super::legs::{self, Legs};
 use super::stages::{self, StageForm};
-use super::{Error, Prompt, Recipe, build, walk};
+use super::{Error, Means, Prompt, Recipe, build, walk};
 use crate::algo::Streams;
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
@@ -79,7 +79,8 @@ pub struct Estimate {
     pub memory: u64,
     /// Bytes of memory without which it cannot run.
     pub least: u64,
-    /// Bytes on disk while it runs: live values and rounded weights.
+    /// Bytes on disk while it runs: live values that spill, the same as put down for a rerun, and
+    /// rounded weights.
     pub spill: u64,
     /// The files.
     pub files: Vec<FileSize>,
@@ -131,7 +132,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
         asked: recipe.means.memory.is_some(),
         memory: cut.taken,
         least: Legs::least(&needs),
-        spill: codes + spilled(&needs, &cut),
+        spill: codes + spilled(&needs, &cut) + stored(&needs, &cut, &recipe.means),
         files,
         seconds,
         staged_only,
@@ -144,6 +145,14 @@ fn spilled(needs: &Needs<'_>, cut: &Legs) -> u64 {
     let Some(room) = cut.room else { return 0 };
     let resting = cut.nodes.iter().map(|leg| needs.resting(leg)).max().unwrap_or(0);
     2 * resting.saturating_sub(room)
+}
+
+/// Bytes of live values that are put down between two legs for a rerun, the old and the new ones too.
+fn stored(needs: &Needs<'_>, cut: &Legs, means: &Means) -> u64 {
+    if cut.whole() || means.durable.is_none() {
+        return 0;
+    }
+    2 * cut.nodes.iter().map(|leg| needs.resting(leg)).max().unwrap_or(0)
 }
 
 /// How often samples pass and weights are read.
