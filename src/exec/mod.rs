@@ -79,6 +79,8 @@ pub struct Lifetimes {
     last_use: Vec<usize>,
     /// Values of routed nodes that are kept by their rows: all their readers are of the same route.
     by_rows: Vec<bool>,
+    /// Of each node, the value whose place its output can take.
+    passed_on: Vec<Option<ValueId>>,
 }
 
 impl Lifetimes {
@@ -106,8 +108,28 @@ impl Lifetimes {
                 }
             }
         }
-        Lifetimes { last_use, by_rows }
+        let passed_on = (0..graph.nodes.len()).map(|n| passed_on(graph, &last_use, n)).collect();
+        Lifetimes { last_use, by_rows, passed_on }
     }
+
+    /// The value whose place in memory the output of node `n` can take: its first operand, if nobody
+    /// reads it later.
+    pub fn passed_on(&self, n: usize) -> Option<ValueId> {
+        self.passed_on[n]
+    }
+}
+
+/// The first operand of node `n`, if the node is the last to read it, reads it once and can write its
+/// output over it.
+fn passed_on(graph: &Graph, last_use: &[usize], n: usize) -> Option<ValueId> {
+    let node = &graph.nodes[n];
+    let (&first, rest) = node.inputs.split_first()?;
+    let computed = matches!(graph.value(first).source, Source::Input | Source::Node(_));
+    if !computed || last_use[first.index()] != n || rest.contains(&first) || node.routed.is_some() {
+        return None;
+    }
+    let shapes: Vec<&[usize]> = node.inputs.iter().map(|id| &graph.value(*id).shape[..]).collect();
+    node.op.def().in_place(&shapes).then_some(first)
 }
 
 /// The live activations of one sample on its way through the stages.
@@ -166,8 +188,8 @@ impl Stream {
         for n in nodes {
             let node = &graph.nodes[n];
             let rows = node.routed.and_then(|route| self.get(route)).map(rows::chosen);
-            let operands: Vec<Cow<'_, Tensor>> = node
-                .inputs
+            let mut first = lifetimes.passed_on(n).and_then(|id| self.live[id.index()].take());
+            let operands: Vec<Cow<'_, Tensor>> = node.inputs[usize::from(first.is_some())..]
                 .iter()
                 .map(|&id| match &graph.value(id).source {
                     Source::Input | Source::Node(_) => {
@@ -192,10 +214,14 @@ impl Stream {
             } else {
                 let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
                 let op = node.op.def();
+                let mut eval = |run: Run<'_>| match first.take() {
+                    Some(first) => op.eval_over(first, &operands, run),
+                    None => op.eval(&operands, run),
+                };
                 let finish = if rows.is_none() { tap.finish(node.output) } else { None };
-                let finished = finish.map(|finish| op.eval(&operands, Run::new(par, &*finish)));
+                let finished = finish.map(|finish| eval(Run::new(par, &*finish)));
                 finished.unwrap_or_else(|| {
-                    let mut out = op.eval(&operands, par.into());
+                    let mut out = eval(par.into());
                     match &rows {
                         Some(rows) => tap.visit_rows(node.output, &mut out, rows),
                         None => tap.visit(node.output, &mut out),

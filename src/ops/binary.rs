@@ -68,32 +68,40 @@ impl OpDef for Binary {
 
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let shapes = [inputs[0].shape(), inputs[1].shape()];
+        if self.in_place(&shapes) {
+            return self.eval_over(inputs[0].clone(), &inputs[1..], run);
+        }
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
-        let kernel = self.kernel();
-        let (a, b) = (inputs[0].data(), inputs[1].data());
         Tensor::written(shape.clone(), |out| {
-            if out.is_empty() {
-            } else if shapes == [&shape[..]; 2] {
-                tensor::in_pieces(out, 1, run, |at, out| {
-                    let piece = at..at + out.len();
-                    kernel(out, &a[piece.clone()], &b[piece]);
-                });
-            } else if shapes[0] == shape && repeats(shapes[1], &shape) {
-                tensor::in_pieces(out, 1, run, |mut at, mut out| {
-                    while !out.is_empty() {
-                        let b = &b[at % b.len()..];
-                        let (now, rest) = out.split_at_mut(b.len().min(out.len()));
-                        kernel(now, &a[at..at + now.len()], &b[..now.len()]);
-                        (at, out) = (at + now.len(), rest);
-                    }
-                });
-            } else {
-                general(out, &shape, [a, b], shapes, kernel);
+            if !out.is_empty() {
+                general(out, &shape, [inputs[0].data(), inputs[1].data()], shapes, self.kernel());
                 run.whole(out);
             }
         })
     }
+
+    fn in_place(&self, inputs: &[&[usize]]) -> bool {
+        self.shape(inputs).is_ok_and(|shape| shape == inputs[0] && repeats(inputs[1], &shape))
+    }
+
+    fn eval_over(&self, a: Tensor, rest: &[&Tensor], run: Run<'_>) -> Tensor {
+        let (b, kernel) = (rest[0].data(), self.kernel());
+        // A call for every few elements would cost more than the elements.
+        let longer = (b.len() < SPAN && a.len() > SPAN).then(|| b.repeat(SPAN.div_ceil(b.len())));
+        let b = longer.as_deref().unwrap_or(b);
+        a.mapped(1, run, |mut at, mut out, mut a| {
+            while !out.is_empty() {
+                let b = &b[at % b.len()..];
+                let (now, later) = out.split_at_mut(b.len().min(out.len()));
+                kernel(now, &a[..now.len()], &b[..now.len()]);
+                (at, a, out) = (at + now.len(), &a[now.len()..], later);
+            }
+        })
+    }
 }
+
+/// Elements that an operand which is repeated is made long for.
+const SPAN: usize = 1 << 10;
 
 /// Whether a tensor of `shape` is repeated whole, axis after axis, to fill `out`.
 fn repeats(shape: &[usize], out: &[usize]) -> bool {

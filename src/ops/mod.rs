@@ -102,6 +102,17 @@ pub trait OpDef {
     /// The float kernel. Shapes were checked by [`OpDef::shape`] when the graph was built. Every
     /// element of the result is finished as `run` says, once.
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor;
+    /// Whether a piece of the result depends on the same piece of the first operand alone, so that
+    /// the result can take its place in memory.
+    fn in_place(&self, inputs: &[&[usize]]) -> bool {
+        let _ = inputs;
+        false
+    }
+    /// As [`OpDef::eval`], of a first operand that nobody needs any more.
+    fn eval_over(&self, first: Tensor, rest: &[&Tensor], run: Run<'_>) -> Tensor {
+        let all: Vec<&Tensor> = std::iter::once(&first).chain(rest.iter().copied()).collect();
+        self.eval(&all, run)
+    }
     /// The operator in the Circle format, given the shapes of its operands.
     fn encode(&self, inputs: &[&[usize]]) -> Encoding;
     /// What the operand at `position` is used for.

@@ -31,11 +31,15 @@ impl OpDef for RmsNorm {
     }
 
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
-        let (x, gamma) = (inputs[0], inputs[1].data());
-        Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, gamma.len(), run, |at, out| {
-                tensor::rms_norm(out, &x.data()[at..at + out.len()], gamma, self.epsilon);
-            });
-        })
+        self.eval_over(inputs[0].clone(), &inputs[1..], run)
+    }
+
+    fn in_place(&self, _: &[&[usize]]) -> bool {
+        true
+    }
+
+    fn eval_over(&self, x: Tensor, rest: &[&Tensor], run: Run<'_>) -> Tensor {
+        let gamma = rest[0].data();
+        x.mapped(gamma.len(), run, |_, out, x| tensor::rms_norm(out, x, gamma, self.epsilon))
     }
 }

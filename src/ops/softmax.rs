@@ -20,13 +20,16 @@ impl OpDef for Softmax {
     }
 
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
-        let x = inputs[0];
+        self.eval_over(inputs[0].clone(), &[], run)
+    }
+
+    fn in_place(&self, _: &[&[usize]]) -> bool {
+        true
+    }
+
+    fn eval_over(&self, x: Tensor, _: &[&Tensor], run: Run<'_>) -> Tensor {
         let width = x.shape()[x.shape().len() - 1];
-        Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, width, run, |at, out| {
-                tensor::softmax(out, &x.data()[at..at + out.len()], width);
-            });
-        })
+        x.mapped(width, run, |_, out, x| tensor::softmax(out, x, width))
     }
 
     /// y lies in [0, 1] whatever the data, so a prompt unlike the calibration set cannot saturate it.

@@ -46,6 +46,14 @@ impl OpDef for Unary {
     }
 
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
+        self.eval_over(inputs[0].clone(), &[], run)
+    }
+
+    fn in_place(&self, _: &[&[usize]]) -> bool {
+        true
+    }
+
+    fn eval_over(&self, x: Tensor, _: &[&Tensor], run: Run<'_>) -> Tensor {
         let kernel = match self.kind {
             UnaryKind::Logistic => tensor::logistic,
             UnaryKind::GeluTanh => tensor::gelu_tanh,
@@ -53,9 +61,6 @@ impl OpDef for Unary {
             UnaryKind::Neg => tensor::neg,
             UnaryKind::Rsqrt => tensor::rsqrt,
         };
-        let x = inputs[0];
-        Tensor::written(x.shape(), |out| {
-            tensor::in_pieces(out, 1, run, |at, out| kernel(out, &x.data()[at..at + out.len()]));
-        })
+        x.mapped(1, run, |_, out, x| kernel(out, x))
     }
 }

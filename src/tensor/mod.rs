@@ -30,6 +30,9 @@ use buffer::Buffer;
 use rows::Made;
 use std::sync::{Arc, OnceLock};
 
+/// Elements of a payload that is worth writing over: smaller ones stay in a cache anyway.
+pub const LARGE: usize = 1 << 18;
+
 /// The numbers in little endian, as files hold them.
 pub fn le_bytes(reals: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; 4 * reals.len()];
@@ -128,6 +131,28 @@ impl Tensor {
     fn of(shape: Vec<usize>, data: Buffer) -> Tensor {
         let payload = Payload::Dense(Arc::new(data));
         Tensor { shape, payload, operand: Arc::default(), products: Products::F32 }
+    }
+
+    /// A tensor of the same shape whose pieces `work` makes of those of this one, whole rows of
+    /// `width` each: it is given the index of the first element, the piece to write and the old one. A
+    /// large payload that nobody else holds is written over.
+    pub fn mapped(
+        mut self,
+        width: usize,
+        run: Run<'_>,
+        work: impl Fn(usize, &mut [f32], &[f32]) + Sync,
+    ) -> Tensor {
+        if self.len() >= LARGE
+            && let Payload::Dense(data) = &mut self.payload
+            && let Some(data) = Arc::get_mut(data)
+        {
+            run::over(data, width, run, work);
+            return Tensor { operand: Arc::default(), products: Products::F32, ..self };
+        }
+        let x = self.data();
+        Tensor::written(&self.shape[..], |out| {
+            in_pieces(out, width, run, |at, out| work(at, out, &x[at..at + out.len()]));
+        })
     }
 
     /// Extent of every axis; empty for a scalar.

@@ -2,10 +2,15 @@
 //! it is still near the core. A pass over memory of its own costs more than most such work.
 
 use super::Par;
+use super::buffer::Buffer;
 use rayon::prelude::*;
 
 /// Elements that one thread works on at a time: 128 KiB stay in its own cache.
 const PIECE: usize = 1 << 15;
+
+/// Elements that are copied away before others are written over them: they stay in the first-level
+/// cache.
+const COPIED: usize = 1 << 12;
 
 /// Is handed every finished piece of a result with the index of its first element. Pieces come in any
 /// order and from any thread, lie within one row or hold whole rows, and hold each element once.
@@ -77,4 +82,22 @@ pub fn in_pieces<'a>(
     } else {
         out.par_chunks_mut(piece).enumerate().for_each(one);
     }
+}
+
+/// As [`in_pieces`] where `data` holds what pieces are made of: `work` is given a copy of each.
+pub(super) fn over(
+    data: &mut [f32],
+    width: usize,
+    run: Run<'_>,
+    work: impl Fn(usize, &mut [f32], &[f32]) + Sync,
+) {
+    let part = COPIED.next_multiple_of(width.max(1));
+    in_pieces(data, width, run, |at, piece| {
+        let mut copy = Buffer::arbitrary(part.min(piece.len()));
+        for (i, piece) in piece.chunks_mut(part).enumerate() {
+            let copy = &mut copy[..piece.len()];
+            copy.copy_from_slice(piece);
+            work(at + i * part, piece, copy);
+        }
+    });
 }

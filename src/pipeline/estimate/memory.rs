@@ -6,10 +6,10 @@ use super::super::evaluation::EXAMPLE;
 use crate::algo::{self, Rounding, Streams};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
-use crate::exec::AHEAD;
+use crate::exec::{AHEAD, Lifetimes};
 use crate::graph::{Graph, Param, Source, ValueId};
 use crate::quant::Decision;
-use crate::tensor::{Products, Tensor};
+use crate::tensor::{LARGE, Products, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -248,12 +248,14 @@ fn live(graph: &Graph) -> Vec<[u64; 2]> {
         node.inputs.iter().chain(&node.routed).for_each(|id| last[id.index()] = Some(n));
     }
     graph.outputs.iter().for_each(|id| last[id.index()] = None);
+    let lifetimes = Lifetimes::of(graph);
     let runs = |id: ValueId| matches!(graph.value(id).source, Source::Input | Source::Node(_));
     let mut alive: u64 = graph.inputs.iter().map(|id| bytes(graph, *id)).sum();
     let mut live = Vec::with_capacity(graph.nodes.len());
     for (n, node) in graph.nodes.iter().enumerate() {
         alive += bytes(graph, node.output);
-        let during = alive;
+        let passed_on = lifetimes.passed_on(n).map(|id| bytes(graph, id));
+        let during = alive - passed_on.filter(|n| *n >= 4 * LARGE as u64).unwrap_or(0);
         let read: BTreeSet<ValueId> = node.inputs.iter().chain(&node.routed).copied().collect();
         let freed = read.into_iter().filter(|id| runs(*id) && last[id.index()] == Some(n));
         alive -= freed.map(|id| bytes(graph, id)).sum::<u64>();
