@@ -347,6 +347,8 @@ pub fn quantize(
         Some(observed) => observed,
         None => {
             let (statistics, reached) = job.observe(&walk, progress)?;
+            // What the recipe does not allow would only stand in the way of another recipe.
+            job.plan.unseen_experts(&job.graph, &statistics)?;
             job.put_statistics(&statistics, calib.len())?;
             (statistics, reached)
         }

@@ -238,7 +238,8 @@ fn run(folder: &TempDir, args: &[&str]) -> (i32, String, String) {
 
 fn quantize(folder: &TempDir, recipe: &str) -> (i32, String, String) {
     let fixed = ["quantize", "ck", "--calib", "rows.jsonl", "--eval", "rows.jsonl"];
-    run(folder, &[&fixed[..], &["-o", "out", "--json", "--recipe", recipe]].concat())
+    let more = ["-o", "out", "--save-every", "0", "--json", "--recipe", recipe];
+    run(folder, &[&fixed[..], &more].concat())
 }
 
 /// Files of all presets are whole, sound, and as good as those of the block that became experts.
@@ -291,7 +292,8 @@ fn a_layer_with_experts_is_one_file_and_the_chain_answers_as_the_dense_model() {
     assert_eq!(answer("out/stages", "ck"), answer("dense/stages", dense.to_str().unwrap()));
 }
 
-/// Nobody falls to another scheme unless the recipe says so, and then it is said who.
+/// Nobody falls to another scheme unless the recipe says so, and then it is said who. What a refused job
+/// has observed does not stand in the way of the recipe that the error advises.
 #[test]
 fn an_expert_that_calibration_never_reaches_is_refused_or_falls_back_by_policy() {
     let folder = desk(2, neglected);
@@ -302,11 +304,6 @@ fn an_expert_that_calibration_never_reaches_is_refused_or_falls_back_by_policy()
     let all = format!("no calibration token reached {}: ", names.join(", "));
     assert!(stderr.contains(&all), "{stderr}");
     assert!(stderr.contains("unseen_experts = \"weight_only\""), "{stderr}");
-    // A slow machine has put its statistics down by then, and they are another recipe's.
-    let out = folder.path().join("out");
-    if out.exists() {
-        fs::remove_dir_all(out).unwrap();
-    }
 
     let recipe = fs::read_to_string(path("assets/recipes/w4a16-fast.toml")).unwrap();
     let recipe = format!("[policy]\nunseen_experts = \"weight_only\"\n\n{recipe}");
