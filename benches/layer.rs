@@ -39,20 +39,15 @@ fn main() {
     let inputs: Vec<Tensor> =
         graph.inputs.iter().map(|&id| drawn(7, &graph.value(id).shape, 1.0)).collect();
 
-    let mut statistics = Statistics::new(&plan);
-    let mut both = |weights: &Weights| {
-        let float = timed(repeat, || run(&graph, &inputs, weights, &mut Float));
-        let calibrating = timed(repeat, || {
-            statistics = Statistics::new(&plan);
-            let mut tap = Observing { plan: &plan, statistics: &mut statistics };
-            (0..samples).for_each(|_| run(&graph, &inputs, weights, &mut tap));
-        });
-        [float, calibrating]
+    let calibrating = |weights: &Weights, samples: usize| {
+        let mut statistics = Statistics::new(&plan);
+        let mut tap = Observing { plan: &plan, statistics: &mut statistics };
+        (0..samples).for_each(|_| run(&graph, &inputs, weights, &mut tap));
+        statistics
     };
-    let [float_bf16, calibrating_bf16] = both(&weights.with_products(Products::Bf16));
-    let [float, calibrating] = both(&weights);
     let mut quantized = graph.clone();
     let param = |id| weights.get(id).cloned().expect("all weights are there");
+    let statistics = calibrating(&weights, 1);
     plan.annotate_activations(&mut quantized, &statistics, &param).expect("ranges are finite");
     let mut tensors: Vec<_> = graph.params().map(|(id, _)| (id, param(id))).collect();
     plan.quantize_weights(&mut quantized, &mut tensors).expect("grids exist");
@@ -60,7 +55,20 @@ fn main() {
     let mut rounded = Weights::none(&graph);
     tensors.into_iter().for_each(|(id, tensor)| rounded.set(id, tensor));
     let tap = Quantizing::of(&quantized);
-    let fake = timed(repeat, || run(&quantized, &inputs, &rounded, &mut &tap));
+    let pairs = weights.with_products(Products::Bf16);
+
+    let observe = |weights| drop(calibrating(weights, samples));
+    let medians = timed(
+        repeat,
+        [
+            &|| run(&graph, &inputs, &weights, &mut Float),
+            &|| observe(&weights),
+            &|| run(&quantized, &inputs, &rounded, &mut &tap),
+            &|| run(&graph, &inputs, &pairs, &mut Float),
+            &|| observe(&pairs),
+        ],
+    );
+    let [float, calibrating, fake, float_bf16, calibrating_bf16] = medians;
 
     let work = work(&graph);
     let facts = json!({
@@ -114,18 +122,22 @@ fn run(graph: &Graph, inputs: &[Tensor], weights: &Weights, tap: &mut dyn Tap) {
     stream.run(graph, 0..graph.nodes.len(), weights, &lifetimes, tap, Par::All);
 }
 
-/// The median of `repeat` runs after one that warms up, in seconds.
-fn timed(repeat: usize, mut job: impl FnMut()) -> f64 {
-    job();
-    let mut times: Vec<f64> = (0..repeat)
-        .map(|_| {
+/// The medians of `repeat` runs of each job after one that warms up, in seconds. The jobs take turns, so
+/// that whatever slows the machine for a while slows all of them.
+fn timed<const N: usize>(repeat: usize, jobs: [&dyn Fn(); N]) -> [f64; N] {
+    jobs.iter().for_each(|job| job());
+    let mut times = [(); N].map(|()| Vec::new());
+    for _ in 0..repeat.max(1) {
+        for (job, times) in jobs.iter().zip(&mut times) {
             let start = Instant::now();
             job();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[repeat / 2]
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
 }
 
 fn drawn(seed: u64, shape: &[usize], deviation: f32) -> Tensor {
