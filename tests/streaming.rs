@@ -140,8 +140,9 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
     for layers in [4, 12] {
         checkpoint(&folder.path().join(layers.to_string()), layers);
     }
-    // Matrices of moments come and go in sizes that leave gaps between them.
-    for (recipe, percent) in [("npu", 10), ("w4a16-fast", 25)] {
+    // Which values threads hold at once differs from run to run by some MB; matrices of moments come
+    // and go in sizes that leave gaps between them. Eight layers of weights are more than all.
+    for (recipe, percent) in [("npu", 15), ("w4a16-fast", 25)] {
         let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, recipe, MEMORY));
         let all = ask(folder.path(), 12, recipe, 8 << 30);
         assert_eq!(many.files, all.files, "{recipe}");
