@@ -19,8 +19,9 @@ use std::ops::Range;
 /// Sees values as they are produced and may change them: calibration observes, a quantized run
 /// rounds to the grid.
 pub trait Tap {
-    /// Called once for every caller's input and every operator's output, in execution order. Of a
-    /// routed node it sees the rows that count, `[1, rows, width]`, and nothing where there is none.
+    /// Called once for every caller's input and every operator's output, in execution order, unless
+    /// [`finish`](Tap::finish) does. Of a routed node it sees the rows that count, `[1, rows, width]`,
+    /// and nothing where there is none.
     fn visit(&mut self, id: ValueId, value: &mut Tensor);
 
     /// What to do instead with every piece of an operator's output, as soon as there is one: a pass
@@ -30,7 +31,8 @@ pub trait Tap {
         None
     }
 
-    /// The same as [`visit`](Tap::visit) for a value of a routed node: `rows` are the positions of its rows among all.
+    /// What [`visit`](Tap::visit) is to the others for a value of a routed node: `rows` are the
+    /// positions of its rows among all.
     fn visit_rows(&mut self, id: ValueId, value: &mut Tensor, rows: &[usize]) {
         let _ = rows;
         self.visit(id, value);

@@ -75,7 +75,7 @@ impl OpDef for Binary {
         Tensor::written(shape.clone(), |out| {
             if !out.is_empty() {
                 general(out, &shape, [inputs[0].data(), inputs[1].data()], shapes, self.kernel());
-                run.whole(out);
+                run.whole(out, 1);
             }
         })
     }

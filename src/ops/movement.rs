@@ -30,7 +30,7 @@ impl OpDef for Reshape {
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let mut out = inputs[0].clone().reshape(self.shape.clone());
         if run.finishes() {
-            run.whole(out.data_mut());
+            run.whole(out.data_mut(), 1);
         }
         out
     }
@@ -98,7 +98,7 @@ impl Runs<'_> {
             [] => ([1, 0], &[][..]),
         };
         Tensor::written(shape, |out| {
-            let width = out.len() / extent;
+            let width = out.len() / extent.max(1);
             tensor::in_pieces(out, width, run, |at, out| {
                 for (i, mut out) in (at / width..).zip(out.chunks_exact_mut(width)) {
                     self.walk(inner, self.start + i * stride, &mut out);

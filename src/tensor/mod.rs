@@ -272,7 +272,7 @@ impl Tensor {
                 if self.products == Products::F32
                     && device::multiplied(out, a, &self.operand.held, || self.data(), [n, k]) =>
             {
-                run.whole(out);
+                run.whole(out, n);
             }
             _ => matmul(out, a, self.packed_nt(), run),
         }

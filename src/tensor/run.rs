@@ -13,7 +13,8 @@ const PIECE: usize = 1 << 15;
 const COPIED: usize = 1 << 12;
 
 /// Is handed every finished piece of a result with the index of its first element. Pieces come in any
-/// order and from any thread, lie within one row or hold whole rows, and hold each element once.
+/// order and from any thread and hold each element once; those of a product of matrices lie within
+/// one row or hold whole rows.
 pub type Finish<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// Threads, and what is to be done to results.
@@ -55,10 +56,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Finishes a whole result that was made otherwise.
-    pub fn whole(self, out: &mut [f32]) {
+    /// Finishes a whole result that was made otherwise, whole rows of `width` at a time.
+    pub fn whole(self, out: &mut [f32], width: usize) {
         if self.finishes() {
-            in_pieces(out, 1, self, |_, _| ());
+            in_pieces(out, width, self, |_, _| ());
         }
     }
 }

@@ -120,6 +120,9 @@ fn write_at(file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
 fn write_at(file: &File, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         at += written as u64;
         bytes = &bytes[written..];
     }
