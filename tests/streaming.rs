@@ -140,9 +140,7 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
     for layers in [4, 12] {
         checkpoint(&folder.path().join(layers.to_string()), layers);
     }
-    // Which values threads hold at once differs from run to run by some MB; matrices of moments come
-    // and go in sizes that leave gaps between them. Eight layers of weights are more than all.
-    for (recipe, percent) in [("npu", 15), ("w4a16-fast", 25)] {
+    for recipe in ["npu", "w4a16-fast"] {
         let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, recipe, MEMORY));
         let all = ask(folder.path(), 12, recipe, 8 << 30);
         assert_eq!(many.files, all.files, "{recipe}");
@@ -151,10 +149,9 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
         }
         let (Some(few), Some(many), Some(all)) = (few.peak, many.peak, all.peak) else { continue };
         println!("{recipe}: {few} MB with 4 layers, {many} with 12, {all} all in memory");
-        assert!(
-            100 * many <= (100 + percent) * few,
-            "{recipe}: {few} MB with 4 layers, {many} with 12"
-        );
+        // Matrices come and go in sizes that leave gaps between them, which values threads hold at
+        // once differs from run to run, and so do pages; eight layers of weights are 100 MB.
+        assert!(4 * many <= 5 * few, "{recipe}: {few} MB with 4 layers, {many} with 12");
         assert!(2 * many < all, "{recipe}: {many} MB streamed, {all} MB in memory");
     }
     let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, ALONE, MEMORY));

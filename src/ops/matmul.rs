@@ -51,23 +51,20 @@ impl OpDef for MatMul {
         let (a, b) = (inputs[0], inputs[1]);
         let [m, k, n] = self.dims(a.shape(), b.shape());
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
-        let one = |(i, ((out, a), b)): (usize, ((&mut [f32], &[f32]), &[f32]))| {
+        let (a, b) = (a.data(), b.data());
+        let one = |(i, out): (usize, &mut [f32])| {
+            let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
             let b = match self.transpose_rhs {
                 true => Packed::from_nt(b, k, n, Products::F32),
                 false => Packed::from_nn(b, k, n),
             };
             tensor::matmul(out, a, &b, run.part(i * m * n));
         };
-        let (a, b) = (a.data(), b.data());
         Tensor::written(shape, |out| {
             if run.par == Par::All && out.len() * k > 1 << 20 {
-                let pairs = a.par_chunks(m * k).zip(b.par_chunks(k * n));
-                let each =
-                    out.par_chunks_mut(m * n).zip_eq(pairs).map(|(out, (a, b))| ((out, a), b));
-                each.enumerate().for_each(one);
+                out.par_chunks_mut(m * n).enumerate().for_each(one);
             } else {
-                let each = out.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n));
-                each.enumerate().for_each(one);
+                out.chunks_mut(m * n).enumerate().for_each(one);
             }
         })
     }
