@@ -1,7 +1,7 @@
 //! How much each token counts in calibration: modalities weighed against each other, and a prefix
 //! that is not looked at.
 
-use super::{CalibrateError, Observing, Site, Statistics, Tokens};
+use super::{CalibrateError, Observing, Statistics, Tokens};
 use crate::exec::Tap;
 use crate::graph::ValueId;
 use crate::layout::Layout;
@@ -153,21 +153,11 @@ impl Weighing<'_> {
             statistics.observe_times(class, &taken(x, axis, &chosen), kind);
         }
     }
-
-    fn class(&self, id: ValueId) -> Option<usize> {
-        let sites = &self.observing.plan.sites;
-        match sites.site(id) {
-            Site::Activation { class } if sites.classes[class].observed.contains(&id) => {
-                Some(class)
-            }
-            _ => None,
-        }
-    }
 }
 
 impl Tap for Weighing<'_> {
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
-        let Some(class) = self.class(id) else { return };
+        let Some(class) = self.observing.plan.sites.observed(id) else { return };
         let seq = self.tokens.seq();
         match self.tokens.axis(id).filter(|&axis| !self.observing.plan.is_channel(class, axis)) {
             Some(axis) => self.observe(class, value, axis, |i| i % seq),
@@ -180,7 +170,7 @@ impl Tap for Weighing<'_> {
     }
 
     fn visit_rows(&mut self, id: ValueId, value: &mut Tensor, rows: &[usize]) {
-        let Some(class) = self.class(id) else { return };
+        let Some(class) = self.observing.plan.sites.observed(id) else { return };
         let seq = self.tokens.seq().max(1);
         self.observe(class, value, 1, |i| rows[i] % seq);
     }

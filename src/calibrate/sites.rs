@@ -82,6 +82,14 @@ impl Sites {
     pub fn site(&self, id: ValueId) -> Site {
         self.sites[id.index()]
     }
+
+    /// The class that a value is observed for.
+    pub fn observed(&self, id: ValueId) -> Option<usize> {
+        match self.site(id) {
+            Site::Activation { class } if self.classes[class].observed.contains(&id) => Some(class),
+            _ => None,
+        }
+    }
 }
 
 /// Joins values along the operators that move without changing: class of each value, and classes.

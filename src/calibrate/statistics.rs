@@ -1,9 +1,9 @@
 //! What calibration sees, and the taps that see it.
 
-use super::{CalibrateError, Plan, Site};
+use super::{CalibrateError, Plan};
 use crate::exec::Tap;
 use crate::graph::{Graph, ValueId};
-use crate::quant::{self, AnyObserver, Merge, MergeError, Observer};
+use crate::quant::{self, AnyObserver, Merge, MergeError, Observer, QuantParams};
 use crate::tensor::{Finish, Tensor};
 
 /// One observer a class, where the class is to be observed.
@@ -55,27 +55,15 @@ pub struct Observing<'a> {
     pub statistics: &'a mut Statistics,
 }
 
-impl Observing<'_> {
-    /// The class that a value is observed for.
-    fn class(&self, id: ValueId) -> Option<usize> {
-        match self.plan.sites.site(id) {
-            Site::Activation { class } => {
-                self.plan.sites.classes[class].observed.contains(&id).then_some(class)
-            }
-            _ => None,
-        }
-    }
-}
-
 impl Tap for Observing<'_> {
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
-        if let Some(class) = self.class(id) {
+        if let Some(class) = self.plan.sites.observed(id) {
             self.statistics.observe(class, value);
         }
     }
 
     fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
-        let class = self.class(id)?;
+        let class = self.plan.sites.observed(id)?;
         let see = self.statistics.classes[class].as_mut()?.piecewise()?;
         Some(Box::new(move |_, piece| see(piece)))
     }
@@ -103,19 +91,21 @@ impl Quantizing<'_> {
         }
         Quantizing { graph, moved }
     }
+
+    /// What a value is to be rounded to.
+    fn grid(&self, id: ValueId) -> Option<&QuantParams> {
+        self.graph.value(id).qparams.as_ref().filter(|_| !self.moved[id.index()])
+    }
 }
 
 impl Tap for &Quantizing<'_> {
     fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
-        let params = self.graph.value(id).qparams.as_ref()?;
-        let snap = if self.moved[id.index()] { None } else { quant::snap(params) }?;
+        let snap = quant::snap(self.grid(id)?)?;
         Some(Box::new(move |_, piece| snap(piece)))
     }
 
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
-        if let Some(params) = &self.graph.value(id).qparams
-            && !self.moved[id.index()]
-        {
+        if let Some(params) = self.grid(id) {
             let shape = value.shape().to_vec();
             quant::fake_quant(params, &shape, value.data_mut());
         }

@@ -114,6 +114,11 @@ impl Lifetimes {
         Lifetimes { last_use, by_rows, passed_on }
     }
 
+    /// Whether node `n` is the last to read a value that it reads.
+    pub fn ends(&self, id: ValueId, n: usize) -> bool {
+        self.last_use[id.index()] == n
+    }
+
     /// The value whose place in memory the output of node `n` can take: its first operand, if nobody
     /// reads it later.
     pub fn passed_on(&self, n: usize) -> Option<ValueId> {
@@ -238,7 +243,7 @@ impl Stream {
                 _ => out,
             };
             for &id in node.inputs.iter().chain(&node.routed) {
-                if lifetimes.last_use[id.index()] == n {
+                if lifetimes.ends(id, n) {
                     self.live[id.index()] = None;
                 }
             }

@@ -28,12 +28,13 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
                     }
                 });
             }
+            if let Some(snap) = snap(params) {
+                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
+                return tensor::in_pieces(data, 1, par, |_, data| snap(data));
+            }
             let grids: Vec<Grid> =
                 scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
-            if let [grid] = grids[..] {
-                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
-                tensor::in_pieces(data, 1, par, |_, data| kernel::fake_quant(data, grid));
-            } else if channels.run >= SHORT_RUN || channels.outer == 1 {
+            if channels.run >= SHORT_RUN || channels.outer == 1 {
                 channels.for_each_run(|c, run| kernel::fake_quant(&mut data[run], grids[c]));
             } else {
                 let row: Vec<Grid> =
@@ -50,7 +51,7 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
 pub fn snap(params: &QuantParams) -> Option<impl Fn(&mut [f32]) + Sync + use<>> {
     let QuantParams::Affine { dtype, scale, zero_point, .. } = params else { return None };
     let ([scale], [zero_point]) = (&scale[..], &zero_point[..]) else { return None };
-    let grid = if dtype.bits() <= 16 { Some(grid(*dtype, *scale, *zero_point)) } else { None }?;
+    let grid = (dtype.bits() <= 16).then(|| grid(*dtype, *scale, *zero_point))?;
     Some(move |piece: &mut [f32]| kernel::fake_quant(piece, grid))
 }
 

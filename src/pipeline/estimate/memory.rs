@@ -243,11 +243,6 @@ pub(in super::super) fn peak(graph: &Graph, nodes: Range<usize>) -> u64 {
 
 /// Bytes alive while each node runs, and after it.
 fn live(graph: &Graph) -> Vec<[u64; 2]> {
-    let mut last = vec![None; graph.values.len()];
-    for (n, node) in graph.nodes.iter().enumerate() {
-        node.inputs.iter().chain(&node.routed).for_each(|id| last[id.index()] = Some(n));
-    }
-    graph.outputs.iter().for_each(|id| last[id.index()] = None);
     let lifetimes = Lifetimes::of(graph);
     let runs = |id: ValueId| matches!(graph.value(id).source, Source::Input | Source::Node(_));
     let mut alive: u64 = graph.inputs.iter().map(|id| bytes(graph, *id)).sum();
@@ -255,9 +250,9 @@ fn live(graph: &Graph) -> Vec<[u64; 2]> {
     for (n, node) in graph.nodes.iter().enumerate() {
         alive += bytes(graph, node.output);
         let passed_on = lifetimes.passed_on(n).map(|id| bytes(graph, id));
-        let during = alive - passed_on.filter(|n| *n >= 4 * LARGE as u64).unwrap_or(0);
+        let during = alive - passed_on.filter(|bytes| *bytes >= 4 * LARGE as u64).unwrap_or(0);
         let read: BTreeSet<ValueId> = node.inputs.iter().chain(&node.routed).copied().collect();
-        let freed = read.into_iter().filter(|id| runs(*id) && last[id.index()] == Some(n));
+        let freed = read.into_iter().filter(|id| runs(*id) && lifetimes.ends(*id, n));
         alive -= freed.map(|id| bytes(graph, id)).sum::<u64>();
         live.push([during, alive]);
     }

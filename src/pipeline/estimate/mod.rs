@@ -132,7 +132,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
         asked: recipe.means.memory.is_some(),
         memory: cut.taken,
         least: Legs::least(&needs),
-        spill: codes + spilled(&needs, &cut) + stored(&needs, &cut, &recipe.means),
+        spill: codes + live_on_disk(&needs, &cut, &recipe.means),
         files,
         seconds,
         staged_only,
@@ -140,19 +140,13 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     })
 }
 
-/// Bytes of live values on disk: the old ones and, while they are replaced, the new ones.
-fn spilled(needs: &Needs<'_>, cut: &Legs) -> u64 {
+/// Bytes of live values on disk: what spills and, put down for a rerun, all; the old ones and, while
+/// they are replaced, the new ones.
+fn live_on_disk(needs: &Needs<'_>, cut: &Legs, means: &Means) -> u64 {
     let Some(room) = cut.room else { return 0 };
     let resting = cut.nodes.iter().map(|leg| needs.resting(leg)).max().unwrap_or(0);
-    2 * resting.saturating_sub(room)
-}
-
-/// Bytes of live values that are put down between two legs for a rerun, the old and the new ones too.
-fn stored(needs: &Needs<'_>, cut: &Legs, means: &Means) -> u64 {
-    if cut.whole() || means.durable.is_none() {
-        return 0;
-    }
-    2 * cut.nodes.iter().map(|leg| needs.resting(leg)).max().unwrap_or(0)
+    let stored = if cut.whole() || means.durable.is_none() { 0 } else { resting };
+    2 * (resting.saturating_sub(room) + stored)
 }
 
 /// How often samples pass and weights are read.
