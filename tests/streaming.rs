@@ -140,7 +140,8 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
     for layers in [4, 12] {
         checkpoint(&folder.path().join(layers.to_string()), layers);
     }
-    for recipe in ["npu", "w4a16-fast"] {
+    // Matrices of moments come and go in sizes that leave gaps between them.
+    for (recipe, percent) in [("npu", 10), ("w4a16-fast", 25)] {
         let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, recipe, MEMORY));
         let all = ask(folder.path(), 12, recipe, 8 << 30);
         assert_eq!(many.files, all.files, "{recipe}");
@@ -149,9 +150,10 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
         }
         let (Some(few), Some(many), Some(all)) = (few.peak, many.peak, all.peak) else { continue };
         println!("{recipe}: {few} MB with 4 layers, {many} with 12, {all} all in memory");
-        // Matrices come and go in sizes that leave gaps between them, which values threads hold at
-        // once differs from run to run, and so do pages; eight layers of weights are 100 MB.
-        assert!(4 * many <= 5 * few, "{recipe}: {few} MB with 4 layers, {many} with 12");
+        assert!(
+            100 * many <= (100 + percent) * few,
+            "{recipe}: {few} MB with 4 layers, {many} with 12"
+        );
         assert!(2 * many < all, "{recipe}: {many} MB streamed, {all} MB in memory");
     }
     let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, ALONE, MEMORY));
