@@ -121,40 +121,72 @@ impl Extremes {
     }
 }
 
-const LANES: usize = 64;
+/// Lanes of the search: three arrays of them fill twelve of AVX2's sixteen registers.
+const LANES: usize = 32;
+
+/// Blocks of `N` values that cover `data`, which is not shorter; the last two may overlap, which does not
+/// change an extreme.
+#[inline(always)]
+fn blocks<const N: usize>(data: &[f32]) -> impl Iterator<Item = &[f32; N]> {
+    let (whole, rest) = data.as_chunks::<N>();
+    whole.iter().chain(data.last_chunk::<N>().filter(|_| !rest.is_empty()))
+}
+
+/// Bits that order like |x|, NaN above infinity.
+#[inline(always)]
+fn size(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
+/// Joins lanes by halves: a fold from left to right would cost more than a short row itself.
+#[inline(always)]
+fn joined<T: Copy, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// One instruction each, unlike `f32::min` and `f32::max`: a NaN in `x` leaves the other.
+#[inline(always)]
+fn lower(low: f32, x: f32) -> f32 {
+    if x < low { x } else { low }
+}
+
+#[inline(always)]
+fn higher(high: f32, x: f32) -> f32 {
+    if x > high { x } else { high }
+}
+
+#[inline(always)]
+fn extremes_by<const N: usize>(data: &[f32], out: &mut Extremes) {
+    let mut low = [f32::INFINITY; N];
+    let mut high = [f32::NEG_INFINITY; N];
+    let mut seen = [0_u32; N];
+    blocks(data).for_each(|block: &[f32; N]| {
+        for lane in 0..N {
+            let x = block[lane];
+            low[lane] = lower(low[lane], x);
+            high[lane] = higher(high[lane], x);
+            seen[lane] = seen[lane].max(size(x));
+        }
+    });
+    (out.min, out.max) = (joined(low, lower), joined(high, higher));
+    out.magnitude = joined(seen, u32::max);
+}
 
 dispatch! {
     /// Smallest, largest and largest-magnitude value; NaN shows in the magnitude only.
     pub(super) fn extremes_into(data: &[f32], out: &mut Extremes) {
-        let mut low = [f32::INFINITY; LANES];
-        let mut high = [f32::NEG_INFINITY; LANES];
-        let mut magnitude = [0_u32; LANES];
-        let mut chunks = data.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for lane in 0..LANES {
-                let x = chunk[lane];
-                low[lane] = if x < low[lane] { x } else { low[lane] };
-                high[lane] = if x > high[lane] { x } else { high[lane] };
-                magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
-            }
+        match data.len() {
+            LANES.. => extremes_by::<LANES>(data, out),
+            8.. => extremes_by::<8>(data, out),
+            _ => extremes_by::<1>(data, out),
         }
-        for (lane, &x) in chunks.remainder().iter().enumerate() {
-            low[lane] = if x < low[lane] { x } else { low[lane] };
-            high[lane] = if x > high[lane] { x } else { high[lane] };
-            magnitude[lane] = magnitude[lane].max(x.to_bits() & 0x7fff_ffff);
-        }
-        // by halves: a fold from left to right would cost more than a short row itself
-        let mut half = LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                low[lane] = if low[lane + half] < low[lane] { low[lane + half] } else { low[lane] };
-                high[lane] =
-                    if high[lane + half] > high[lane] { high[lane + half] } else { high[lane] };
-                magnitude[lane] = magnitude[lane].max(magnitude[lane + half]);
-            }
-            half /= 2;
-        }
-        (out.min, out.max, out.magnitude) = (low[0], high[0], magnitude[0]);
     }
 }
 
@@ -168,33 +200,39 @@ dispatch! {
     ) {
         let mut seen = 0;
         for ((&x, low), high) in data.iter().zip(low).zip(high) {
-            *low = if x < *low { x } else { *low };
-            *high = if x > *high { x } else { *high };
-            seen = seen.max(x.to_bits() & 0x7fff_ffff);
+            (*low, *high) = (lower(*low, x), higher(*high, x));
+            seen = seen.max(size(x));
         }
         *magnitude = seen.max(*magnitude);
     }
 }
 
+#[inline(always)]
+fn peaks_by<const N: usize>(data: &[f32], width: usize, out: &mut Extremes) {
+    let mut seen = [0_u32; N];
+    for row in data.chunks_exact(width) {
+        let mut high = [f32::NEG_INFINITY; N];
+        blocks(row).for_each(|block: &[f32; N]| {
+            for lane in 0..N {
+                let x = block[lane];
+                high[lane] = higher(high[lane], x);
+                seen[lane] = seen[lane].max(size(x));
+            }
+        });
+        let peak = joined(high, higher);
+        (out.min, out.max) = (lower(out.min, peak), higher(out.max, peak));
+    }
+    out.magnitude = out.magnitude.max(joined(seen, u32::max));
+}
+
 dispatch! {
     /// Smallest and largest maximum of rows of `width`; NaN shows in the magnitude only.
     pub(super) fn peaks_into(data: &[f32], width: usize, out: &mut Extremes) {
-        const LANES: usize = 8;
-        let mut magnitude = [0_u32; LANES];
-        for row in data.chunks_exact(width) {
-            let mut high = [f32::NEG_INFINITY; LANES];
-            let chunks = row.chunks_exact(LANES);
-            let rest = chunks.remainder();
-            for chunk in chunks.chain([rest]) {
-                for ((&x, high), seen) in chunk.iter().zip(&mut high).zip(&mut magnitude) {
-                    *high = if x > *high { x } else { *high };
-                    *seen = (*seen).max(x.to_bits() & 0x7fff_ffff);
-                }
-            }
-            let peak = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-            (out.min, out.max) = (out.min.min(peak), out.max.max(peak));
+        match width {
+            LANES.. => peaks_by::<LANES>(data, width, out),
+            8.. => peaks_by::<8>(data, width, out),
+            _ => peaks_by::<1>(data, width, out),
         }
-        out.magnitude = magnitude.into_iter().fold(out.magnitude, u32::max);
     }
 }
 
