@@ -258,6 +258,20 @@ pub enum Error {
         /// What is needed.
         least: u64,
     },
+    /// Memory in which the losses of a budget cannot be measured.
+    #[error(
+        "{given} bytes of memory ({what}): what a budget buys is measured with all weights in memory, \
+         about {least} bytes; measure where there is more and give the recipe.toml saved there to \
+         --recipe here"
+    )]
+    BudgetMemory {
+        /// What there is.
+        given: u64,
+        /// Who says so.
+        what: &'static str,
+        /// What is needed.
+        least: u64,
+    },
     /// A token that the vocabulary does not hold.
     #[error("{place}: token {token} is outside the vocabulary of {vocab}")]
     Token {

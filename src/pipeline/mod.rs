@@ -103,6 +103,22 @@ pub struct Means {
     pub durable: Option<Durable>,
 }
 
+impl Means {
+    /// Bytes of memory, and who says so.
+    fn allowed(&self) -> (u64, &'static str) {
+        (self.memory.unwrap_or_else(legs::available), Means::source(self.memory.is_some()))
+    }
+
+    /// Where the number of bytes comes from.
+    fn source(asked: bool) -> &'static str {
+        if asked { "--memory" } else { "three quarters of what is free" }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
+}
+
 impl Recipe {
     /// Its part that is a recipe file.
     pub fn numerics(&self) -> Numerics {
@@ -248,7 +264,7 @@ impl<'a> Prepared<'a> {
         rounding::suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
         let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
         let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
-        let legs = Legs::of(&needs, recipe.means.memory.unwrap_or_else(legs::available));
+        let legs = Legs::of(&needs, recipe.means.allowed().0);
         let trouble = Trouble::default();
         let unfinished = resume::unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");
@@ -258,7 +274,7 @@ impl<'a> Prepared<'a> {
         let known = baked::known(checkpoint, recipe, (&graph, &floats.all), calib)?;
         baked::fill(&mut graph, &known);
         clock.lap("load");
-        let folder = recipe.means.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = recipe.means.folder();
         let room = Room::new(legs.room, &folder);
         Ok(Prepared {
             checkpoint,

@@ -5,11 +5,10 @@ use super::{Error, Prompt, prompt};
 use crate::algo::{self, Pairs};
 use crate::calibrate::quantize_constants;
 use crate::dataset::Sample;
-use crate::exec::{self, Float, Gait, Spool, Weights};
+use crate::exec::{Gait, Spool};
 use crate::graph::Graph;
 use crate::layout::Layout;
-use crate::tensor::{Par, Tensor};
-use rayon::prelude::*;
+use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -125,22 +124,6 @@ impl<'a> Walk<'a> {
         let graphs = self.lanes.iter().map(Lane::shape);
         let lane = |shape| algo::Lane::new(&self.float[&shape], &quantized[&shape]);
         Pairs::new(graphs.map(lane).collect(), |lane| self.inputs(lane), spool, at)
-    }
-
-    /// The float outputs of every sample, `[seq, width]` each, all of them in memory.
-    pub(super) fn outputs(&self, weights: &Weights) -> Vec<Tensor> {
-        let lane = |i: usize, par: Par| {
-            let graph = self.graph(i);
-            let output = exec::run(graph, &self.inputs(i), weights, &mut Float, par).swap_remove(0);
-            let shape = &output.shape()[1..];
-            let rows = output.data().chunks_exact(shape.iter().product());
-            rows.map(|row| Tensor::new(shape, row.to_vec())).collect::<Vec<_>>()
-        };
-        let lanes = 0..self.lanes.len();
-        self.in_order(match lanes.len() < rayon::current_num_threads() {
-            true => lanes.map(|i| lane(i, Par::All)).collect(),
-            false => lanes.into_par_iter().map(|i| lane(i, Par::Seq)).collect(),
-        })
     }
 
     /// Side by side if that is allowed, there are enough lanes and memory holds as many of them as

@@ -3,6 +3,7 @@
 
 mod artifact;
 mod behaviours;
+mod budgets;
 mod cli_budget;
 mod cli_eval;
 mod cli_plan;

@@ -8,6 +8,7 @@
 //! policy as rules by name, so the recipe says all of it.
 
 mod knapsack;
+mod losses;
 
 use super::floats::{Floats, Trouble};
 use super::rounding::rewrite;
@@ -20,9 +21,8 @@ use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
 use crate::quant::{self, DType, Decision, QuantParams, Role, Rule, Spec};
-use crate::report::Answers;
-use crate::tensor::Tensor;
 use knapsack::{Item, choose};
+use losses::Losses;
 use serde::Serialize;
 
 /// Calibration samples that losses are measured on, at most.
@@ -110,13 +110,15 @@ pub fn fit(
     let walk = Walk::new(few, lanes, &build, &prompt)?;
     let trouble = Trouble::default();
     let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
+    let gait = losses::gait(&graph, &walk, &recipe.means)?;
     rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
     let mut weights = Floats::of(checkpoint, &graph, None, &trouble)?.all;
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
-    let float = walk.outputs(&weights);
+    let mut losses = Losses::start(&walk, &weights, gait, (&recipe.means, progress))?;
     let mut choices = Vec::with_capacity(scopes.len());
-    for &id in &scopes {
+    for &(first, id) in &scopes {
+        losses.advance(first, &weights)?;
         let kept = weights.get(id).cloned().expect("invariant: every weight was loaded");
         let name = &graph.value(id).name;
         let mut candidates = Vec::with_capacity(plans.len());
@@ -130,7 +132,7 @@ pub fn fit(
             let bits = kept.data().len() as u64 * u64::from(dtype.bits());
             let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
             weights.set(id, tensor);
-            let loss = loss(&walk, &float, &weights);
+            let loss = losses.of(&weights)?;
             candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
             progress.step();
         }
@@ -162,23 +164,23 @@ fn plans(graph: &Graph, recipe: &Recipe) -> Result<Vec<(DType, Plan)>, Error> {
 }
 
 /// Weights that linear layers read and nobody looks rows up in, and that the policy does not leave
-/// float.
-fn linear_weights(graph: &Graph, plan: &Plan) -> Vec<ValueId> {
-    let mut found: Vec<ValueId> = Vec::new();
-    for node in &graph.nodes {
+/// float; each with the node that is the first to read it, in the order of these.
+fn linear_weights(graph: &Graph, plan: &Plan) -> Vec<(usize, ValueId)> {
+    let mut found: Vec<(usize, ValueId)> = Vec::new();
+    for (n, node) in graph.nodes.iter().enumerate() {
         if let (Op::Linear(_), Some(&weight)) = (&node.op, node.inputs.get(1))
             && plan.sites.site(weight) == Site::Weight
             && matches!(plan.weight_decision(weight), Some(Decision::Affine { .. }))
-            && !found.contains(&weight)
+            && found.iter().all(|(_, id)| *id != weight)
         {
-            found.push(weight);
+            found.push((n, weight));
         }
     }
     let elsewhere = |id: ValueId| {
         let reads = |node: &&crate::graph::Node| node.inputs.contains(&id);
         graph.nodes.iter().filter(reads).any(|node| !matches!(node.op, Op::Linear(_)))
     };
-    found.retain(|&id| !elsewhere(id));
+    found.retain(|&(_, id)| !elsewhere(id));
     found
 }
 
@@ -186,11 +188,12 @@ fn linear_weights(graph: &Graph, plan: &Plan) -> Vec<ValueId> {
 fn fixed_bytes(
     graph: &Graph,
     plan: &Plan,
-    scopes: &[ValueId],
+    scopes: &[(usize, ValueId)],
     weights: &Weights,
 ) -> Result<u64, Error> {
     let mut total = 0;
-    for (id, _) in graph.params().filter(|(id, _)| !scopes.contains(id)) {
+    let chosen = |id: ValueId| scopes.iter().any(|(_, scope)| *scope == id);
+    for (id, _) in graph.params().filter(|(id, _)| !chosen(*id)) {
         let Some(tensor) = weights.get(id) else { continue };
         let grid = plan.weight_grid(id, &graph.value(id).name, tensor)?;
         // Biases are int32 or int64 on the grid of their accumulator; 32 bits like what stays float.
@@ -260,16 +263,6 @@ fn bought(choices: Vec<Choice>, fixed: u64, samples: usize) -> Bought {
         samples,
         choices,
     }
-}
-
-/// Mean KL divergence of `weights` from `float`.
-fn loss(walk: &Walk<'_>, float: &[Tensor], weights: &Weights) -> f64 {
-    let mut total = Answers::default();
-    for (float, judged) in float.iter().zip(walk.outputs(weights)) {
-        let vocab = float.shape().last().copied().unwrap_or(1);
-        total.add_given(vocab, float.data(), judged.data());
-    }
-    total.given_divergence().max(0.0)
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ mod memory;
 mod sizes;
 mod time;
 
-pub(super) use memory::{Hold, Load, Needs, SMALL, params, peak, working};
+pub(super) use memory::{Hold, Load, Needs, SMALL, measuring, params, peak, working};
 pub use sizes::FileSize;
 pub(super) use sizes::Sizes;
 pub use time::Machine;
 
-use super::legs::{self, Legs};
+use super::legs::Legs;
 use super::stages::{self, StageForm};
 use super::{Error, Means, Prompt, Recipe, build, walk};
 use crate::algo::Streams;
@@ -105,7 +105,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     let rounding = recipe.algo.rounding()?;
     let batch = walk::batch(calib, config.text.hidden_size);
     let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, Load::of([calib, eval], batch));
-    let allowed = recipe.means.memory.unwrap_or_else(legs::available);
+    let (allowed, _) = recipe.means.allowed();
     let cut = Legs::of(&needs, allowed);
     let sizes = Sizes::of(&graph, &plan, rounding.streams());
     let same = |name: &str| name.to_owned();
@@ -214,8 +214,8 @@ impl Estimate {
     /// Whether there is memory for the job, and disk for `files` bytes and for what spills.
     fn has_room(&self, out: &Path, files: u64) -> Result<(), Error> {
         if self.least > self.allowed {
-            let what = if self.asked { "--memory" } else { "three quarters of what is free" };
-            return Err(Error::Memory { given: self.allowed, what, least: self.least });
+            let (given, what) = (self.allowed, Means::source(self.asked));
+            return Err(Error::Memory { given, what, least: self.least });
         }
         let spill = self.spill;
         match free(out) {

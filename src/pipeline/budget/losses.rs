@@ -1,0 +1,132 @@
+//! What rounding one weight costs, all others as they are.
+
+use super::super::estimate::measuring;
+use super::super::walk::Walk;
+use super::super::{Error, Means, Progress, go_on};
+use crate::exec::{Float, Gait, Lifetimes, Room, Spool, Stream, Weights};
+use crate::graph::Graph;
+use crate::report::Answers;
+use crate::tensor::{Par, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Samples on their way through the float network. They stand before the first node that reads the
+/// weight in question: up to there nothing depends on how it is rounded.
+pub(super) struct Losses<'a> {
+    walk: &'a Walk<'a>,
+    /// Of each lane.
+    lifetimes: Vec<Lifetimes>,
+    spool: Spool,
+    at: usize,
+    gait: Gait,
+    /// What each lane gives at the end.
+    float: Vec<Tensor>,
+    progress: &'a dyn Progress,
+}
+
+/// How lanes walk within the memory that the job may use.
+///
+/// # Errors
+/// Too little of it: all weights are wanted at once.
+pub(super) fn gait(graph: &Graph, walk: &Walk<'_>, means: &Means) -> Result<Gait, Error> {
+    let lanes: Vec<&Graph> = (0..walk.lanes.len()).map(|lane| walk.graph(lane)).collect();
+    let threads = rayon::current_num_threads();
+    let (given, what) = means.allowed();
+    if lanes.len() >= threads && measuring(graph, &lanes, threads as u64) <= given {
+        return Ok(Gait::SideBySide);
+    }
+    let least = measuring(graph, &lanes, 1);
+    if least > given {
+        return Err(Error::BudgetMemory { given, what, least });
+    }
+    Ok(Gait::OneByOne)
+}
+
+impl<'a> Losses<'a> {
+    /// The samples of `walk`, before the first node; `weights` are those of the float network.
+    pub(super) fn start(
+        walk: &'a Walk<'a>,
+        weights: &Weights,
+        gait: Gait,
+        (means, progress): (&Means, &'a dyn Progress),
+    ) -> Result<Losses<'a>, Error> {
+        let lanes = 0..walk.lanes.len();
+        let lifetimes = lanes.clone().map(|lane| Lifetimes::of(walk.graph(lane))).collect();
+        let spool = Spool::new(lanes.len(), Room::new(None, &means.folder()));
+        let mut losses =
+            Losses { walk, lifetimes, spool, at: 0, gait, float: Vec::new(), progress };
+        let start = |lane, streams: &mut Vec<Stream>, _| -> Result<(), Error> {
+            let inputs = walk.inputs(lane);
+            streams.push(Stream::start(walk.graph(lane), inputs, &mut Float));
+            Ok(())
+        };
+        losses.spool.pass(gait, start, &mut |_, _| ())?;
+        losses.float = losses.ends(weights, |_, output| output.clone())?;
+        Ok(losses)
+    }
+
+    /// Takes the samples to the node `at` of the float network.
+    pub(super) fn advance(&mut self, at: usize, weights: &Weights) -> Result<(), Error> {
+        let nodes = self.at..at;
+        let Losses { walk, lifetimes, spool, gait, progress, .. } = self;
+        let go = |lane: usize, streams: &mut Vec<Stream>, par| {
+            go_on(*progress, || "while measuring losses".into())?;
+            run(&mut streams[0], walk.graph(lane), &lifetimes[lane], nodes.clone(), weights, par);
+            Ok::<(), Error>(())
+        };
+        spool.pass(*gait, go, &mut |_, _| ())?;
+        self.at = at;
+        Ok(())
+    }
+
+    /// Mean KL divergence from the float network, over all tokens and in nats, where the nodes still
+    /// to come read these weights.
+    pub(super) fn of(&mut self, weights: &Weights) -> Result<f64, Error> {
+        let (walk, float) = (self.walk, std::mem::take(&mut self.float));
+        let found = self.ends(weights, |lane, output| {
+            let samples = walk.lanes[lane].samples.len();
+            let vocab = output.shape().last().copied().unwrap_or(1);
+            let part = (output.len() / samples).max(1);
+            let rows = float[lane].data().par_chunks(part).zip(output.data().par_chunks(part));
+            let one = |(float, judged): (&[f32], &[f32])| {
+                let mut answers = Answers::default();
+                answers.add_given(vocab, float, judged);
+                answers
+            };
+            rows.map(one).collect::<Vec<Answers>>()
+        });
+        self.float = float;
+        let mut total = Answers::default();
+        walk.in_order(found?).iter().for_each(|answers| total.merge(answers));
+        Ok(total.given_divergence().max(0.0))
+    }
+
+    /// What becomes of each lane's output at the end; the samples stay where they are.
+    fn ends<T: Send>(
+        &mut self,
+        weights: &Weights,
+        end: impl Fn(usize, &Tensor) -> T + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let Losses { walk, lifetimes, spool, at, gait, progress, .. } = self;
+        let go = |lane: usize, streams: &mut Vec<Stream>, par| {
+            go_on(*progress, || "while measuring losses".into())?;
+            let graph = walk.graph(lane);
+            let mut ahead = streams[0].clone();
+            run(&mut ahead, graph, &lifetimes[lane], *at..graph.nodes.len(), weights, par);
+            let output = ahead.get(graph.outputs[0]).expect("invariant: outputs live on");
+            Ok::<T, Error>(end(lane, output))
+        };
+        spool.pass(*gait, go, &mut |_, _| ())
+    }
+}
+
+fn run(
+    stream: &mut Stream,
+    graph: &Graph,
+    lifetimes: &Lifetimes,
+    nodes: Range<usize>,
+    weights: &Weights,
+    par: Par,
+) {
+    stream.run(graph, nodes, weights, lifetimes, &mut Float, par);
+}
