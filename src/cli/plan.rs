@@ -6,7 +6,7 @@ use super::terminal::{bytes, seconds};
 use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
-use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Recipe, estimate};
+use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -30,8 +30,11 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let machine = Machine::measure(recipe.products, &folder)
         .map_err(|e| format!("{}: cannot write: {e}", folder.display()))?;
     let estimate = estimate(&job, Some(&machine))?;
-    let refusal = estimate.afford(&args.job.out).err().map(|e| e.to_string());
-    let facts = Facts { args: &args.job, name: &name, estimate: &estimate, machine, refusal };
+    let budget = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine))).transpose()?;
+    let measured = budget.as_ref().map_or(Ok(()), |budget| budget.afford(&recipe.means));
+    let refusal = estimate.afford(&args.job.out).and(measured).err().map(|e| e.to_string());
+    let (estimate, budget) = (&estimate, budget.as_ref());
+    let facts = Facts { args: &args.job, name: &name, estimate, budget, machine, refusal };
     let mut stdout = std::io::stdout().lock();
     match args.job.json {
         true => writeln!(stdout, "{}", facts.json())?,
@@ -99,6 +102,8 @@ struct Facts<'a> {
     args: &'a QuantizeArgs,
     name: &'a str,
     estimate: &'a Estimate,
+    /// What is measured before, where there is a budget.
+    budget: Option<&'a Outlook>,
     machine: Machine,
     refusal: Option<String>,
 }
@@ -151,6 +156,15 @@ impl Facts<'_> {
                 bytes((self.machine.disk * 1e9) as u64)
             );
         }
+        if let Some(budget) = self.budget {
+            let time = budget.seconds.map_or_else(String::new, duration);
+            out += &format!(
+                "  budget      before that about {time} and {} of memory: {} losses on {} rows\n",
+                bytes(budget.memory),
+                budget.losses,
+                budget.samples
+            );
+        }
         if let Some(refusal) = &self.refusal {
             out += &format!("\n  refused     {refusal}\n");
         }
@@ -178,6 +192,7 @@ impl Facts<'_> {
             "checkpoint": self.name,
             "preset": self.args.recipe_name(),
             "estimate": self.estimate,
+            "budget": self.budget,
             "output": self.estimate.output(),
             "free_disk": pipeline::free(&self.args.out),
             "machine": self.machine,

@@ -117,6 +117,27 @@ fn planned_sizes_are_those_of_the_files_within_a_quarter() {
     }
 }
 
+#[test]
+fn a_plan_tells_what_measuring_a_budget_takes_before_the_job() {
+    let folder = desk();
+    let plan = |more: &[&str]| {
+        let args = [&["plan", "ck", "--calib", "rows.jsonl", "--recipe", "npu"], more].concat();
+        let (code, stdout, stderr) = run(folder.path(), &args);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+        stdout
+    };
+    let told: Value = serde_json::from_str(&plan(&["--json", "--budget-bits", "5"])).unwrap();
+    let budget = &told["budget"];
+    // uint4, uint8 and int16 for every linear weight.
+    assert_eq!(budget["losses"].as_u64().unwrap(), 3 * budget["weights"].as_u64().unwrap());
+    assert_eq!(budget["samples"], 1);
+    assert!(budget["memory"].as_u64().unwrap() > 0 && budget["seconds"].as_f64().unwrap() > 0.0);
+    let losses = format!("{} losses on 1 rows", budget["losses"]);
+    assert!(plan(&["--budget-mib", "2"]).contains(&losses));
+    let told: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    assert_eq!(told["budget"], Value::Null);
+}
+
 /// `plan` says that it would refuse, `quantize` refuses, both for the same reason, and leave no OUT.
 #[track_caller]
 fn refused(folder: &Path, checkpoint: &str, more: &[&str], facts: &[&str]) {
@@ -149,6 +170,9 @@ fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
     let external = ["--recipe", "npu", "--buffers", "external"];
     let memory = [&external[..], &["--memory", "20MiB"]].concat();
     refused(at, "large", &memory, &["20971520 bytes", "--memory", "at least about"]);
+    // The job itself needs less, but losses are measured with all weights in memory.
+    let budget = [&external[..], &["--memory", "2GiB", "--budget-bits", "6"]].concat();
+    refused(at, "large", &budget, &["2147483648 bytes", "--memory", "all weights", "recipe.toml"]);
     // 18 TB in float, more than there is anywhere near.
     hollow(at, "huge", [1 << 22, 1 << 20]);
     let disk = [&external[..], &["--memory", "1TiB"]].concat();

@@ -1,6 +1,5 @@
 //! What rounding one weight costs, all others as they are.
 
-use super::super::estimate::measuring;
 use super::super::walk::Walk;
 use super::super::{Error, Means, Progress, go_on};
 use crate::exec::{Float, Gait, Lifetimes, Room, Spool, Stream, Weights};
@@ -22,24 +21,6 @@ pub(super) struct Losses<'a> {
     /// What each lane gives at the end.
     float: Vec<Tensor>,
     progress: &'a dyn Progress,
-}
-
-/// How lanes walk within the memory that the job may use.
-///
-/// # Errors
-/// Too little of it: all weights are wanted at once.
-pub(super) fn gait(graph: &Graph, walk: &Walk<'_>, means: &Means) -> Result<Gait, Error> {
-    let lanes: Vec<&Graph> = (0..walk.lanes.len()).map(|lane| walk.graph(lane)).collect();
-    let threads = rayon::current_num_threads();
-    let (given, what) = means.allowed();
-    if lanes.len() >= threads && measuring(graph, &lanes, threads as u64) <= given {
-        return Ok(Gait::SideBySide);
-    }
-    let least = measuring(graph, &lanes, 1);
-    if least > given {
-        return Err(Error::BudgetMemory { given, what, least });
-    }
-    Ok(Gait::OneByOne)
 }
 
 impl<'a> Losses<'a> {

@@ -9,6 +9,9 @@
 
 mod knapsack;
 mod losses;
+mod outlook;
+
+pub use outlook::{Outlook, outlook};
 
 use super::floats::{Floats, Trouble};
 use super::rounding::rewrite;
@@ -105,12 +108,12 @@ pub fn fit(
     super::verify(checkpoint)?;
     let plan = super::planned(&graph, &recipe.policy, &prompt.layout, calib)?;
     let plans = plans(&graph, recipe)?;
-    let few = &calib[..calib.len().min(SAMPLES)];
-    let lanes = walk::lanes(few, |sample| sample.input_ids.len(), config.text.hidden_size);
+    let (few, width) = (outlook::few(calib), config.text.hidden_size);
+    let lanes = walk::lanes(few, |sample| sample.input_ids.len(), width);
     let walk = Walk::new(few, lanes, &build, &prompt)?;
     let trouble = Trouble::default();
     let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
-    let gait = losses::gait(&graph, &walk, &recipe.means)?;
+    let gait = outlook::gait(&graph, (few, width), walk.lanes.len(), &recipe.means)?;
     rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
     let mut weights = Floats::of(checkpoint, &graph, None, &trouble)?.all;
     let scopes = linear_weights(&graph, &plan);

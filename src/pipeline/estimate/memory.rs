@@ -242,14 +242,13 @@ pub(in super::super) fn peak(graph: &Graph, nodes: Range<usize>) -> u64 {
 }
 
 /// Bytes that measuring the losses of the weights of `graph` takes: all of them and what products have
-/// packed, what `lanes` give, and so many of these under way.
-pub(in super::super) fn measuring(graph: &Graph, lanes: &[&Graph], under_way: u64) -> u64 {
+/// packed, what the samples give, and so many lanes under way.
+pub(in super::super) fn measuring(graph: &Graph, load: Load, under_way: u64) -> u64 {
     let weights = || graph.params().map(|(id, _)| 2 * bytes(graph, id));
     let changed = weights().max().unwrap_or(0);
-    let output = |lane: &Graph| lane.outputs.iter().map(|id| bytes(lane, *id)).sum::<u64>();
-    let running = lanes.iter().map(|lane| peak(lane, 0..lane.nodes.len())).max().unwrap_or(0);
-    let kept: u64 = lanes.iter().map(|lane| output(lane)).sum();
-    BASE + weights().sum::<u64>() + changed + kept + under_way * running
+    let kept: u64 = graph.outputs.iter().map(|id| bytes(graph, *id)).sum();
+    let running = under_way * load.lanes[0] * peak(graph, 0..graph.nodes.len());
+    BASE + load.pixels + weights().sum::<u64>() + changed + load.samples * kept + running
 }
 
 /// Bytes alive while each node runs, and after it.

@@ -12,6 +12,7 @@ pub(super) use memory::{Hold, Load, Needs, SMALL, measuring, params, peak, worki
 pub use sizes::FileSize;
 pub(super) use sizes::Sizes;
 pub use time::Machine;
+pub(super) use time::pass;
 
 use super::legs::Legs;
 use super::stages::{self, StageForm};

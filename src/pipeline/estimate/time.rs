@@ -108,11 +108,9 @@ impl Work {
         nodes: Range<usize>,
         machine: &Machine,
     ) -> f64 {
-        let (mut flops, mut numbers, mut wide) = (0.0, 0.0, 0.0);
+        let mut wide = 0.0;
         for node in &graph.nodes[nodes.clone()] {
-            let (own, rows) = flops_of(graph, node);
-            flops += own;
-            numbers += count(graph, node.output);
+            let (_, rows) = flops_of(graph, node);
             if let (Op::Linear(_), true) = (&node.op, self.streams >= Streams::Seen) {
                 let shape = &graph.value(node.inputs[1]).shape;
                 let [n, k] = [shape[0] as f64, shape[1] as f64];
@@ -122,16 +120,23 @@ impl Work {
                 wide += 2.0 * SWEEPS * n * k * k;
             }
         }
+        let passes = self.passes * pass(graph, nodes.clone(), machine);
         let ids = params(graph, nodes);
         let weights: f64 = ids.iter().map(|id| count(graph, *id)).sum();
         let bits = |id: &crate::graph::ValueId| 32.0 + sizes.quantized(*id).0 as f64;
         let written: f64 = ids.iter().map(|id| count(graph, *id) * bits(id) / 8.0).sum();
-        let passed = self.passes * PASSES * numbers + (self.loads + ROUNDING) * weights;
-        1e-9 * (self.passes * flops / machine.gflops
-            + wide / machine.gflops_f64
-            + passed / machine.numbers
-            + written / machine.disk)
+        let passed = (self.loads + ROUNDING) * weights;
+        let rest = wide / machine.gflops_f64 + passed / machine.numbers + written / machine.disk;
+        passes + 1e-9 * rest
     }
+}
+
+/// Seconds in which one sample passes some nodes.
+pub(in super::super) fn pass(graph: &Graph, nodes: Range<usize>, machine: &Machine) -> f64 {
+    let nodes = || graph.nodes[nodes.clone()].iter();
+    let flops: f64 = nodes().map(|node| flops_of(graph, node).0).sum();
+    let numbers: f64 = nodes().map(|node| count(graph, node.output)).sum();
+    1e-9 * (flops / machine.gflops + PASSES * numbers / machine.numbers)
 }
 
 /// Multiplications and additions of a node, and the rows that it multiplies.
