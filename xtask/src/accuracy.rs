@@ -155,7 +155,9 @@ pub fn run(task: &Accuracy, root: &Path) -> Result<(), Box<dyn Error>> {
                 }
             };
             if !subject.asked {
-                ["float", "quantized"].map(|who| facts[who]["exact"] = Value::Null);
+                for who in ["float", "quantized"] {
+                    facts[who]["exact"] = Value::Null;
+                }
             }
             if !float_shown {
                 println!("{}", row(&subject.name, "float", &facts["float"], None, None));

@@ -21,7 +21,7 @@ pub(crate) fn read(folder: &Path) -> io::Result<f64> {
 
 /// Seconds of writing a file of `size` bytes and waiting until the disk has it. It is removed then.
 pub(crate) fn write(path: &Path, size: u64) -> io::Result<f64> {
-    let piece: Vec<u8> = (0..PIECE).map(|i| (i * i >> 7) as u8).collect();
+    let piece: Vec<u8> = (0..PIECE).map(|i| ((i * i) >> 7) as u8).collect();
     let start = Instant::now();
     let mut file = File::create(path)?;
     let mut left = size;
