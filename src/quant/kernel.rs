@@ -3,7 +3,7 @@
 //! The instruction sets differ in width only: no fused multiply-add is ever emitted, so all of them give
 //! the same bits.
 
-use crate::tensor::simd::dispatch;
+use crate::tensor::simd::{dispatch, joined};
 use rayon::prelude::*;
 
 /// From so many elements on, one thread alone would wait for memory.
@@ -136,19 +136,6 @@ fn blocks<const N: usize>(data: &[f32]) -> impl Iterator<Item = &[f32; N]> {
 #[inline(always)]
 fn size(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
-}
-
-/// Joins lanes by halves: a fold from left to right would cost more than a short row itself.
-#[inline(always)]
-fn joined<T: Copy, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
-    let mut half = N / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = join(lanes[lane], lanes[lane + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 /// One instruction each, unlike `f32::min` and `f32::max`: a NaN in `x` leaves the other.

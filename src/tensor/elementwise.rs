@@ -1,6 +1,6 @@
 //! Elementwise functions and row reductions, vectorized, with a fixed reduction order.
 
-use super::simd::dispatch;
+use super::simd::{dispatch, joined};
 
 /// Width of the partial accumulators of a reduction: part of the numeric contract, not a tuning
 /// knob, since it fixes the order in which elements are added.
@@ -69,14 +69,7 @@ fn fold(
     for (a, &x) in acc.iter_mut().zip(tail) {
         *a = f(*a, x);
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            acc[i] = join(acc[i], acc[i + width]);
-        }
-        width /= 2;
-    }
-    acc[0]
+    joined(acc, join)
 }
 
 dispatch! {

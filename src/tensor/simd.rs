@@ -33,3 +33,17 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// Joins lanes by halves: the order is the same for every instruction set, and a fold from left to right
+/// would cost more than a short row itself.
+#[inline(always)]
+pub(crate) fn joined<T: Copy, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

@@ -1,8 +1,8 @@
 //! What a budget buys, through the library: the losses it is decided by, and how it ends early.
 
-use crate::support::{load, path, pixie};
+use crate::support::{load, pixie, samples};
 use encircle::calibrate::Plan;
-use encircle::dataset::{Processor, Sample, read_jsonl};
+use encircle::dataset::Sample;
 use encircle::exec::{Float, Weights};
 use encircle::graph::Graph;
 use encircle::models::{self, Head, Request};
@@ -18,12 +18,6 @@ fn recipe(memory: Option<u64>) -> Recipe {
     let (fixed, head) = (Fixed::default(), Head::Logits);
     let means = Means { memory, ..Means::default() };
     Recipe { policy, algo, products, seq_len: None, fixed, head, means }
-}
-
-fn samples(count: usize) -> Vec<Sample> {
-    let mut rows = read_jsonl(&path("assets/vqa/train.jsonl")).unwrap();
-    rows.truncate(count);
-    Processor::new(&pixie()).unwrap().encode_all(&rows).unwrap()
 }
 
 fn fit(memory: Option<u64>, progress: &dyn Progress) -> Result<Bought, pipeline::Error> {

@@ -1,9 +1,8 @@
 //! Weights with a grid for every group of inputs, through the whole job.
 
-use crate::support::{path, pixie};
+use crate::support::{path, pixie, samples};
 use assert_cmd::Command;
 use encircle::circle::WriteOptions;
-use encircle::dataset::{Processor, Sample, read_jsonl};
 use encircle::graph::{Graph, ValueId};
 use encircle::models::Head;
 use encircle::pipeline::{
@@ -29,14 +28,8 @@ fn recipe(sets: &[&str], means: Means) -> Recipe {
     Recipe { policy, algo, products, seq_len: None, fixed, head, means }
 }
 
-fn samples() -> Vec<Sample> {
-    let mut rows = read_jsonl(&path("assets/vqa/train.jsonl")).unwrap();
-    rows.truncate(2);
-    Processor::new(&pixie()).unwrap().encode_all(&rows).unwrap()
-}
-
 fn quantize(recipe: &Recipe, progress: &dyn Progress) -> Result<Outcome, pipeline::Error> {
-    pipeline::quantize(&pixie(), &samples(), &[], recipe, progress)
+    pipeline::quantize(&pixie(), &samples(2), &[], recipe, progress)
 }
 
 /// Grid and values of every weight.

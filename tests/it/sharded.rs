@@ -1,10 +1,8 @@
 //! One calibration in several processes, as a person or a scheduler runs it.
 
-use crate::support::{demo_folder, path};
+use crate::support::{demo_folder, pixie, samples};
 use assert_cmd::Command;
-use encircle::checkpoint::Checkpoint;
 use encircle::cluster::Crew;
-use encircle::dataset::{Processor, read_jsonl};
 use encircle::models::Head;
 use encircle::pipeline::{Numerics, Outcome, Recipe, Shared, Silent, quantize};
 use encircle::quant::QuantParams;
@@ -132,10 +130,8 @@ fn chosen(outcome: &Outcome) -> Vec<(String, Option<QuantParams>, Option<Vec<f32
 
 #[test]
 fn processes_that_meet_at_every_layer_choose_what_one_chooses() {
-    let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
-    let mut rows = read_jsonl(&path("assets/vqa/train.jsonl")).unwrap();
-    rows.truncate(5);
-    let calib = Processor::new(&checkpoint).unwrap().encode_all(&rows).unwrap();
+    let checkpoint = pixie();
+    let calib = samples(5);
     // on one stream, and on two with what the residual stream lost and weighed modalities
     for (name, keys) in [
         ("w4a16-fast", &["algo.rotate.tries=1"][..]),

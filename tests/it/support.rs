@@ -1,6 +1,7 @@
 //! What several tests need: the demo checkpoint, golden values, one run of the float model.
 
 use encircle::checkpoint::{Checkpoint, PictureSettings, TensorFile};
+use encircle::dataset::{Processor, Sample, read_jsonl};
 use encircle::exec::{Tap, Weights};
 use encircle::graph::{Graph, ValueId};
 use encircle::layout::Layout;
@@ -17,6 +18,13 @@ pub(crate) fn path(relative: &str) -> PathBuf {
 
 pub(crate) fn pixie() -> Checkpoint {
     Checkpoint::open(&path("assets/pixie")).unwrap()
+}
+
+/// The first calibration rows of the demo.
+pub(crate) fn samples(count: usize) -> Vec<Sample> {
+    let mut rows = read_jsonl(&path("assets/vqa/train.jsonl")).unwrap();
+    rows.truncate(count);
+    Processor::new(&pixie()).unwrap().encode_all(&rows).unwrap()
 }
 
 /// A folder with a copy of the demo checkpoint, `ck`, and some of its pictures.

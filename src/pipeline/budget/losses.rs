@@ -3,11 +3,9 @@
 use super::super::walk::Walk;
 use super::super::{Error, Means, Progress, go_on};
 use crate::exec::{Float, Gait, Lifetimes, Room, Spool, Stream, Weights};
-use crate::graph::Graph;
 use crate::report::Answers;
-use crate::tensor::{Par, Tensor};
+use crate::tensor::Tensor;
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Samples on their way through the float network. They stand before the first node that reads the
 /// weight in question: up to there nothing depends on how it is rounded.
@@ -52,7 +50,8 @@ impl<'a> Losses<'a> {
         let Losses { walk, lifetimes, spool, gait, progress, .. } = self;
         let go = |lane: usize, streams: &mut Vec<Stream>, par| {
             go_on(*progress, || "while measuring losses".into())?;
-            run(&mut streams[0], walk.graph(lane), &lifetimes[lane], nodes.clone(), weights, par);
+            let (graph, lifetimes) = (walk.graph(lane), &lifetimes[lane]);
+            streams[0].run(graph, nodes.clone(), weights, lifetimes, &mut Float, par);
             Ok::<(), Error>(())
         };
         spool.pass(*gait, go, &mut |_, _| ())?;
@@ -93,21 +92,11 @@ impl<'a> Losses<'a> {
             go_on(*progress, || "while measuring losses".into())?;
             let graph = walk.graph(lane);
             let mut ahead = streams[0].clone();
-            run(&mut ahead, graph, &lifetimes[lane], *at..graph.nodes.len(), weights, par);
+            let nodes = *at..graph.nodes.len();
+            ahead.run(graph, nodes, weights, &lifetimes[lane], &mut Float, par);
             let output = ahead.get(graph.outputs[0]).expect("invariant: outputs live on");
             Ok::<T, Error>(end(lane, output))
         };
         spool.pass(*gait, go, &mut |_, _| ())
     }
-}
-
-fn run(
-    stream: &mut Stream,
-    graph: &Graph,
-    lifetimes: &Lifetimes,
-    nodes: Range<usize>,
-    weights: &Weights,
-    par: Par,
-) {
-    stream.run(graph, nodes, weights, lifetimes, &mut Float, par);
 }
