@@ -1,6 +1,7 @@
 //! How well answers survive quantization, teacher forced: the model reads prompt and answer, and
 //! its prediction at each answer position is compared.
 
+use crate::tensor::divergence;
 use serde::Serialize;
 
 /// Accumulates the three figures of one model over the answers of a data set, in f64.
@@ -54,11 +55,10 @@ impl Answers {
         for ((&token, float), judged) in
             answer.iter().zip(float.chunks_exact(vocab)).zip(judged.chunks_exact(vocab))
         {
-            let (p, q) = (log_softmax(float), log_softmax(judged));
-            let kl = divergence(&p, &q);
+            let (kl, log_sum) = divergence(float, judged);
             self.kl += kl;
             self.divergences.push(kl as f32);
-            self.nll -= q[token as usize];
+            self.nll += log_sum - f64::from(judged[token as usize]);
             let best = argmax(judged);
             self.right += u64::from(best == token as usize);
             self.agreed += u64::from(best == argmax(float));
@@ -73,7 +73,7 @@ impl Answers {
     /// counts, since nobody asks a model for its prompt.
     pub fn add_given(&mut self, vocab: usize, float: &[f32], judged: &[f32]) {
         for (float, judged) in float.chunks_exact(vocab).zip(judged.chunks_exact(vocab)) {
-            self.given_kl += divergence(&log_softmax(float), &log_softmax(judged));
+            self.given_kl += divergence(float, judged).0;
             self.given += 1;
         }
     }
@@ -120,18 +120,6 @@ impl Answers {
             tokens_all: self.tokens + self.given,
         })
     }
-}
-
-/// KL(p ‖ q) of two distributions given by their logarithms.
-fn divergence(p: &[f64], q: &[f64]) -> f64 {
-    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
-}
-
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-    let log = sum.ln() + f64::from(max);
-    logits.iter().map(|&x| f64::from(x) - log).collect()
 }
 
 /// The first of the greatest, as everybody's argmax.

@@ -6,6 +6,7 @@ mod buffer;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod divergence;
 mod elementwise;
 mod gemm;
 mod orthogonal;
@@ -15,6 +16,7 @@ mod run;
 pub(crate) mod simd;
 
 pub use device::{Device, DeviceError, device_trouble, use_device};
+pub use divergence::divergence;
 pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,

@@ -7,14 +7,15 @@
 
 mod kernel;
 mod pairs;
+mod transpose;
 
 use super::buffer::Buffer;
 use super::run::Run;
-use super::simd::dispatch;
 use kernel::{Isa, Left, Tile};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use transpose::transpose;
 
 /// How many threads a kernel may use. Results do not depend on it: work is split by output tiles,
 /// never along a reduction.
@@ -108,22 +109,6 @@ fn factor(rows: &[f32], k: usize, products: Products, isa: Isa, par: Par) -> Opt
         Products::F32 => None,
         Products::Bf16 if isa.pairs() => Some(pairs::paired(rows, k, par)),
         Products::Bf16 => Some(pairs::rounded(rows, par)),
-    }
-}
-
-dispatch! {
-    /// Writes `rows`, of this `stride`, as columns of `panel` `[depth, width]`, a block of the depth at
-    /// a time so that both sides stay in the first-level cache. Of the last row nothing need lie
-    /// behind `depth`.
-    fn transpose(panel: &mut [f32], width: usize, rows: &[f32], stride: usize) {
-        const BLOCK: usize = 16;
-        for (block, panel) in panel.chunks_mut(BLOCK * width).enumerate() {
-            for (p, panel) in (block * BLOCK..).zip(panel.chunks_exact_mut(width)) {
-                for (x, row) in panel.iter_mut().zip(rows.chunks(stride)) {
-                    *x = row[p];
-                }
-            }
-        }
     }
 }
 
