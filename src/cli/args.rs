@@ -45,6 +45,7 @@ pub(super) enum Command {
   encircle quantize Qwen3-VL-2B --calib train.jsonl --eval test.jsonl -o out
   encircle quantize Qwen3-VL-2B --calib train.jsonl --preset w8a8 --json
   encircle quantize DIR --calib a.jsonl --recipe w4a16-best --budget-bits 4.5
+  encircle quantize DIR --calib a.jsonl --recipe w8a8 --budget-kl 0.05
   encircle quantize DIR --calib a.jsonl --set '*.down_proj.weight=dtype:uint8'
   encircle quantize DIR --calib a.jsonl --shard 2/8
   encircle quantize DIR --weights-only --preset w4 --seq-len 512 -o out
@@ -74,7 +75,7 @@ pub(super) struct QuantizeArgs {
     /// is --seq-len tokens of text, with --grid and --visual-start a picture among them. Only
     /// OUT/model.q.circle is written; nothing is compared
     #[arg(long, requires = "seq_len", conflicts_with_all = ["calib", "eval", "shard", "statistics",
-        "products", "budget_bits", "budget_mib", "io", "stages", "strict", "fresh"])]
+        "products", "budget_bits", "budget_mib", "budget_kl", "io", "stages", "strict", "fresh"])]
     pub(super) weights_only: bool,
     /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16,
     /// a16, mx, npu, w8, w4
@@ -98,6 +99,10 @@ pub(super) struct QuantizeArgs {
     /// The same, so that all weights with their grids take at most so many MiB
     #[arg(long, value_name = "MIB")]
     pub(super) budget_mib: Option<f64>,
+    /// Gives 16 bits to as few kinds of 8-bit activations as keep the mean KL divergence from float
+    /// within so many nats a token, weights aside: a recipe such as w8a8 for models that 8 bits lose
+    #[arg(long, value_name = "NATS", value_parser = parse_nats)]
+    pub(super) budget_kl: Option<f64>,
     /// Only observe share I of N of the calibration rows, write OUT/statistics.I-of-N.stats and end;
     /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N)
     #[arg(long, value_name = "I/N|auto|auto/N", conflicts_with = "statistics")]
@@ -200,6 +205,7 @@ pub(super) struct PlanArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle eval SmolLM2-135M --calib calib.txt --text test.txt --recipe npu --recipe w4a16-best
+  encircle eval SmolLM2-135M --calib calib.txt --text test.txt --recipe w8a8 --budget-kl 0.1
   encircle eval DIR --calib train.parquet --text test.parquet --column body --recipe w8a8
   encircle eval pixie --calib vqa/train.jsonl --text vqa/test.jsonl --recipe w8a8 --json")]
 pub(super) struct EvalArgs {
@@ -220,6 +226,10 @@ pub(super) struct EvalArgs {
     /// One key of every recipe, such as algo.rounding=rtn or policy.modality=equal; repeat for several
     #[arg(long = "set", value_name = "algo.KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Gives 16 bits to as few kinds of 8-bit activations as keep the mean KL divergence from float
+    /// on calibration rows within so many nats a token, weights aside
+    #[arg(long, value_name = "NATS", value_parser = parse_nats)]
+    pub(super) budget_kl: Option<f64>,
     /// Tokens of a window of text
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(super) context: usize,
@@ -439,6 +449,13 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("expected seconds, 0 or more".into()),
+    }
+}
+
+fn parse_nats(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(nats) if 0.0 < nats && nats < 1e9 => Ok(nats),
+        _ => Err("expected a divergence above 0".into()),
     }
 }
 

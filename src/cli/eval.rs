@@ -2,7 +2,7 @@
 
 use super::args::{DeviceArg, EvalArgs};
 use super::terminal::Bars;
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, budget};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Processor, Sample, Source, Windows, read_source};
 use crate::models::Head;
@@ -50,9 +50,13 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         };
         let (mut calib, mut text) = (calib.clone(), text.clone());
         pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut text)?;
+        let widen = |limit| pipeline::widen(&checkpoint, &calib, &mut recipe, limit, &bars);
+        let widened = args.budget_kl.map(widen).transpose()?;
         let outcome = pipeline::quantize(&checkpoint, &calib, &text, &recipe, &bars)?;
         DeviceArg::warn();
         let seconds = start.elapsed().as_secs_f64();
+        let kl = outcome.answers.as_ref().map(|[_, quantized]| quantized.kl_all);
+        budget::warn(recipe.policy.spec(), kl, &outcome.error);
         let [float, quantized] =
             outcome.answers.ok_or("the evaluation rows hold no token to judge")?;
         if args.json {
@@ -60,6 +64,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
                 "recipe": name, "float": float, "quantized": quantized, "seconds": seconds,
                 "phases": outcome.seconds.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
                 "notes": outcome.notes,
+                "budget_kl": widened,
                 "context": cut.then_some(args.context),
                 "stride": cut.then(|| args.stride.unwrap_or(args.context)),
             });
@@ -71,6 +76,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         }
         writeln!(stdout, "{}", row(name, &quantized, seconds))?;
         write!(stdout, "{}", super::quantize::noted(&outcome.notes))?;
+        write!(stdout, "{}", widened.as_ref().map_or_else(String::new, budget::widened))?;
     }
     bars.finish();
     Ok(Verdict::Fine)

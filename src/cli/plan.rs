@@ -30,11 +30,13 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let machine = Machine::measure(recipe.products, &folder)
         .map_err(|e| format!("{}: cannot write: {e}", folder.display()))?;
     let estimate = estimate(&job, Some(&machine))?;
-    let budget = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine))).transpose()?;
-    let measured = budget.as_ref().map_or(Ok(()), |budget| budget.afford(&recipe.means));
+    let weights = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine)));
+    let values = args.job.budget_kl.map(|_| pipeline::outlook_values(&job, Some(&machine)));
+    let budgets = [weights.transpose()?, values.transpose()?];
+    let measured = budgets.iter().flatten().try_for_each(|budget| budget.afford(&recipe.means));
     let refusal = estimate.afford(&args.job.out).and(measured).err().map(|e| e.to_string());
-    let (estimate, budget) = (&estimate, budget.as_ref());
-    let facts = Facts { args: &args.job, name: &name, estimate, budget, machine, refusal };
+    let estimate = &estimate;
+    let facts = Facts { args: &args.job, name: &name, estimate, budgets, machine, refusal };
     let mut stdout = std::io::stdout().lock();
     match args.job.json {
         true => writeln!(stdout, "{}", facts.json())?,
@@ -102,8 +104,8 @@ struct Facts<'a> {
     args: &'a QuantizeArgs,
     name: &'a str,
     estimate: &'a Estimate,
-    /// What is measured before, where there is a budget.
-    budget: Option<&'a Outlook>,
+    /// What is measured before, where there is a budget for weights or activations.
+    budgets: [Option<Outlook>; 2],
     machine: Machine,
     refusal: Option<String>,
 }
@@ -156,7 +158,7 @@ impl Facts<'_> {
                 bytes((self.machine.disk * 1e9) as u64)
             );
         }
-        if let Some(budget) = self.budget {
+        for budget in self.budgets.iter().flatten() {
             let time = budget.seconds.map_or_else(String::new, duration);
             out += &format!(
                 "  budget      before that about {time} and {} of memory: {} losses on {} rows\n",
@@ -192,7 +194,8 @@ impl Facts<'_> {
             "checkpoint": self.name,
             "preset": self.args.recipe_name(),
             "estimate": self.estimate,
-            "budget": self.budget,
+            "budget": self.budgets[0],
+            "budget_kl": self.budgets[1],
             "output": self.estimate.output(),
             "free_disk": pipeline::free(&self.args.out),
             "machine": self.machine,

@@ -1,6 +1,7 @@
 //! `encircle quantize`.
 
 use super::args::{DeviceArg, QuantizeArgs};
+use super::budget::Spent;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
@@ -12,8 +13,8 @@ use crate::layout::{Layout, VisualSpan};
 use crate::lower::NO_GROUPS;
 use crate::models;
 use crate::pipeline::{
-    self, Bought, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written,
-    with_nearest, write_model, write_stages,
+    self, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
+    write_model, write_stages,
 };
 use crate::quant::{Head, PolicySpec, Prefix, Rule};
 use crate::report::{AnswerScore, scatter};
@@ -87,10 +88,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let first = crew.rank() == 0;
     let bars =
         Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
-    let bought = match args.budget() {
-        Some(budget) => Some(pipeline::fit(&checkpoint, &calib, &mut recipe, budget, &bars)?),
-        None => None,
-    };
+    let spent = Spent::of(args, (&checkpoint, &calib), &mut recipe, &bars)?;
     let effective = recipe.numerics().text();
     let (checkpoint, calib, eval) = (&checkpoint, &calib[..], &eval[..]);
     let job = Shared { checkpoint, calib, eval, recipe: &recipe, effective: &effective };
@@ -115,6 +113,8 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let writing = Instant::now();
     let written = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
+    let kl = outcome.answers.as_ref().map(|[_, quantized]| quantized.kl_all);
+    budget::warn(recipe.policy.spec(), kl, &outcome.error);
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -123,7 +123,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         name: &name,
         outcome: &outcome,
         written: &written,
-        bought: bought.as_ref(),
+        spent: &spent,
         calib: calib.len(),
         total,
     };
@@ -343,7 +343,7 @@ struct Summary<'a> {
     name: &'a str,
     outcome: &'a pipeline::Outcome,
     written: &'a [Written],
-    bought: Option<&'a Bought>,
+    spent: &'a Spent,
     calib: usize,
     total: f64,
 }
@@ -365,10 +365,7 @@ impl Summary<'_> {
             outcome.unquantized.len()
         );
         out += &noted(&outcome.notes);
-        if let Some(bought) = self.bought {
-            out += &budget::table(bought);
-            out += "\n";
-        }
+        out += &self.spent.text();
         let e = &outcome.error;
         let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
         let title = match outcome.compared == self.calib {
@@ -426,7 +423,8 @@ impl Summary<'_> {
             "sites": outcome.sites,
             "error": outcome.error,
             "eval": answers,
-            "budget": self.bought,
+            "budget": self.spent.weights,
+            "budget_kl": self.spent.values,
             "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
             "unseen_experts": outcome.unseen_experts,
             "notes": outcome.notes,

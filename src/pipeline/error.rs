@@ -71,6 +71,17 @@ pub enum Error {
         /// What every weight at its fewest bits takes.
         least: f64,
     },
+    /// A divergence that 16 bits for every activation do not reach.
+    #[error(
+        "the budget of {asked} nats cannot be met: with 16 bits for every activation the mean KL \
+         divergence from float is {least:.1e}, the least possible"
+    )]
+    BudgetKl {
+        /// What was allowed.
+        asked: f64,
+        /// What is lost all the same.
+        least: f64,
+    },
     /// A layer that could not be rounded.
     #[error(transparent)]
     Session(#[from] SessionError),

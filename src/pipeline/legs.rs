@@ -32,12 +32,17 @@ impl Legs {
     pub(super) fn of(needs: &Needs<'_>, memory: u64) -> Legs {
         let whole = needs.whole();
         if whole <= memory || needs.stages.len() < 2 {
-            let nodes = std::iter::once(0..needs.graph.nodes.len()).collect();
-            return Legs { nodes, room: None, hold: None, working: None, taken: whole };
+            return Legs { taken: whole, ..Legs::one(needs.graph) };
         }
         let cut = |lean| Legs::cut(needs, memory, Hold { large: memory / LARGE, lean });
         let dense = cut(false);
         if dense.taken > memory && needs.lean { cut(true) } else { dense }
+    }
+
+    /// A single leg, for somebody who knows that it fits.
+    pub(super) fn one(graph: &Graph) -> Legs {
+        let nodes = std::iter::once(0..graph.nodes.len()).collect();
+        Legs { nodes, room: None, hold: None, working: None, taken: 0 }
     }
 
     fn cut(needs: &Needs<'_>, memory: u64, hold: Hold) -> Legs {

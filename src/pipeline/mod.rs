@@ -32,7 +32,10 @@ mod weights;
 mod write;
 
 pub use baked::bake;
-pub use budget::{Bought, Budget, Candidate, Choice, Outlook, fit, outlook};
+pub use budget::{
+    Bought, Budget, Candidate, Choice, Outlook, ValueCandidate, ValueChoice, Widened, fit, outlook,
+    outlook_values, widen,
+};
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, estimate, free};
 pub use generate::{Chain, Reading};

@@ -164,7 +164,7 @@ fn variants(
 
 impl Lane {
     /// Which variant it runs on.
-    fn shape(&self) -> (usize, usize) {
+    pub(super) fn shape(&self) -> (usize, usize) {
         (self.len, self.samples.len())
     }
 }

@@ -195,6 +195,12 @@ impl Policy {
         Policy::new(spec)
     }
 
+    /// The policy with another word on experts that calibration does not reach.
+    pub fn with_unseen_experts(mut self, unseen_experts: UnseenExperts) -> Policy {
+        self.spec.unseen_experts = unseen_experts;
+        self
+    }
+
     /// What was written.
     pub fn spec(&self) -> &PolicySpec {
         &self.spec

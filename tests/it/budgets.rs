@@ -1,15 +1,15 @@
 //! What a budget buys, through the library: the losses it is decided by, and how it ends early.
 
 use crate::support::{load, pixie, samples};
-use encircle::calibrate::Plan;
+use encircle::calibrate::{Observing, Plan, Quantizing, Statistics, quantize_constants};
 use encircle::dataset::Sample;
-use encircle::exec::{Float, Weights};
+use encircle::exec::{Float, Tap, Weights};
 use encircle::graph::Graph;
 use encircle::models::{self, Head, Request};
 use encircle::pipeline::{
-    self, Bought, Budget, Fixed, Means, Numerics, Progress, Prompt, Recipe, Silent,
+    self, Bought, Budget, Fixed, Means, Numerics, Progress, Prompt, Recipe, Silent, ValueChoice,
 };
-use encircle::quant::{self, Role, Rule, Spec};
+use encircle::quant::{self, DType, Role, Rule, Spec};
 use encircle::tensor::{Par, Tensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,11 +25,11 @@ fn fit(memory: Option<u64>, progress: &dyn Progress) -> Result<Bought, pipeline:
 }
 
 /// Logits of a sample, run alone and from the start.
-fn logits(graph: &Graph, sample: &Sample, weights: &Weights) -> Tensor {
+fn logits(graph: &Graph, sample: &Sample, weights: &Weights, tap: &mut dyn Tap) -> Tensor {
     let ids: Vec<f32> = sample.input_ids.iter().map(|&id| id as f32).collect();
     let ids = Tensor::new([1, ids.len()], ids);
     let inputs = [ids, sample.pixel_values.clone().unwrap()];
-    encircle::exec::run(graph, &inputs, weights, &mut Float, Par::All).swap_remove(0)
+    encircle::exec::run(graph, &inputs, weights, tap, Par::All).swap_remove(0)
 }
 
 /// Sum over rows of `vocab` logits of KL(softmax float ‖ softmax judged), and how many rows.
@@ -58,7 +58,8 @@ fn losses_are_those_of_the_whole_network_with_one_weight_rounded() {
     let graphs: Vec<Graph> = samples.iter().map(|sample| build(sample).rewritten()).collect();
     let weights = load(&checkpoint, &graphs[0]);
     let run = |weights: &Weights| -> Vec<Tensor> {
-        graphs.iter().zip(&samples).map(|(graph, sample)| logits(graph, sample, weights)).collect()
+        let each = graphs.iter().zip(&samples);
+        each.map(|(graph, sample)| logits(graph, sample, weights, &mut Float)).collect()
     };
     let float = run(&weights);
     // The first stands before everything, one amid the text model, the last before the logits.
@@ -90,6 +91,57 @@ fn losses_are_those_of_the_whole_network_with_one_weight_rounded() {
             assert!(expected > 0.0, "{why}");
         }
     }
+}
+
+#[test]
+fn activations_are_widened_until_the_limit_holds_and_the_rules_say_what_was_measured() {
+    let (checkpoint, samples) = (pixie(), samples(3));
+    let Numerics { policy, algo, products } = Numerics::find("w8a8").unwrap();
+    let mut widened = Recipe { policy, algo, products, ..recipe(None) };
+    let told = pipeline::widen(&checkpoint, &samples, &mut widened, 1e-3, &Silent).unwrap();
+    assert!(told.loss <= 1e-3 && told.narrow_loss > 1e-3, "{} {}", told.loss, told.narrow_loss);
+    let got = |choice: &ValueChoice| choice.candidates[choice.chosen].dtype;
+    let wide = told.choices.iter().filter(|choice| got(choice) == DType::INT16).count();
+    assert!((1..told.choices.len() / 2).contains(&wide), "{wide}");
+
+    // The whole policy, its ranges observed once more, and the network on these grids alone.
+    let layout = |sample: &Sample| {
+        let one = std::slice::from_ref(sample);
+        Prompt::of(checkpoint.config(), one, &[], None, &Fixed::default()).unwrap().layout
+    };
+    let build = |sample| models::build(checkpoint.config(), &Request::new(layout(sample))).unwrap();
+    let mut graphs: Vec<Graph> = samples.iter().map(|sample| build(sample).rewritten()).collect();
+    let mut weights = load(&checkpoint, &graphs[0]);
+    let plan = Plan::new(&graphs[0], &widened.policy).unwrap();
+    let mut statistics = Statistics::new(&plan);
+    let each = graphs.iter().zip(&samples);
+    let float: Vec<Tensor> = each
+        .map(|(graph, sample)| {
+            let mut observing = Observing { plan: &plan, statistics: &mut statistics };
+            logits(graph, sample, &weights, &mut observing)
+        })
+        .collect();
+    let mut annotated = graphs[0].clone();
+    let param = |id| weights.get(id).unwrap().clone();
+    plan.annotate_activations(&mut annotated, &statistics, &param).unwrap();
+    for (id, _) in annotated.params() {
+        if let Some(grid) = &annotated.value(id).qparams {
+            let mut tensor = weights.get(id).unwrap().clone();
+            let shape = tensor.shape().to_vec();
+            quant::fake_quant(grid, &shape, tensor.data_mut());
+            weights.set(id, tensor);
+        }
+    }
+    let (mut total, mut tokens) = (0.0, 0);
+    for ((graph, sample), float) in graphs.iter_mut().zip(&samples).zip(&float) {
+        graph.annotate_like(&annotated);
+        quantize_constants(graph);
+        let judged = logits(graph, sample, &weights, &mut &Quantizing::of(graph));
+        let (sum, rows) = divergence(float.shape()[2], float, &judged);
+        (total, tokens) = (total + sum, tokens + rows);
+    }
+    let expected = total / tokens as f64;
+    assert!((told.loss - expected).abs() <= 1e-3 * expected, "{} {expected}", told.loss);
 }
 
 /// Counts losses, and wants to end after a few.

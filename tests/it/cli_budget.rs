@@ -1,4 +1,4 @@
-//! `quantize --budget-bits` and `--budget-mib` on the demo, as a person types them.
+//! `quantize --budget-bits`, `--budget-mib` and `--budget-kl` on the demo, as a person types them.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -53,14 +53,50 @@ fn a_budget_in_mebibytes_holds_all_weights_with_their_grids() {
 }
 
 #[test]
+fn a_budget_in_divergence_widens_few_activations_and_the_saved_recipe_makes_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let narrow = ["--recipe", "w8a8-minmax", "-o", out];
+        facts(folder.path(), &[&narrow[..], more].concat())
+    };
+    let told = run("a", &["--budget-kl", "0.001", "--threads", "1"]);
+    let budget = &told["budget_kl"];
+    let [loss, before] = ["loss", "narrow_loss"].map(|key| budget[key].as_f64().unwrap());
+    assert!(loss <= 0.001 && before > 0.1, "{loss} {before}");
+    let choices = budget["choices"].as_array().unwrap();
+    let got = |choice: &Value| {
+        let chosen = choice["chosen"].as_u64().unwrap() as usize;
+        choice["candidates"][chosen]["dtype"].clone()
+    };
+    let wide = choices.iter().filter(|choice| got(choice) == "int16").count();
+    assert!((1..choices.len() / 2).contains(&wide), "{wide} of {}", choices.len());
+    let plain = run("plain", &[]);
+    let kl = |told: &Value| told["eval"]["quantized"]["kl_all"].as_f64().unwrap();
+    assert!(kl(&told) < kl(&plain) / 10.0, "{} {}", kl(&told), kl(&plain));
+    assert!(plain["budget_kl"].is_null());
+
+    let bytes = |out: &str| fs::read(folder.path().join(out).join("model.q.circle")).unwrap();
+    facts(folder.path(), &["-o", "b", "--recipe", "a/recipe.toml"]);
+    run("c", &["--budget-kl", "0.001", "--threads", "3"]);
+    assert!(bytes("a") == bytes("b") && bytes("a") == bytes("c"));
+}
+
+#[test]
 fn impossible_budgets_are_one_error_with_the_least_possible_size() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value, least) in
-        [("--budget-bits", "3.5", "4.0000 bits a weight"), ("--budget-mib", "0.1", "MiB")]
-    {
-        let (code, stdout, stderr) = quantize(folder.path(), &["-o", "out", flag, value]);
+    for (flag, value, least) in [
+        ("--budget-bits", "3.5", "4.0000 bits a weight"),
+        ("--budget-mib", "0.1", "MiB"),
+        ("--budget-kl", "1e-12", "16 bits for every activation"),
+    ] {
+        let given = ["-o", "out", "--recipe", "w8a8", flag, value];
+        let (code, stdout, stderr) = quantize(folder.path(), &given);
         assert_eq!((code, stdout.as_str()), (2, ""));
-        assert!(stderr.contains("least possible is") && stderr.contains(least), "{stderr}");
+        assert!(stderr.contains("least possible") && stderr.contains(least), "{stderr}");
         assert!(!folder.path().join("out").exists());
+    }
+    for senseless in ["nan", "0", "-1", "some"] {
+        let (code, _, stderr) = quantize(folder.path(), &[&format!("--budget-kl={senseless}")]);
+        assert!(code == 2 && stderr.contains("expected a divergence above 0"), "{stderr}");
     }
 }

@@ -129,7 +129,7 @@ fn a_plan_tells_what_measuring_a_budget_takes_before_the_job() {
     let told: Value = serde_json::from_str(&plan(&["--json", "--budget-bits", "5"])).unwrap();
     let budget = &told["budget"];
     // uint4, uint8 and int16 for every linear weight.
-    assert_eq!(budget["losses"].as_u64().unwrap(), 3 * budget["weights"].as_u64().unwrap());
+    assert_eq!(budget["losses"].as_u64().unwrap(), 3 * budget["scopes"].as_u64().unwrap());
     assert_eq!(budget["samples"], 1);
     assert!(budget["memory"].as_u64().unwrap() > 0 && budget["seconds"].as_f64().unwrap() > 0.0);
     let losses = format!("{} losses on 1 rows", budget["losses"]);

@@ -2,10 +2,9 @@
 
 use super::super::walk::Walk;
 use super::super::{Error, Means, Progress, go_on};
+use super::setting::Judge;
 use crate::exec::{Float, Gait, Lifetimes, Room, Spool, Stream, Weights};
-use crate::report::Answers;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
 
 /// Samples on their way through the float network. They stand before the first node that reads the
 /// weight in question: up to there nothing depends on how it is rounded.
@@ -16,8 +15,7 @@ pub(super) struct Losses<'a> {
     spool: Spool,
     at: usize,
     gait: Gait,
-    /// What each lane gives at the end.
-    float: Vec<Tensor>,
+    judge: Judge,
     progress: &'a dyn Progress,
 }
 
@@ -33,14 +31,14 @@ impl<'a> Losses<'a> {
         let lifetimes = lanes.clone().map(|lane| Lifetimes::of(walk.graph(lane))).collect();
         let spool = Spool::new(lanes.len(), Room::new(None, &means.folder()));
         let mut losses =
-            Losses { walk, lifetimes, spool, at: 0, gait, float: Vec::new(), progress };
+            Losses { walk, lifetimes, spool, at: 0, gait, judge: Judge::new(Vec::new()), progress };
         let start = |lane, streams: &mut Vec<Stream>, _| -> Result<(), Error> {
             let inputs = walk.inputs(lane);
             streams.push(Stream::start(walk.graph(lane), inputs, &mut Float));
             Ok(())
         };
         losses.spool.pass(gait, start, &mut |_, _| ())?;
-        losses.float = losses.ends(weights, |_, output| output.clone())?;
+        losses.judge = Judge::new(losses.ends(weights, |_, output| output.clone())?);
         Ok(losses)
     }
 
@@ -62,23 +60,10 @@ impl<'a> Losses<'a> {
     /// Mean KL divergence from the float network, over all tokens and in nats, where the nodes still
     /// to come read these weights.
     pub(super) fn of(&mut self, weights: &Weights) -> Result<f64, Error> {
-        let (walk, float) = (self.walk, std::mem::take(&mut self.float));
-        let found = self.ends(weights, |lane, output| {
-            let samples = walk.lanes[lane].samples.len();
-            let vocab = output.shape().last().copied().unwrap_or(1);
-            let part = (output.len() / samples).max(1);
-            let rows = float[lane].data().par_chunks(part).zip(output.data().par_chunks(part));
-            let one = |(float, judged): (&[f32], &[f32])| {
-                let mut answers = Answers::default();
-                answers.add_given(vocab, float, judged);
-                answers
-            };
-            rows.map(one).collect::<Vec<Answers>>()
-        });
-        self.float = float;
-        let mut total = Answers::default();
-        walk.in_order(found?).iter().for_each(|answers| total.merge(answers));
-        Ok(total.given_divergence().max(0.0))
+        let (walk, judge) = (self.walk, std::mem::replace(&mut self.judge, Judge::new(Vec::new())));
+        let found = self.ends(weights, |lane, output| judge.parts(walk, lane, output));
+        self.judge = judge;
+        Ok(Judge::mean(walk, found?))
     }
 
     /// What becomes of each lane's output at the end; the samples stay where they are.

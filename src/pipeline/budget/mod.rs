@@ -6,17 +6,19 @@
 //! add up, which is what makes the choice a knapsack; `knapsack.rs` solves it exactly. Tables and
 //! kernels (what no linear layer reads) keep the policy's dtype. The choice is appended to the
 //! policy as rules by name, so the recipe says all of it.
+//!
+//! `values.rs` does the same to activations.
 
 mod knapsack;
 mod losses;
 mod outlook;
+mod setting;
+mod values;
 
-pub use outlook::{Outlook, outlook};
+pub use outlook::{Outlook, outlook, outlook_values};
+pub use values::{ValueCandidate, ValueChoice, Widened, widen};
 
-use super::floats::{Floats, Trouble};
-use super::rounding::rewrite;
-use super::walk::{self, Walk};
-use super::{Error, Progress, Prompt, Recipe};
+use super::{Error, Progress, Recipe};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
@@ -27,9 +29,13 @@ use crate::quant::{self, DType, Decision, QuantParams, Role, Rule, Spec};
 use knapsack::{Item, choose};
 use losses::Losses;
 use serde::Serialize;
+use setting::Setting;
 
 /// Calibration samples that losses are measured on, at most.
 const SAMPLES: usize = 8;
+
+/// Tokens after which no more samples are added to those that losses of activations are measured on.
+const TOKENS: usize = 1024;
 
 /// Bytes of a grid in a file: an f32 scale and an i64 zero point.
 const GRID_BYTES: u64 = 12;
@@ -97,25 +103,11 @@ pub fn fit(
     budget: Budget,
     progress: &dyn Progress,
 ) -> Result<Bought, Error> {
-    if !recipe.fixed.prefix.is_empty() {
-        return Err(Error::Prefix("losses are not measured behind a prefix".into()));
-    }
-    let config = checkpoint.config();
-    let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
     let asked = recipe.clone();
-    let build = |layout, batch| super::build(checkpoint, &asked, layout, batch);
-    let mut graph = build(prompt.layout.clone(), 1)?;
-    super::verify(checkpoint)?;
-    let plan = super::planned(&graph, &recipe.policy, &prompt.layout, calib)?;
-    let plans = plans(&graph, recipe)?;
-    let (few, width) = (outlook::few(calib), config.text.hidden_size);
-    let lanes = walk::lanes(few, |sample| sample.input_ids.len(), width);
-    let walk = Walk::new(few, lanes, &build, &prompt)?;
-    let trouble = Trouble::default();
-    let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
-    let gait = outlook::gait(&graph, (few, width), walk.lanes.len(), &recipe.means)?;
-    rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
-    let mut weights = Floats::of(checkpoint, &graph, None, &trouble)?.all;
+    let few = outlook::few(calib);
+    let Setting { graph, plan, walk, gait, floats } =
+        Setting::of(checkpoint, (calib, few), &asked)?;
+    let (plans, mut weights) = (plans(&graph, recipe)?, floats.all);
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
     let mut losses = Losses::start(&walk, &weights, gait, (&recipe.means, progress))?;

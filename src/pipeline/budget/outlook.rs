@@ -2,7 +2,8 @@
 
 use super::super::estimate::{Job, Load, Machine, measuring, pass};
 use super::super::{Error, Means, Prompt, build, planned, walk};
-use super::{SAMPLES, linear_weights, plans};
+use super::{SAMPLES, TOKENS, linear_weights, plans, values};
+use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::Gait;
 use crate::graph::Graph;
@@ -11,9 +12,10 @@ use serde::Serialize;
 /// How much there is to measure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outlook {
-    /// Linear weights that bits are chosen for.
-    pub weights: usize,
-    /// Losses, one for each of them and each dtype.
+    /// Linear weights, or kinds of activations, that bits are chosen for.
+    pub scopes: usize,
+    /// Losses: one for each of them and each dtype; of activations also some of all at once, at most
+    /// so many.
     pub losses: usize,
     /// Calibration samples that losses are measured on.
     pub samples: usize,
@@ -28,26 +30,47 @@ pub struct Outlook {
 /// # Errors
 /// Those of [`fit`](super::fit) that need no weights, apart from too little memory.
 pub fn outlook(job: &Job<'_>, machine: Option<&Machine>) -> Result<Outlook, Error> {
+    let (graph, plan) = planned_graph(job)?;
+    let (scopes, dtypes) = (linear_weights(&graph, &plan), plans(&graph, job.recipe)?.len());
+    let end = graph.nodes.len();
+    let seconds = machine.map(|machine| {
+        let behind = scopes.iter().map(|&(first, _)| pass(&graph, first..end, machine));
+        dtypes as f64 * behind.sum::<f64>()
+    });
+    let counts = [scopes.len(), scopes.len() * dtypes];
+    Ok(counted(job, &graph, few(job.calib), counts, seconds))
+}
+
+/// The same of [`widen`](super::widen).
+///
+/// # Errors
+/// Those of [`widen`](super::widen) that need no weights, apart from too little memory.
+pub fn outlook_values(job: &Job<'_>, machine: Option<&Machine>) -> Result<Outlook, Error> {
+    let (graph, plan) = planned_graph(job)?;
+    let [kinds, losses] = values::counts(&graph, &plan);
+    let whole = |machine| losses as f64 * pass(&graph, 0..graph.nodes.len(), machine);
+    let seconds = machine.map(whole);
+    Ok(counted(job, &graph, few_tokens(job.calib), [kinds, losses], seconds))
+}
+
+fn planned_graph(job: &Job<'_>) -> Result<(Graph, Plan), Error> {
     let Job { checkpoint, calib, recipe, .. } = *job;
-    let config = checkpoint.config();
-    let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
+    let prompt = Prompt::of(checkpoint.config(), calib, &[], recipe.seq_len, &recipe.fixed)?;
     let graph = build(checkpoint, recipe, prompt.layout.clone(), 1)?;
     let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
-    let scopes = linear_weights(&graph, &plan);
-    let dtypes = plans(&graph, recipe)?.len();
-    let few = few(calib);
-    let seconds = |machine| {
-        let end = graph.nodes.len();
-        let behind = scopes.iter().map(|&(first, _)| pass(&graph, first..end, machine));
-        few.len() as f64 * dtypes as f64 * behind.sum::<f64>()
-    };
-    Ok(Outlook {
-        weights: scopes.len(),
-        losses: scopes.len() * dtypes,
-        samples: few.len(),
-        memory: memory(&graph, (few, config.text.hidden_size), 1),
-        seconds: machine.map(seconds),
-    })
+    Ok((graph, plan))
+}
+
+fn counted(
+    job: &Job<'_>,
+    graph: &Graph,
+    few: &[Sample],
+    [scopes, losses]: [usize; 2],
+    seconds: Option<f64>,
+) -> Outlook {
+    let memory = memory(graph, (few, job.checkpoint.config().text.hidden_size), 1);
+    let seconds = seconds.map(|each| each * few.len() as f64);
+    Outlook { scopes, losses, samples: few.len(), memory, seconds }
 }
 
 impl Outlook {
@@ -66,6 +89,18 @@ fn afford(least: u64, means: &Means) -> Result<(), Error> {
 /// The samples that losses are measured on.
 pub(super) fn few(calib: &[Sample]) -> &[Sample] {
     &calib[..calib.len().min(SAMPLES)]
+}
+
+/// Fewer of them, where they are long: losses of activations are many, and each runs the whole network.
+pub(super) fn few_tokens(calib: &[Sample]) -> &[Sample] {
+    let few = few(calib);
+    let mut tokens = 0;
+    let more = few.iter().take_while(|sample| {
+        let fits = tokens < TOKENS;
+        tokens += sample.input_ids.len();
+        fits
+    });
+    &few[..more.count()]
 }
 
 /// Bytes with so many lanes under way of samples of this hidden size.
