@@ -3,7 +3,7 @@
 use super::args::{PlanArgs, QuantizeArgs};
 use super::quantize::{Inputs, inputs, recipe, stage_form};
 use super::terminal::{bytes, seconds};
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
@@ -15,20 +15,16 @@ use std::io::Write;
 const LISTED: usize = 8;
 
 pub(super) fn run(args: &PlanArgs) -> Outcome {
-    if args.job.weights_only {
-        let why = "quantize itself says at once what the file takes, and needs little memory";
-        return Err(format!("--weights-only has no plan: {why}").into());
-    }
     args.job.start_threads()?;
     let recipe = recipe(&args.job)?;
+    if args.job.weights_only {
+        return weights::plan(&args.job, &recipe);
+    }
     let (name, checkpoint, calib, eval) = data(args)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
     // Whatever needs no machine is refused before it is measured.
     estimate(&job, None)?;
-    pipeline::check_folder(&args.job.out)?;
-    let folder = pipeline::nearest(&args.job.out).unwrap_or_else(std::env::temp_dir);
-    let machine = Machine::measure(recipe.products, &folder)
-        .map_err(|e| format!("{}: cannot write: {e}", folder.display()))?;
+    let machine = measured(&args.job, &recipe)?;
     let estimate = estimate(&job, Some(&machine))?;
     let weights = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine)));
     let values = args.job.budget_kl.map(|_| pipeline::outlook_values(&job, Some(&machine)));
@@ -43,6 +39,14 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
         false => stdout.write_all(facts.text().as_bytes())?,
     }
     Ok(if facts.refusal.is_some() { Verdict::Wanting } else { Verdict::Fine })
+}
+
+/// What the machine can do where the result will be.
+pub(super) fn measured(args: &QuantizeArgs, recipe: &Recipe) -> Result<Machine, Box<dyn Error>> {
+    pipeline::check_folder(&args.out)?;
+    let folder = pipeline::nearest(&args.out).unwrap_or_else(std::env::temp_dir);
+    let cannot = |e| format!("{}: cannot write: {e}", folder.display());
+    Ok(Machine::measure(recipe.products, &folder).map_err(cannot)?)
 }
 
 /// Refuses a job that cannot end well, before anything is computed. Whether only the staged set is
@@ -205,7 +209,7 @@ impl Facts<'_> {
 }
 
 /// Seconds as people plan with them.
-fn duration(s: f64) -> String {
+pub(super) fn duration(s: f64) -> String {
     match s {
         s if s < 120.0 => seconds(s),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

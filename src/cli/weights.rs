@@ -3,9 +3,9 @@
 use super::args::QuantizeArgs;
 use super::quantize::{checkpoint, headline, recipe, shape, wrote};
 use super::terminal::{Bars, bytes, seconds};
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
-use crate::pipeline::{self, Rounded, quantize_weights};
+use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -39,6 +39,49 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         eprintln!("  {} is float", tensor.name);
     }
     Ok(Verdict::Fine)
+}
+
+/// `encircle plan --weights-only`.
+pub(super) fn plan(args: &QuantizeArgs, recipe: &Recipe) -> Outcome {
+    let (name, checkpoint) = checkpoint(args)?;
+    let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };
+    let outlook =
+        |machine| pipeline::outlook_weights(&checkpoint, recipe, (&args.out, &how), machine);
+    // Whatever needs no machine is refused before it is measured.
+    outlook(None)?;
+    let machine = plan::measured(args, recipe)?;
+    let outlook = outlook(Some(&machine))?;
+    let free = pipeline::free(&args.out);
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        let facts = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "checkpoint": name,
+            "preset": args.recipe_name(),
+            "weights_only": true,
+            "estimate": outlook,
+            "output": outlook.file.size,
+            "free_disk": free,
+            "machine": machine,
+            "refused": outlook.refused,
+        });
+        writeln!(stdout, "{facts}")?;
+    } else {
+        let what = format!("plan for {name} · {} · weights only", args.recipe_name());
+        let free = free.map_or("?".into(), bytes);
+        let file = (&outlook.file.name, bytes(outlook.file.size));
+        writeln!(stdout, "encircle {} · {what}\n", env!("CARGO_PKG_VERSION"))?;
+        writeln!(stdout, "  input       {} read, a few rows at a time", bytes(outlook.read))?;
+        writeln!(stdout, "  output      {}  {}, {free} free", file.0, file.1)?;
+        if let Some(time) = outlook.seconds {
+            let rate = bytes((machine.disk * 1e9) as u64);
+            writeln!(stdout, "  time        about {}, at {rate} a second", plan::duration(time))?;
+        }
+        if let Some(refusal) = &outlook.refused {
+            writeln!(stdout, "\n  refused     {refusal}")?;
+        }
+    }
+    Ok(if outlook.refused.is_some() { Verdict::Wanting } else { Verdict::Fine })
 }
 
 /// One set of facts, in two forms.

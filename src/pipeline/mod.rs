@@ -46,7 +46,7 @@ pub use save::save;
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};
-pub use weights::{Rounded, quantize_weights};
+pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
 pub use write::{Written, check_folder, nearest, write_io, write_model, write_recipe};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
@@ -60,7 +60,7 @@ use crate::layout::Layout;
 use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
-use crate::tensor::{Products, Tensor};
+use crate::tensor::{self, Products, Tensor};
 use calibration::Observation;
 use codes::Codes;
 use estimate::{Load, Needs};
@@ -73,6 +73,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use unfinished::{Remains, Unfinished};
 use walk::Walk;
+
+/// Of the memory, what is kept for tensors to come, as one part in so many.
+const KEPT: u64 = 32;
 
 /// What the user wants, apart from data.
 #[derive(Clone, Debug)]
@@ -267,7 +270,9 @@ impl<'a> Prepared<'a> {
         rounding::suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
         let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
         let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
-        let legs = Legs::of(&needs, recipe.means.allowed().0);
+        let (allowed, _) = recipe.means.allowed();
+        let legs = Legs::of(&needs, allowed);
+        tensor::keep_memory(allowed / KEPT);
         let trouble = Trouble::default();
         let unfinished = resume::unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");

@@ -7,6 +7,7 @@
 //! | `observed.stats` | statistics of all calibration rows |
 //! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
 //! | `N.codes` | grids and integers of some rounded layers (`unit.rs`) |
+//! | `weights.losses`, `values.losses` | what budgets have measured, before the job (`budget/memo.rs`) |
 //!
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
 //! down, so that a short job leaves no trace.
@@ -33,6 +34,8 @@ const JOB: &str = "job.json";
 const OBSERVED: &str = "observed.stats";
 const STREAMS: &str = "walk.streams";
 const CODES: &str = "codes";
+/// The end of the names of what budgets have measured.
+pub(super) const LOSSES: &str = "losses";
 /// Putting streams down may take so much of the time, as one part in so many.
 const STREAMS_SHARE: u32 = 20;
 
@@ -48,7 +51,13 @@ pub struct Durable {
 
 /// Whether there is work in `out` that a rerun could go on from.
 pub fn is_unfinished(out: &Path) -> bool {
-    out.join(FOLDER).join(JOB).exists()
+    let folder = out.join(FOLDER);
+    folder.join(JOB).exists() || with_extension(&folder, LOSSES).is_ok_and(|some| !some.is_empty())
+}
+
+/// Where budgets put down what they have measured.
+pub(super) fn losses_of(out: &Path) -> PathBuf {
+    out.join(FOLDER)
 }
 
 /// The unfinished work of one job.
@@ -284,7 +293,15 @@ pub(super) struct Remains {
 impl Remains {
     /// Removes it: the job has ended.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        if self.job.is_some() { clear(&self.folder) } else { Ok(()) }
+        for path in with_extension(&self.folder, LOSSES)? {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        if self.job.is_some() {
+            return clear(&self.folder);
+        }
+        // Of a job that put nothing else down.
+        let _ = fs::remove_dir(&self.folder);
+        Ok(())
     }
 }
 
@@ -322,13 +339,17 @@ fn same(path: &Path, text: &str, expected: &Origin) -> Result<(), Error> {
 
 /// The files of units with their numbers, ascending.
 fn unit_files(folder: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
-    let number = |path: PathBuf| {
-        let stem = path.file_stem()?.to_str()?.parse().ok()?;
-        (path.extension()? == CODES).then_some((stem, path))
-    };
-    let mut units: Vec<_> = listed(folder)?.into_iter().filter_map(number).collect();
+    let number = |path: PathBuf| Some((path.file_stem()?.to_str()?.parse().ok()?, path));
+    let mut units: Vec<_> = with_extension(folder, CODES)?.into_iter().filter_map(number).collect();
     units.sort_unstable();
     Ok(units)
+}
+
+/// The files whose names end so; none where there is no folder.
+fn with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut files = if folder.exists() { listed(folder)? } else { Vec::new() };
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    Ok(files)
 }
 
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes that a thread keeps for itself: about a second-level cache.
 const KEPT: usize = 4 << 20;
-/// Bytes kept for all threads: what one loads or writes, another may free.
-const SHARED: usize = 128 << 20;
+/// Bytes kept for all threads, at most: what one loads or writes, another may free.
+const SHARED: usize = 256 << 20;
 /// Smaller payloads are left to the allocator, in elements.
 const SMALL: usize = 64;
 
@@ -96,6 +96,11 @@ fn common<T>(with: impl FnOnce(&mut Stock) -> T) -> T {
     with(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Keeps no more than that for all threads from now on.
+pub(super) fn keep(bytes: usize) {
+    common(|stock| *stock = Stock::new(bytes.min(SHARED)));
+}
+
 /// Gives the memory back that is kept for all threads.
 pub(super) fn release() {
     common(|stock| *stock = Stock::new(stock.limit));
@@ -125,7 +130,7 @@ impl Stock {
     /// Keeps a payload, or hands it back where it would take too much of the limit.
     fn give(&mut self, elements: Vec<f32>) -> Option<Vec<f32>> {
         let bytes = size_of::<f32>() * elements.len();
-        if bytes > self.limit / 4 || self.bytes + bytes > self.limit {
+        if bytes > self.limit / 2 || self.bytes + bytes > self.limit {
             return Some(elements);
         }
         let class = class(elements.len());
@@ -184,6 +189,7 @@ mod tests {
         let kept = (0..40).filter(|_| stock.give(vec![0.0; 1 << 11]).is_none()).count();
         assert_eq!((kept, stock.bytes), (8, 1 << 16));
         let mut stock = Stock::new(1 << 16);
-        assert!(stock.give(vec![0.0; 1 << 13]).is_some(), "one payload must not take half of it");
+        let large = vec![0.0; (1 << 13) + 1];
+        assert!(stock.give(large).is_some(), "one payload must not take more than half of it");
     }
 }

@@ -43,6 +43,12 @@ pub fn le_bytes(reals: &[f32]) -> Vec<u8> {
     bytes
 }
 
+/// Lets tensors to come take the place of those that are gone, in so many bytes of memory at most; more
+/// than a quarter of a GiB gains nothing.
+pub fn keep_memory(bytes: u64) {
+    buffer::keep(usize::try_from(bytes).unwrap_or(usize::MAX));
+}
+
 /// Gives memory back that is kept for tensors to come: what comes next is of other sizes.
 pub fn release_memory() {
     buffer::release();

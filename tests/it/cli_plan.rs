@@ -135,7 +135,17 @@ fn a_plan_tells_what_measuring_a_budget_takes_before_the_job() {
     let losses = format!("{} losses on 1 rows", budget["losses"]);
     assert!(plan(&["--budget-mib", "2"]).contains(&losses));
     let told: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
-    assert_eq!(told["budget"], Value::Null);
+    assert_eq!((&told["budget"], &told["budget_kl"]), (&Value::Null, &Value::Null));
+
+    // Kinds of activations: none are narrow beside npu.
+    let kinds = |more: &[&str]| {
+        let args = [&["--json", "--budget-kl", "0.1"], more].concat();
+        let told: Value = serde_json::from_str(&plan(&args)).unwrap();
+        ["scopes", "losses"].map(|key| told["budget_kl"][key].as_u64().unwrap())
+    };
+    let [scopes, losses] = kinds(&["--set", "policy.activation.dtype=uint8"]);
+    assert!(scopes > 50 && losses >= 3 * scopes, "{scopes} {losses}");
+    assert_eq!(kinds(&[])[0], 0);
 }
 
 /// `plan` says that it would refuse, `quantize` refuses, both for the same reason, and leave no OUT.
@@ -177,6 +187,28 @@ fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
     hollow(at, "huge", [1 << 22, 1 << 20]);
     let disk = [&external[..], &["--memory", "1TiB"]].concat();
     refused(at, "huge", &disk, &["out: ", "bytes are free", "for the files"]);
+}
+
+#[test]
+fn a_plan_of_weights_alone_says_what_the_job_then_reads_and_writes() {
+    let folder = desk();
+    let job = ["ck", "--weights-only", "--preset", "w4", "--seq-len", "40", "--json"];
+    let (code, stdout, stderr) = run(folder.path(), &[&["plan"], &job[..]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let plan: Value = serde_json::from_str(&stdout).unwrap();
+    let (code, stdout, stderr) = run(folder.path(), &[&["quantize"], &job[..]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(plan["output"], done["files"][0]["size"]);
+    assert_eq!(plan["estimate"]["read"], done["read_bytes"]);
+    assert!(plan["estimate"]["seconds"].as_f64().unwrap() > 0.0);
+    let (_, text, _) = run(folder.path(), &[&["plan"], &job[..6]].concat());
+    assert!(text.contains("weights only") && text.contains("model.q.circle"), "{text}");
+
+    hollow(folder.path(), "large", [2_400_000, 1024]);
+    let large = ["plan", "large", "--weights-only", "--seq-len", "8"];
+    let (code, stdout, _) = run(folder.path(), &large);
+    assert!(code == 1 && stdout.contains("--buffers external"), "{code}: {stdout}");
 }
 
 #[test]

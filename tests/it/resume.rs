@@ -306,6 +306,52 @@ fn damaged_work_is_done_again() {
     desk.same("whole", "out");
 }
 
+#[test]
+fn losses_of_a_budget_are_measured_once_whatever_interrupts() {
+    let desk = Desk::new();
+    let model = |out: &str| fs::read(desk.at(out).join("model.q.circle")).unwrap();
+    for (i, (budget, file)) in [
+        ("--recipe w8a8-minmax --budget-kl 0.001", "values.losses"),
+        ("--preset npu --budget-bits 5", "weights.losses"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (whole, out) = (format!("whole{i}"), format!("out{i}"));
+        desk.does(&format!("quantize ck --calib rows.jsonl {budget} -o {whole}"));
+        let job = format!("{JOB} {budget} -o {out}");
+        let place = desk.at(&out).join("unfinished").join(file);
+        let kept = || serde_json::from_slice::<Value>(&fs::read(&place).ok()?).ok();
+        let known = || kept().map_or(0, |kept| kept["losses"].as_object().unwrap().len());
+        let (code, stderr) = desk.interrupt_when(&job, "-INT", || known() >= 8);
+        assert_eq!(code, Some(130), "{stderr}");
+        assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
+        assert_eq!(listed(&desk.at(&out)), ["unfinished"], "nothing half-written");
+        let before = known();
+        desk.interrupt_when(&job, "-KILL", || known() > before + 4);
+        assert!(known() > before, "it went on");
+        desk.fails(&format!("{job} --set algo.rounding=mse"), &[file, "recipe: found", "--fresh"]);
+        desk.does(&job);
+        desk.same(&whole, &out);
+
+        // Other losses show in the result: nobody measured them again.
+        let _ = fs::remove_dir_all(desk.at(&out));
+        desk.interrupt_when(&job, "-KILL", || known() >= 8);
+        let mut other = kept().unwrap();
+        for loss in other["losses"].as_object_mut().unwrap().values_mut() {
+            *loss = json!(1e6f64.to_bits());
+        }
+        fs::write(&place, other.to_string()).unwrap();
+        desk.does(&job);
+        assert!(model(&out) != model(&whole));
+        let _ = fs::remove_dir_all(desk.at(&out));
+        desk.interrupt_when(&job, "-KILL", || known() >= 8);
+        fs::write(&place, "{").unwrap();
+        desk.does(&job);
+        desk.same(&whole, &out);
+    }
+}
+
 /// A file system of its own, of so many bytes.
 struct Disk(PathBuf);
 

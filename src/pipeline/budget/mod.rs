@@ -11,6 +11,7 @@
 
 mod knapsack;
 mod losses;
+mod memo;
 mod outlook;
 mod setting;
 mod values;
@@ -105,8 +106,8 @@ pub fn fit(
 ) -> Result<Bought, Error> {
     let asked = recipe.clone();
     let few = outlook::few(calib);
-    let Setting { graph, plan, walk, gait, floats } =
-        Setting::of(checkpoint, (calib, few), &asked)?;
+    let Setting { graph, plan, walk, gait, floats, memo } =
+        Setting::of(checkpoint, (calib, few), &asked, "weights")?;
     let (plans, mut weights) = (plans(&graph, recipe)?, floats.all);
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());
@@ -127,7 +128,7 @@ pub fn fit(
             let bits = kept.data().len() as u64 * u64::from(dtype.bits());
             let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
             weights.set(id, tensor);
-            let loss = losses.of(&weights)?;
+            let loss = memo.loss(format!("{name} {dtype}"), || losses.of(&weights))?;
             candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
             progress.step();
         }

@@ -4,6 +4,7 @@ use super::super::floats::{Floats, Trouble};
 use super::super::rounding::rewrite;
 use super::super::walk::{self, Walk};
 use super::super::{Error, Prompt, Recipe};
+use super::memo::Memo;
 use super::outlook;
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
@@ -23,15 +24,20 @@ pub(super) struct Setting<'a> {
     pub(super) walk: Walk<'a>,
     pub(super) gait: Gait,
     pub(super) floats: Floats<'a>,
+    /// What an earlier run has measured.
+    pub(super) memo: Memo,
 }
 
 impl<'a> Setting<'a> {
+    /// For the losses of `what`.
+    ///
     /// # Errors
     /// A prefix, too little memory, and whatever [`quantize`](super::super::quantize) refuses.
     pub(super) fn of(
         checkpoint: &'a Checkpoint,
         (calib, few): (&'a [Sample], &'a [Sample]),
         recipe: &Recipe,
+        what: &str,
     ) -> Result<Setting<'a>, Error> {
         if !recipe.fixed.prefix.is_empty() {
             return Err(Error::Prefix("losses are not measured behind a prefix".into()));
@@ -47,9 +53,10 @@ impl<'a> Setting<'a> {
         let walk = Walk::new(few, lanes, &build, &prompt)?;
         let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
         let gait = outlook::gait(&graph, (few, width), walk.lanes.len(), &recipe.means)?;
+        let memo = Memo::open((checkpoint, calib), (recipe, &prompt), what)?;
         rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, None, &Trouble::default())?;
-        Ok(Setting { graph, plan, walk, gait, floats })
+        Ok(Setting { graph, plan, walk, gait, floats, memo })
     }
 }
 

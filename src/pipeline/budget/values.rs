@@ -88,7 +88,7 @@ pub fn widen(
 ) -> Result<Widened, Error> {
     let asked = recipe.clone();
     let few = outlook::few_tokens(calib);
-    let setting = Setting::of(checkpoint, (calib, few), &asked)?;
+    let setting = Setting::of(checkpoint, (calib, few), &asked, "values")?;
     let menus = menus(&setting, &asked)?;
     let kinds = kinds(&setting.graph, &setting.plan);
     let bench = Bench::new(&setting, &menus, (&asked, progress))?;
@@ -348,6 +348,14 @@ impl<'a> Bench<'a> {
     /// Mean KL divergence from float with the values of these kinds on the grids of these menus and all
     /// others float.
     fn loss(&self, rounded: &[(&Kind, usize)]) -> Result<f64, Error> {
+        let key = match rounded {
+            [(kind, menu)] => format!("{} {menu}", kind.patterns[0]),
+            all => all.iter().map(|(_, menu)| menu.to_string()).collect(),
+        };
+        self.setting.memo.loss(key, || self.measured(rounded))
+    }
+
+    fn measured(&self, rounded: &[(&Kind, usize)]) -> Result<f64, Error> {
         let Setting { graph, walk, floats, gait, .. } = self.setting;
         let mut chosen = graph.clone();
         for (kind, menu) in rounded {

@@ -14,7 +14,8 @@ mod rows;
 use super::floats::read;
 use super::save::Partial;
 use super::write::Written;
-use super::{Error, Progress, Recipe, build, free, verify};
+use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
+use crate::algo::Rounding;
 use crate::calibrate::{self, Plan, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Buffer, ErrorKind, Model, Placed, WriteOptions};
@@ -26,6 +27,7 @@ use crate::quant::QuantParams;
 use crate::tensor::Tensor;
 use file::Sheet;
 use jobs::Jobs;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -68,17 +70,7 @@ pub fn quantize_weights(
     how: &WriteOptions,
     progress: &dyn Progress,
 ) -> Result<Rounded, Error> {
-    refuse(recipe)?;
-    let layout = layout(checkpoint, recipe)?;
-    let (graph, verified) =
-        rayon::join(|| build(checkpoint, recipe, layout.clone(), 1), || verify(checkpoint));
-    let mut graph = graph?;
-    verified?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
-    recipe.algo.rewrite(&mut graph, &|key: &str, shape: &[usize], part| {
-        checkpoint.read_part(key, shape, part).map_err(Error::from)
-    })?;
-    let rounding = recipe.algo.rounding()?;
+    let Ready { layout, graph, plan, rounding } = Ready::of(checkpoint, recipe)?;
     let jobs = Jobs::of(checkpoint, &graph, &plan, rounding.as_ref())?;
     let mut model = lowered(checkpoint, &graph, &jobs)?;
     let path = folder.join(NAME);
@@ -113,6 +105,73 @@ pub fn quantize_weights(
         layout,
         graph: annotated,
     })
+}
+
+/// What rounding the weights alone takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct WeightsOutlook {
+    /// Bytes of the checkpoint that are read.
+    pub read: u64,
+    /// The file.
+    pub file: FileSize,
+    /// About how long it takes to read and write that, if there is a machine to say so for.
+    pub seconds: Option<f64>,
+    /// Why it would be refused, if it would.
+    pub refused: Option<String>,
+}
+
+/// Counts what [`quantize_weights`] takes.
+///
+/// # Errors
+/// Those of [`quantize_weights`] that need no weights, apart from a file or a disk that is too small.
+pub fn outlook_weights(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    (folder, how): (&Path, &WriteOptions),
+    machine: Option<&Machine>,
+) -> Result<WeightsOutlook, Error> {
+    let Ready { graph, plan, rounding, .. } = Ready::of(checkpoint, recipe)?;
+    let jobs = Jobs::of(checkpoint, &graph, &plan, rounding.as_ref())?;
+    let model = lowered(checkpoint, &graph, &jobs)?;
+    let placed = Placed::of(&model, how).map_err(|e| not_placed(e, &folder.join(NAME)));
+    let (size, refused) = match placed {
+        Ok(placed) => (placed.size(), afford(&placed, folder).err()),
+        Err(Error::FileSize { size, name, most, out }) => {
+            (size, Some(Error::FileSize { size, name, most, out }))
+        }
+        Err(error) => return Err(error),
+    };
+    let read = jobs.read();
+    Ok(WeightsOutlook {
+        read,
+        file: FileSize { name: NAME.into(), size },
+        seconds: machine.map(|machine| (read + size) as f64 * 1e-9 / machine.disk),
+        refused: refused.map(|refused| refused.to_string()),
+    })
+}
+
+/// All that depends on no weight.
+struct Ready {
+    layout: Layout,
+    graph: Graph,
+    plan: Plan,
+    rounding: Box<dyn Rounding>,
+}
+
+impl Ready {
+    fn of(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<Ready, Error> {
+        refuse(recipe)?;
+        let layout = layout(checkpoint, recipe)?;
+        let (graph, verified) =
+            rayon::join(|| build(checkpoint, recipe, layout.clone(), 1), || verify(checkpoint));
+        let mut graph = graph?;
+        verified?;
+        let plan = Plan::new(&graph, &recipe.policy)?;
+        recipe.algo.rewrite(&mut graph, &|key: &str, shape: &[usize], part| {
+            checkpoint.read_part(key, shape, part).map_err(Error::from)
+        })?;
+        Ok(Ready { layout, graph, plan, rounding: recipe.algo.rounding()? })
+    }
 }
 
 fn reads(param: &crate::graph::Param, name: &str) -> bool {
