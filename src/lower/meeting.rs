@@ -86,7 +86,8 @@ impl Lowering<'_> {
     ) -> Result<Option<i32>, LowerError> {
         let Some(params) = self.spread(id, dtype) else { return Ok(None) };
         let mut tensor: circle::Tensor = self.tensor(id, Some(&params))?;
-        tensor.name = format!("{}.{dtype}", self.graph.value(id).name);
+        // Another name than that of the same value widened again, for who reads it.
+        tensor.name = format!("{}.result.{dtype}", self.graph.value(id).name);
         Ok(Some(self.subgraph.add_tensor(tensor)))
     }
 

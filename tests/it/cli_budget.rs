@@ -79,6 +79,12 @@ fn a_budget_in_divergence_widens_few_activations_and_the_saved_recipe_makes_the_
     facts(folder.path(), &["-o", "b", "--recipe", "a/recipe.toml"]);
     run("c", &["--budget-kl", "0.001", "--threads", "3"]);
     assert!(bytes("a") == bytes("b") && bytes("a") == bytes("c"));
+    // Where grids of 8 and 16 bits meet, every tensor has a name of its own, too.
+    let mut verify = Command::cargo_bin("encircle").unwrap();
+    let told =
+        verify.current_dir(folder.path()).args(["verify", "a/model.q.circle"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("0 errors, 0 warnings"), "{told}");
 }
 
 #[test]
