@@ -32,7 +32,7 @@ mod session;
 pub mod smoothquant;
 mod spec;
 
-pub use channels::Fed;
+pub use channels::{Fed, Recall};
 pub use moments::{Moments, Roots};
 pub use note::Note;
 pub use pairs::{Both, End, Lane, Pair, Pairs};

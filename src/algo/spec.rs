@@ -1,6 +1,6 @@
 //! What a recipe says of algorithms: its `[algo]` table.
 
-use super::channels::{self, Fed, Pass};
+use super::channels::{self, Fed, Group, Pass, Recall};
 use super::{
     Entry, ROUNDINGS, Rounding, SessionError, Streams, awq, equalize, rotate, smoothquant,
 };
@@ -93,15 +93,15 @@ impl AlgoSpec {
     /// Appends the rewrites that need data, after those of [`AlgoSpec::rewrite`]: of each group of
     /// channels first the outliers are smoothed, then the weights are scaled for what is left. One
     /// float pass over `samples`, a few weights in memory at a time; the same edits whatever the
-    /// number of threads.
+    /// number of threads. Scales that `recall` knows are not sought again.
     ///
     /// # Errors
-    /// Those of `read`; inputs that are all zero or not finite, with the layer; a grid that cannot be.
+    /// Those of `read` and `recall`; inputs that are all zero or not finite, with the layer; a grid that cannot be.
     pub fn fit<E: From<SessionError>>(
         &self,
         graph: &mut Graph,
         plan: &Plan,
-        samples: &[Fed<'_>],
+        (samples, recall): (&[Fed<'_>], &dyn Recall<E>),
         read: Read<'_, E>,
     ) -> Result<(), E> {
         if !self.fits() {
@@ -109,18 +109,33 @@ impl AlgoSpec {
         }
         let (moments, emphasis) = (self.awq.is_some(), plan.emphasis());
         let pass = Pass { samples, read, moments, emphasis };
-        channels::each_group(graph, &pass, |graph, group, inputs| {
+        let key = |what: &str, graph: &Graph, group: &Group| {
+            format!("{what} {}", graph.value(group.readers[0].weight).name)
+        };
+        let known = |graph: &mut Graph, group: &Group| {
+            let of = |what| recall.known(&key(what, graph, group));
+            let steps = [(self.smoothquant.is_some(), "smoothquant"), (moments, "awq")];
+            let wanted = steps.into_iter().filter(|(wanted, _)| *wanted);
+            let scales: Option<Vec<Vec<f64>>> = wanted.map(|(_, what)| of(what)).collect();
+            let fits = |scales: &Vec<f64>| scales.len() == group.free.len();
+            let scales = scales.filter(|all| all.iter().all(fits));
+            scales.iter().flatten().for_each(|scales| group.scale(graph, scales));
+            scales.is_some()
+        };
+        channels::each_group(graph, &pass, known, |graph, group, inputs| {
             let mut divided = vec![1.0; group.free.len()];
             if let Some(options) = &self.smoothquant {
                 let scales = smoothquant::scales(graph, group, inputs, read, options)?;
                 group.scale(graph, &scales);
                 divided = group.allowed(&scales);
+                recall.note(key("smoothquant", graph, group), &scales)?;
             }
             if let Some(options) = &self.awq {
                 let divided = &divided;
                 let choice = awq::Choice { group, inputs, divided, plan };
                 let scales = choice.scales(graph, read, options)?;
                 group.scale(graph, &scales);
+                recall.note(key("awq", graph, group), &scales)?;
             }
             Ok(())
         })

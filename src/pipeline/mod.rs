@@ -17,6 +17,7 @@ mod floats;
 mod generate;
 mod halt;
 mod legs;
+mod memo;
 mod prompt;
 mod recipe;
 mod resume;
@@ -67,6 +68,7 @@ use estimate::{Load, Needs};
 use evaluation::Travellers;
 use floats::{Floats, Trouble};
 use legs::Legs;
+use memo::{Fits, Memo};
 use rounding::{Conversion, Converted, rewrite};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -256,6 +258,7 @@ impl<'a> Prepared<'a> {
         calib: &'a [Sample],
         eval: &[Sample],
         recipe: &'a Recipe,
+        progress: &dyn Progress,
     ) -> Result<Prepared<'a>, Error> {
         let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
         let config = checkpoint.config();
@@ -277,7 +280,12 @@ impl<'a> Prepared<'a> {
         let unfinished = resume::unfinished(checkpoint, calib, recipe, (&prompt, &trouble))?;
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
-        rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
+        let memo = match recipe.algo.fits() {
+            true => Memo::open((checkpoint, calib), (recipe, &prompt), "scales")?,
+            false => Memo::none(),
+        };
+        let fits = Fits { memo: &memo, progress };
+        rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, legs.hold, &trouble)?;
         let known = baked::known(checkpoint, recipe, (&graph, &floats.all), calib)?;
         baked::fill(&mut graph, &known);
@@ -365,7 +373,7 @@ pub fn quantize(
     recipe: &Recipe,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let job = Prepared::new(checkpoint, calib, eval, recipe)?;
+    let job = Prepared::new(checkpoint, calib, eval, recipe, progress)?;
     let walk = job.calibration(calib)?;
     let (statistics, reached) = match job.observed(&walk)? {
         Some(observed) => observed,

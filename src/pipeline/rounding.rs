@@ -5,6 +5,7 @@ use super::evaluation::{Arrival, Travellers};
 use super::floats::{Floats, Trouble};
 use super::halt;
 use super::legs::{self, Legs};
+use super::memo::Fits;
 use super::unfinished::Unfinished;
 use super::walk::Walk;
 use super::{Clock, Error, Progress, Silent, go_on};
@@ -57,7 +58,7 @@ pub(super) struct Converted {
 pub(super) fn rewrite<'a>(
     algo: &AlgoSpec,
     graph: &mut Graph,
-    plan: &Plan,
+    (plan, fits): (&Plan, &Fits<'_>),
     (checkpoint, singles): (&Checkpoint, impl FnOnce() -> Result<Walk<'a>, Error>),
 ) -> Result<(), Error> {
     let read = |key: &str, shape: &[usize], part| {
@@ -70,7 +71,7 @@ pub(super) fn rewrite<'a>(
     let walk = singles()?;
     let fed = |lane| algo::Fed { graph: walk.graph(lane), inputs: walk.inputs(lane) };
     let samples: Vec<algo::Fed<'_>> = (0..walk.lanes.len()).map(fed).collect();
-    algo.fit(graph, plan, &samples, &read)
+    algo.fit(graph, plan, (&samples, fits), &read)
 }
 
 impl Conversion<'_> {

@@ -55,7 +55,7 @@ pub fn observe(
     progress: &dyn Progress,
 ) -> Result<(Collected, Range<usize>), Error> {
     let rows = share.rows(job.calib.len())?;
-    let prepared = Prepared::new(job.checkpoint, job.calib, job.eval, job.recipe)?;
+    let prepared = Prepared::new(job.checkpoint, job.calib, job.eval, job.recipe, progress)?;
     let (collected, ..) = job.observed(&prepared, rows.clone(), progress)?;
     Ok((collected, rows))
 }
@@ -95,7 +95,8 @@ impl<'a> Shared<'a> {
         let share = share.expect("invariant: a rank is below the number of processes");
         let rows = share.rows(self.calib.len())?;
         let own = &self.calib[rows.clone()];
-        let mut prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
+        let Shared { checkpoint, calib, eval, recipe, .. } = *self;
+        let mut prepared = Prepared::new(checkpoint, calib, eval, recipe, progress)?;
         prepared.crew = crew;
         let (collected, origin, (walk, reached)) = self.observed(&prepared, rows, progress)?;
         let mut all: Option<Collected> = None;
@@ -118,7 +119,8 @@ impl<'a> Shared<'a> {
     /// # Errors
     /// Those of [`super::quantize`]; statistics of another job or not of all rows.
     pub fn quantize(&self, known: Known, progress: &dyn Progress) -> Result<Outcome, Error> {
-        let prepared = Prepared::new(self.checkpoint, self.calib, self.eval, self.recipe)?;
+        let Shared { checkpoint, calib, eval, recipe, .. } = *self;
+        let prepared = Prepared::new(checkpoint, calib, eval, recipe, progress)?;
         let origin = self.origin(&prepared)?;
         let statistics = known
             .collected

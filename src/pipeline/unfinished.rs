@@ -7,7 +7,7 @@
 //! | `observed.stats` | statistics of all calibration rows |
 //! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
 //! | `N.codes` | grids and integers of some rounded layers (`unit.rs`) |
-//! | `weights.losses`, `values.losses` | what budgets have measured, before the job (`budget/memo.rs`) |
+//! | `weights.measured`, `values.measured`, `scales.measured` | what budgets and fits have found before (`memo.rs`) |
 //!
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
 //! down, so that a short job leaves no trace.
@@ -34,8 +34,8 @@ const JOB: &str = "job.json";
 const OBSERVED: &str = "observed.stats";
 const STREAMS: &str = "walk.streams";
 const CODES: &str = "codes";
-/// The end of the names of what budgets have measured.
-pub(super) const LOSSES: &str = "losses";
+/// The end of the names of what was found before the job proper.
+pub(super) const MEASURED: &str = "measured";
 /// Putting streams down may take so much of the time, as one part in so many.
 const STREAMS_SHARE: u32 = 20;
 
@@ -52,11 +52,12 @@ pub struct Durable {
 /// Whether there is work in `out` that a rerun could go on from.
 pub fn is_unfinished(out: &Path) -> bool {
     let folder = out.join(FOLDER);
-    folder.join(JOB).exists() || with_extension(&folder, LOSSES).is_ok_and(|some| !some.is_empty())
+    folder.join(JOB).exists()
+        || with_extension(&folder, MEASURED).is_ok_and(|some| !some.is_empty())
 }
 
-/// Where budgets put down what they have measured.
-pub(super) fn losses_of(out: &Path) -> PathBuf {
+/// Where that of the job with this result is.
+pub(super) fn folder_of(out: &Path) -> PathBuf {
     out.join(FOLDER)
 }
 
@@ -293,7 +294,7 @@ pub(super) struct Remains {
 impl Remains {
     /// Removes it: the job has ended.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        for path in with_extension(&self.folder, LOSSES)? {
+        for path in with_extension(&self.folder, MEASURED)? {
             fs::remove_file(&path).map_err(failed(&path))?;
         }
         if self.job.is_some() {

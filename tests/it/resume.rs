@@ -307,12 +307,13 @@ fn damaged_work_is_done_again() {
 }
 
 #[test]
-fn losses_of_a_budget_are_measured_once_whatever_interrupts() {
+fn losses_and_fitted_scales_are_sought_once_whatever_interrupts() {
     let desk = Desk::new();
     let model = |out: &str| fs::read(desk.at(out).join("model.q.circle")).unwrap();
     for (i, (budget, file)) in [
-        ("--recipe w8a8-minmax --budget-kl 0.001", "values.losses"),
-        ("--preset npu --budget-bits 5", "weights.losses"),
+        ("--recipe w8a8-minmax --budget-kl 0.001", "values.measured"),
+        ("--preset npu --budget-bits 5", "weights.measured"),
+        ("--recipe two.toml --set algo.awq.grid=20", "scales.measured"),
     ]
     .into_iter()
     .enumerate()
@@ -322,7 +323,7 @@ fn losses_of_a_budget_are_measured_once_whatever_interrupts() {
         let job = format!("{JOB} {budget} -o {out}");
         let place = desk.at(&out).join("unfinished").join(file);
         let kept = || serde_json::from_slice::<Value>(&fs::read(&place).ok()?).ok();
-        let known = || kept().map_or(0, |kept| kept["losses"].as_object().unwrap().len());
+        let known = || kept().map_or(0, |kept| kept["numbers"].as_object().unwrap().len());
         let (code, stderr) = desk.interrupt_when(&job, "-INT", || known() >= 8);
         assert_eq!(code, Some(130), "{stderr}");
         assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
@@ -334,12 +335,13 @@ fn losses_of_a_budget_are_measured_once_whatever_interrupts() {
         desk.does(&job);
         desk.same(&whole, &out);
 
-        // Other losses show in the result: nobody measured them again.
+        // Other numbers show in the result: nobody sought them again.
         let _ = fs::remove_dir_all(desk.at(&out));
         desk.interrupt_when(&job, "-KILL", || known() >= 8);
         let mut other = kept().unwrap();
-        for loss in other["losses"].as_object_mut().unwrap().values_mut() {
-            *loss = json!(1e6f64.to_bits());
+        for numbers in other["numbers"].as_object_mut().unwrap().values_mut() {
+            let numbers = numbers.as_array_mut().unwrap();
+            numbers.iter_mut().for_each(|number| *number = json!(2f64.to_bits()));
         }
         fs::write(&place, other.to_string()).unwrap();
         desk.does(&job);

@@ -7,7 +7,7 @@
 mod pass;
 mod travel;
 
-pub use pass::Fed;
+pub use pass::{Fed, Recall};
 pub(super) use pass::{Inputs, Pass, each_group};
 
 use crate::graph::{Edit, Graph, ValueId};

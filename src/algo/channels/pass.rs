@@ -56,13 +56,15 @@ struct Streams<'a> {
 
 /// Finds the groups of `graph` and calls `choose` for each, in graph order, with what its readers are
 /// fed; it may append edits to the graph that leave its function as it is. Activations are those of
-/// the graph as it was handed in. Groups of experts that no token is sent to are passed over.
+/// the graph as it was handed in. Groups of experts that no token is sent to are passed over, and those
+/// that `known` has dealt with.
 ///
 /// # Errors
 /// Those of reading and of `choose`; inputs that are not finite or all zero, with the layer.
 pub(in crate::algo) fn each_group<E: From<SessionError>>(
     graph: &mut Graph,
     pass: &Pass<'_, E>,
+    mut known: impl FnMut(&mut Graph, &Group) -> bool,
     mut choose: impl FnMut(&mut Graph, &Group, &[Inputs]) -> Result<(), E>,
 ) -> Result<(), E> {
     let plain = graph.clone();
@@ -76,6 +78,9 @@ pub(in crate::algo) fn each_group<E: From<SessionError>>(
         at: 0,
     };
     for group in find(&plain) {
+        if known(graph, &group) {
+            continue;
+        }
         let mut seen: Vec<Inputs> = Vec::new();
         for reader in &group.readers {
             if seen.iter().any(|inputs| inputs.of == reader.input) {
@@ -187,4 +192,16 @@ impl Streams<'_> {
         }
         Ok(Some(inputs))
     }
+}
+
+/// Numbers that an earlier run of the same job has found, so that nobody seeks them again.
+pub trait Recall<E> {
+    /// What was found under a name.
+    fn known(&self, key: &str) -> Option<Vec<f64>>;
+
+    /// Takes what was found.
+    ///
+    /// # Errors
+    /// Why the job ends here.
+    fn note(&self, key: String, numbers: &[f64]) -> Result<(), E>;
 }

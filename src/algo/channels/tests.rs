@@ -1,6 +1,6 @@
 //! Laws of the rewrites: whatever they scale or turn, the float network computes the same.
 
-use super::{Pass, each_group, find, greatest_of_outputs, raise_to_columns};
+use super::{Pass, Recall, each_group, find, greatest_of_outputs, raise_to_columns};
 use crate::algo::{AlgoSpec, Fed, SessionError, awq};
 use crate::calibrate::{Emphasis, Plan};
 use crate::checkpoint::{Checkpoint, TensorFile};
@@ -12,6 +12,8 @@ use crate::ops::UnaryKind;
 use crate::pipeline::Numerics;
 use crate::tensor::{Par, Tensor};
 use proptest::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 /// Deterministic numbers in (−1, 1).
 fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -148,7 +150,7 @@ impl Subject {
         let read: Read<'_, Broken> = &*self.read;
         let mut graph = self.graph.clone();
         spec.rewrite(&mut graph, read).unwrap();
-        spec.fit(&mut graph, &self.plan(), &self.fed(), read).unwrap();
+        spec.fit(&mut graph, &self.plan(), (&self.fed(), &Noted::new(usize::MAX)), read).unwrap();
         graph
     }
 
@@ -241,22 +243,27 @@ fn awq_never_loses_more_than_no_scaling_on_its_own_objective() {
     let plain = Emphasis::default();
     let pass = Pass { samples: &fed, read: &*demo.read, moments: true, emphasis: &plain };
     let mut better = 0;
-    each_group(&mut demo.graph.clone(), &pass, |graph, group, inputs| {
-        let divided = vec![1.0; group.free.len()];
-        let choice = awq::Choice { group, inputs, divided: &divided, plan: &plan };
-        let [none, found] = [1, 20].map(|grid| {
-            let options = awq::Options { grid, layers: true };
-            let scales = match grid {
-                1 => Ok(vec![1.0; group.free.len()]),
-                _ => choice.scales(graph, pass.read, &options),
-            };
-            let (scales, judged) = (scales.unwrap(), choice.judged(graph, pass.read).unwrap());
-            judged.iter().map(|layer| choice.loss(layer, &scales).unwrap()).sum::<f64>()
-        });
-        assert!(found <= none, "{found} {none}");
-        better += usize::from(found < 0.98 * none);
-        Ok(())
-    })
+    each_group(
+        &mut demo.graph.clone(),
+        &pass,
+        |_, _| false,
+        |graph, group, inputs| {
+            let divided = vec![1.0; group.free.len()];
+            let choice = awq::Choice { group, inputs, divided: &divided, plan: &plan };
+            let [none, found] = [1, 20].map(|grid| {
+                let options = awq::Options { grid, layers: true };
+                let scales = match grid {
+                    1 => Ok(vec![1.0; group.free.len()]),
+                    _ => choice.scales(graph, pass.read, &options),
+                };
+                let (scales, judged) = (scales.unwrap(), choice.judged(graph, pass.read).unwrap());
+                judged.iter().map(|layer| choice.loss(layer, &scales).unwrap()).sum::<f64>()
+            });
+            assert!(found <= none, "{found} {none}");
+            better += usize::from(found < 0.98 * none);
+            Ok(())
+        },
+    )
     .unwrap();
     assert!(better > 4, "{better}");
 }
@@ -273,13 +280,66 @@ fn rewrites_fitted_to_data_do_not_depend_on_the_number_of_threads() {
     assert!(run(1) == run(3));
 }
 
+/// Remembers what was found, and ends the job after so many findings.
+struct Noted {
+    numbers: RefCell<BTreeMap<String, Vec<f64>>>,
+    left: Cell<usize>,
+}
+
+impl Noted {
+    fn new(left: usize) -> Noted {
+        Noted { numbers: RefCell::default(), left: Cell::new(left) }
+    }
+}
+
+impl Recall<Broken> for Noted {
+    fn known(&self, key: &str) -> Option<Vec<f64>> {
+        self.numbers.borrow().get(key).cloned()
+    }
+
+    fn note(&self, key: String, numbers: &[f64]) -> Result<(), Broken> {
+        let before = self.numbers.borrow_mut().insert(key, numbers.to_vec());
+        assert!(before.is_none_or(|before| before == numbers));
+        let left = self.left.get();
+        self.left.set(left - 1);
+        if left == 1 { Err(Broken("ended".into())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn fits_that_were_ended_anywhere_go_on_to_the_same_edits() {
+    let subject = demo();
+    let spec: AlgoSpec = toml::from_str(&[SMOOTH, AWQ].join("\n")).unwrap();
+    let (plan, fed) = (subject.plan(), subject.fed());
+    let edits = |graph: &Graph| graph.params().map(|(_, p)| p.clone()).collect::<Vec<_>>();
+    let fit = |noted: &Noted| {
+        let mut graph = subject.graph.clone();
+        spec.fit(&mut graph, &plan, (&fed, noted), &*subject.read).map(|()| edits(&graph))
+    };
+    let whole = Noted::new(usize::MAX);
+    let expected = fit(&whole).unwrap();
+    let all = whole.numbers.borrow().len();
+    for ended in [1, 2, all / 2, all - 1] {
+        let noted = Noted::new(ended);
+        assert_eq!(fit(&noted).unwrap_err().0, "ended");
+        noted.left.set(usize::MAX);
+        assert!(fit(&noted).unwrap() == expected, "ended after {ended}");
+        // A group of which only the smoothing is known is fitted once more.
+        assert!(usize::MAX - noted.left.get() <= all - ended + 1, "what is known is not sought");
+    }
+    let changed = |scales: &mut Vec<f64>| scales.iter_mut().for_each(|s| *s *= 2.0);
+    whole.numbers.borrow_mut().values_mut().for_each(changed);
+    assert!(fit(&whole).unwrap() != expected, "what is known is taken");
+}
+
 #[test]
 fn samples_that_never_reach_a_layer_are_refused_with_its_name() {
     let subject = random(1, 4);
     let silent = Tensor::full([1, 5, 4], 0.0);
     let fed = [Fed { graph: &subject.graph, inputs: vec![silent] }];
     let spec: AlgoSpec = toml::from_str(SMOOTH).unwrap();
-    let error = spec.fit(&mut subject.graph.clone(), &subject.plan(), &fed, &*subject.read);
+    let fed: (&[Fed<'_>], &dyn Recall<Broken>) = (&fed, &Noted::new(usize::MAX));
+    let error = spec.fit(&mut subject.graph.clone(), &subject.plan(), fed, &*subject.read);
     let message = error.unwrap_err().0;
     assert!(message.contains("a.gate.weight") && message.contains("zero"), "{message}");
 }

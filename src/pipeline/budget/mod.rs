@@ -11,7 +11,6 @@
 
 mod knapsack;
 mod losses;
-mod memo;
 mod outlook;
 mod setting;
 mod values;
@@ -107,7 +106,7 @@ pub fn fit(
     let asked = recipe.clone();
     let few = outlook::few(calib);
     let Setting { graph, plan, walk, gait, floats, memo } =
-        Setting::of(checkpoint, (calib, few), &asked, "weights")?;
+        Setting::of(checkpoint, (calib, few), &asked, ("weights", progress))?;
     let (plans, mut weights) = (plans(&graph, recipe)?, floats.all);
     let scopes = linear_weights(&graph, &plan);
     progress.begin("measure", scopes.len() * plans.len());

@@ -1,10 +1,10 @@
 //! The float network and the few samples that losses are measured on.
 
 use super::super::floats::{Floats, Trouble};
+use super::super::memo::{Fits, Memo};
 use super::super::rounding::rewrite;
 use super::super::walk::{self, Walk};
-use super::super::{Error, Prompt, Recipe};
-use super::memo::Memo;
+use super::super::{Error, Progress, Prompt, Recipe};
 use super::outlook;
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;
@@ -37,7 +37,7 @@ impl<'a> Setting<'a> {
         checkpoint: &'a Checkpoint,
         (calib, few): (&'a [Sample], &'a [Sample]),
         recipe: &Recipe,
-        what: &str,
+        (what, progress): (&str, &dyn Progress),
     ) -> Result<Setting<'a>, Error> {
         if !recipe.fixed.prefix.is_empty() {
             return Err(Error::Prefix("losses are not measured behind a prefix".into()));
@@ -54,7 +54,8 @@ impl<'a> Setting<'a> {
         let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
         let gait = outlook::gait(&graph, (few, width), walk.lanes.len(), &recipe.means)?;
         let memo = Memo::open((checkpoint, calib), (recipe, &prompt), what)?;
-        rewrite(&recipe.algo, &mut graph, &plan, (checkpoint, singles))?;
+        let fits = Fits { memo: &memo, progress };
+        rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, None, &Trouble::default())?;
         Ok(Setting { graph, plan, walk, gait, floats, memo })
     }

@@ -88,7 +88,7 @@ pub fn widen(
 ) -> Result<Widened, Error> {
     let asked = recipe.clone();
     let few = outlook::few_tokens(calib);
-    let setting = Setting::of(checkpoint, (calib, few), &asked, "values")?;
+    let setting = Setting::of(checkpoint, (calib, few), &asked, ("values", progress))?;
     let menus = menus(&setting, &asked)?;
     let kinds = kinds(&setting.graph, &setting.plan);
     let bench = Bench::new(&setting, &menus, (&asked, progress))?;
@@ -325,8 +325,10 @@ impl<'a> Bench<'a> {
             return Err(Error::BudgetKl { asked: limit, least });
         }
         let mut loss = least;
+        self.progress.begin("widen", order.len().next_power_of_two().ilog2() as usize);
         while enough - few > 1 {
             let middle = few + (enough - few) / 2;
+            self.progress.step();
             let found = with_first(middle, choices)?;
             if found <= limit {
                 (enough, loss) = (middle, found);
@@ -335,7 +337,9 @@ impl<'a> Bench<'a> {
             }
         }
         with_first(enough, choices)?;
+        self.progress.begin("take back", enough);
         for &at in order[..enough].iter().rev() {
+            self.progress.step();
             choices[at].chosen = narrow[at];
             match measure(choices)? {
                 found if found <= limit => loss = found,

@@ -1,8 +1,10 @@
-//! Losses that were measured, in a file beside the result: after an interruption only the others are.
+//! Numbers that took long to find before the job proper, in a file beside the result: losses that
+//! budgets have measured, scales that were fitted. After an interruption only the others are sought.
 
-use super::super::save::save_with;
-use super::super::unfinished::{LOSSES, losses_of, sync_folder};
-use super::super::{Error, Means, Prompt, Recipe, sharing};
+use super::save::save_with;
+use super::unfinished::{MEASURED, folder_of, sync_folder};
+use super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
+use crate::algo::Recall;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Origin;
 use crate::dataset::Sample;
@@ -17,13 +19,13 @@ use std::time::{Duration, Instant};
 /// What a file holds.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// Whose losses these are.
+    /// Whose numbers these are.
     origin: Origin,
-    /// The bits of each, by what was rounded: text would not give all of them back.
-    losses: BTreeMap<String, u64>,
+    /// The bits of each, by what they were found for: text would not give all of them back.
+    numbers: BTreeMap<String, Vec<u64>>,
 }
 
-/// The losses of one budget.
+/// What was found for one purpose.
 pub(super) struct Memo {
     /// Where they are put down, and how often, if they are.
     place: Option<(PathBuf, Duration)>,
@@ -37,23 +39,33 @@ struct State {
     fresh: bool,
 }
 
+impl State {
+    fn of(kept: Option<Kept>) -> Mutex<State> {
+        Mutex::new(State { kept, since: Instant::now(), fresh: false })
+    }
+}
+
 impl Memo {
+    /// Nothing is known, and nothing put down.
+    pub(super) fn none() -> Memo {
+        Memo { place: None, state: State::of(None) }
+    }
+
     /// Those that an earlier run of the same job has left. A file that is damaged is none.
     ///
     /// # Errors
-    /// Losses of another job.
+    /// Numbers of another job.
     pub(super) fn open(
         (checkpoint, calib): (&Checkpoint, &[Sample]),
         (recipe, prompt): (&Recipe, &Prompt),
         what: &str,
     ) -> Result<Memo, Error> {
-        let state = |kept| Mutex::new(State { kept, since: Instant::now(), fresh: false });
         let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
-            return Ok(Memo { place: None, state: state(None) });
+            return Ok(Memo::none());
         };
         let place = (&prompt.layout, &recipe.fixed.prefix[..]);
         let origin = sharing::origin(checkpoint, calib, place, &recipe.numerics().text())?;
-        let path = losses_of(folder).join(format!("{what}.{LOSSES}"));
+        let path = folder_of(folder).join(format!("{what}.{MEASURED}"));
         let known = fs::read_to_string(&path).ok().filter(|_| !durable.fresh);
         let known = known.and_then(|text| serde_json::from_str::<Kept>(&text).ok());
         if let Some((field, found, expected)) =
@@ -62,9 +74,9 @@ impl Memo {
             let path = path.display().to_string();
             return Err(Error::OtherJob { path, field, found, expected });
         }
-        let losses = known.map_or_else(BTreeMap::new, |known| known.losses);
+        let numbers = known.map_or_else(BTreeMap::new, |known| known.numbers);
         let place = Some((path, durable.every));
-        Ok(Memo { place, state: state(Some(Kept { origin, losses })) })
+        Ok(Memo { place, state: State::of(Some(Kept { origin, numbers })) })
     }
 
     /// The loss of what `key` names, measured if nobody knows it.
@@ -76,18 +88,28 @@ impl Memo {
         key: String,
         measure: impl FnOnce() -> Result<f64, Error>,
     ) -> Result<f64, Error> {
-        let known = |state: &State| state.kept.as_ref()?.losses.get(&key).copied();
-        if let Some(bits) = known(&self.state()) {
-            return Ok(f64::from_bits(bits));
+        if let Some(&[loss]) = self.known(&key).as_deref() {
+            return Ok(loss);
         }
-        let measured = measure();
+        match measure() {
+            Ok(loss) => self.note(key, &[loss]).map(|()| loss),
+            Err(error) => self.put(&mut self.state(), true).and(Err(error)),
+        }
+    }
+
+    fn known(&self, key: &str) -> Option<Vec<f64>> {
+        let state = self.state();
+        let bits = state.kept.as_ref()?.numbers.get(key)?;
+        Some(bits.iter().map(|bits| f64::from_bits(*bits)).collect())
+    }
+
+    fn note(&self, key: String, numbers: &[f64]) -> Result<(), Error> {
         let mut state = self.state();
-        if let (Ok(loss), Some(kept)) = (&measured, &mut state.kept) {
-            kept.losses.insert(key, loss.to_bits());
+        if let Some(kept) = &mut state.kept {
+            kept.numbers.insert(key, numbers.iter().map(|x| x.to_bits()).collect());
             state.fresh = true;
         }
-        self.put(&mut state, measured.is_err())?;
-        measured
+        self.put(&mut state, false)
     }
 
     /// Puts them down if that is due, or the job is about to end.
@@ -109,5 +131,23 @@ impl Memo {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Scales that are fitted before the job.
+pub(super) struct Fits<'a> {
+    pub(super) memo: &'a Memo,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Recall<Error> for Fits<'_> {
+    fn known(&self, key: &str) -> Option<Vec<f64>> {
+        self.memo.known(key)
+    }
+
+    fn note(&self, key: String, numbers: &[f64]) -> Result<(), Error> {
+        self.memo.note(key, numbers)?;
+        let stopped = go_on(self.progress, || "while fitting scales".into());
+        stopped.or_else(|stopped| self.memo.put(&mut self.memo.state(), true).and(Err(stopped)))
     }
 }
