@@ -22,6 +22,7 @@ pub use parts::Parts;
 pub use plan::Plan;
 pub use sites::{Class, Site, Sites};
 pub use statistics::{Observing, Quantizing, Statistics};
+pub use tables::rounded;
 pub use tokens::Tokens;
 
 use crate::quant::{BiasError, MergeError, ParamsError, PolicyError};

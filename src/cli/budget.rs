@@ -5,10 +5,8 @@ use super::terminal::{boxed, bytes};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::pipeline::{
-    self, Bought, Candidate, Choice, Error, Progress, Recipe, ValueChoice, Widened,
+    self, Bought, Candidate, Choice, Error, Outcome, Progress, Recipe, ValueChoice, Widened,
 };
-use crate::quant::PolicySpec;
-use crate::report::ErrorFigures;
 
 /// What was bought.
 pub(super) struct Spent {
@@ -53,10 +51,9 @@ pub(super) fn widened(widened: &Widened) -> String {
     let mut lines = vec![format!("{heads}{:>11}", "minmax")];
     lines.extend(widened.choices.iter().map(|choice| {
         let chosen = &choice.candidates[choice.chosen];
-        let got = match choice.chosen {
-            0 => chosen.dtype.to_string(),
-            _ if chosen.loss.is_none() => chosen.dtype.to_string(),
-            _ => format!("{} {}", chosen.dtype, chosen.observer),
+        let got = match choice.chosen == 0 || chosen.loss.is_none() {
+            true => chosen.dtype.to_string(),
+            false => format!("{} {}", chosen.dtype, chosen.observer),
         };
         let loss = |at: usize| {
             let loss = choice.candidates.get(at).and_then(|candidate| candidate.loss);
@@ -104,13 +101,14 @@ fn table(bought: &Bought) -> String {
 const LOST: (f64, f64) = (0.5, 3.0);
 
 /// Warns of a model that the recipe has lost, and says what might save it.
-pub(super) fn warn(policy: &PolicySpec, kl: Option<f64>, error: &ErrorFigures) {
-    let apart = match (kl, error.sqnr_db) {
+pub(super) fn warn(recipe: &Recipe, outcome: &Outcome) {
+    let kl = outcome.answers.as_ref().map(|[_, quantized]| quantized.kl_all);
+    let apart = match (kl, outcome.error.sqnr_db) {
         (Some(kl), _) => (kl > LOST.0).then(|| format!("{kl:.2} nats a token")),
         (None, db) => db.filter(|db| *db < LOST.1).map(|db| format!("a SQNR of {db:.1} dB")),
     };
     let Some(apart) = apart else { return };
-    let narrow = policy.activation.dtype.is_none_or(|dtype| dtype.bits() < 16);
+    let narrow = recipe.policy.spec().activation.dtype.is_none_or(|dtype| dtype.bits() < 16);
     let way = match narrow {
         true => "--budget-kl 0.1 gives 16 bits to the activations that need them",
         false => "more bits for weights, or a recipe such as w4a16-best, may keep it",

@@ -55,8 +55,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         let outcome = pipeline::quantize(&checkpoint, &calib, &text, &recipe, &bars)?;
         DeviceArg::warn();
         let seconds = start.elapsed().as_secs_f64();
-        let kl = outcome.answers.as_ref().map(|[_, quantized]| quantized.kl_all);
-        budget::warn(recipe.policy.spec(), kl, &outcome.error);
+        budget::warn(&recipe, &outcome);
         let [float, quantized] =
             outcome.answers.ok_or("the evaluation rows hold no token to judge")?;
         if args.json {

@@ -113,8 +113,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let writing = Instant::now();
     let written = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
-    let kl = outcome.answers.as_ref().map(|[_, quantized]| quantized.kl_all);
-    budget::warn(recipe.policy.spec(), kl, &outcome.error);
+    budget::warn(&recipe, &outcome);
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();

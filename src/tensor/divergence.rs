@@ -1,5 +1,6 @@
 //! Two rows of logits as distributions, in f64.
 
+use super::elementwise::greatest;
 use super::simd::{dispatch, joined};
 
 /// Width of the partial sums: part of the numeric contract, since it fixes the order of addition.
@@ -37,7 +38,7 @@ fn exp(x: f64) -> f64 {
     p * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))
 }
 
-/// ln Σ e^x, shifted by `max`, and of a second row the same; Σ e^x (x - y) of both.
+/// Of two rows Σ e^x and Σ e^y, each shifted by its `max`, and Σ e^x (x - y), shifted like the first.
 #[inline(always)]
 fn sums(x: [&[f32]; 2], max: [f32; 2]) -> [f64; 3] {
     let mut sums = [[0.0f64; LANES]; 3];
@@ -57,22 +58,6 @@ fn sums(x: [&[f32]; 2], max: [f32; 2]) -> [f64; 3] {
         add(lane, x, y);
     }
     sums.map(|lanes| joined(lanes, |a, b| a + b))
-}
-
-#[inline(always)]
-fn greatest(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 2 * LANES];
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let (whole, rest) = x.as_chunks::<{ 2 * LANES }>();
-    for chunk in whole {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, x);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = larger(*lane, x);
-    }
-    joined(lanes, larger)
 }
 
 dispatch! {

@@ -51,6 +51,14 @@ fn sum(row: &[f32]) -> f32 {
     fold(row, 0.0, |acc, x| acc + x, |a, b| a + b)
 }
 
+/// The greatest element of a row that is a number.
+#[inline(always)]
+pub(super) fn greatest(row: &[f32]) -> f32 {
+    // f32::max would check both sides for NaN.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    fold(row, f32::NEG_INFINITY, larger, larger)
+}
+
 #[inline(always)]
 fn fold(
     row: &[f32],
@@ -166,9 +174,7 @@ dispatch! {
     /// Softmax of every row of width `width`: exp(x - max) / Σ exp(x - max).
     pub fn softmax(out: &mut [f32], x: &[f32], width: usize) {
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            // f32::max would check both sides for NaN.
-            let larger = |a: f32, b: f32| if b > a { b } else { a };
-            let max = fold(x, f32::NEG_INFINITY, larger, larger);
+            let max = greatest(x);
             for (o, &x) in out.iter_mut().zip(x) {
                 *o = exp(x - max);
             }

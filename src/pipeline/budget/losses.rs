@@ -31,7 +31,7 @@ impl<'a> Losses<'a> {
         let lifetimes = lanes.clone().map(|lane| Lifetimes::of(walk.graph(lane))).collect();
         let spool = Spool::new(lanes.len(), Room::new(None, &means.folder()));
         let mut losses =
-            Losses { walk, lifetimes, spool, at: 0, gait, judge: Judge::new(Vec::new()), progress };
+            Losses { walk, lifetimes, spool, at: 0, gait, judge: Judge::default(), progress };
         let start = |lane, streams: &mut Vec<Stream>, _| -> Result<(), Error> {
             let inputs = walk.inputs(lane);
             streams.push(Stream::start(walk.graph(lane), inputs, &mut Float));
@@ -60,10 +60,9 @@ impl<'a> Losses<'a> {
     /// Mean KL divergence from the float network, over all tokens and in nats, where the nodes still
     /// to come read these weights.
     pub(super) fn of(&mut self, weights: &Weights) -> Result<f64, Error> {
-        let (walk, judge) = (self.walk, std::mem::replace(&mut self.judge, Judge::new(Vec::new())));
-        let found = self.ends(weights, |lane, output| judge.parts(walk, lane, output));
-        self.judge = judge;
-        Ok(Judge::mean(walk, found?))
+        let (walk, judge) = (self.walk, self.judge.clone());
+        let found = self.ends(weights, |lane, output| judge.parts(walk, lane, output))?;
+        Ok(Judge::mean(walk, found))
     }
 
     /// What becomes of each lane's output at the end; the samples stay where they are.

@@ -19,13 +19,13 @@ pub use outlook::{Outlook, outlook, outlook_values};
 pub use values::{ValueCandidate, ValueChoice, Widened, widen};
 
 use super::{Error, Progress, Recipe};
-use crate::calibrate::{CalibrateError, Plan, Site};
+use crate::calibrate::{CalibrateError, Plan, Site, rounded};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::Weights;
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::quant::{self, DType, Decision, QuantParams, Role, Rule, Spec};
+use crate::quant::{DType, Decision, QuantParams, Role, Rule, Spec};
 use knapsack::{Item, choose};
 use losses::Losses;
 use serde::Serialize;
@@ -118,16 +118,14 @@ pub fn fit(
         let name = &graph.value(id).name;
         let mut candidates = Vec::with_capacity(plans.len());
         for (dtype, plan) in &plans {
-            let mut tensor = kept.clone();
-            let grid = plan.weight_grid(id, name, &tensor)?;
-            if let Some(grid) = &grid {
-                let shape = tensor.shape().to_vec();
-                quant::fake_quant(grid, &shape, tensor.data_mut());
-            }
+            let grid = plan.weight_grid(id, name, &kept)?;
             let bits = kept.data().len() as u64 * u64::from(dtype.bits());
             let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
-            weights.set(id, tensor);
-            let loss = memo.loss(format!("{name} {dtype}"), || losses.of(&weights))?;
+            let loss = memo.loss(format!("{name} {dtype}"), || {
+                let on_grid = |grid| rounded(kept.clone(), grid);
+                weights.set(id, grid.as_ref().map_or_else(|| kept.clone(), on_grid));
+                losses.of(&weights)
+            })?;
             candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
             progress.step();
         }

@@ -61,7 +61,8 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// What the float network says to every lane, and how far from it others are.
+/// What the float network says to every lane, and how far from it others are; clones share that.
+#[derive(Clone, Default)]
 pub(super) struct Judge {
     float: Vec<Tensor>,
 }

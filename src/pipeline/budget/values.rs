@@ -15,12 +15,12 @@ use super::super::walk;
 use super::super::{Error, Progress, Recipe, go_on};
 use super::outlook;
 use super::setting::{Judge, Setting};
-use crate::calibrate::{CalibrateError, Plan, Quantizing};
+use crate::calibrate::{self, CalibrateError, Plan, Quantizing};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::exec::{Lifetimes, Room, Spool, Stream, Weights};
 use crate::graph::{Graph, ValueId};
-use crate::quant::{self, DType, Decision, ObserverSpec, Role, Rule, Spec, UnseenExperts};
+use crate::quant::{DType, Decision, ObserverSpec, Role, Rule, Spec, UnseenExperts};
 use crate::tensor::{Products, Tensor};
 use globset::Glob;
 use serde::Serialize;
@@ -391,9 +391,7 @@ fn rounded_params(graph: &Graph, weights: &Weights) -> Weights {
     let mut rounded = weights.clone();
     for (id, _) in graph.params() {
         if let (Some(grid), Some(tensor)) = (&graph.value(id).qparams, weights.get(id)) {
-            let (mut tensor, shape) = (tensor.clone(), tensor.shape().to_vec());
-            quant::fake_quant(grid, &shape, tensor.data_mut());
-            rounded.set(id, tensor);
+            rounded.set(id, calibrate::rounded(tensor.clone(), grid));
         }
     }
     rounded
