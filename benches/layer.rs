@@ -52,8 +52,7 @@ fn main() {
     let mut tensors: Vec<_> = graph.params().map(|(id, _)| (id, param(id))).collect();
     plan.quantize_weights(&mut quantized, &mut tensors).expect("grids exist");
     quantize_constants(&mut quantized);
-    let mut rounded = Weights::none(&graph);
-    tensors.into_iter().for_each(|(id, tensor)| rounded.set(id, tensor));
+    let rounded = Weights::rounded(&quantized, tensors);
     let tap = Quantizing::of(&quantized);
     let pairs = weights.with_products(Products::Bf16);
 

@@ -104,6 +104,10 @@ impl Tap for &Quantizing<'_> {
         Some(Box::new(move |_, piece| snap(piece)))
     }
 
+    fn on_grids(&self) -> bool {
+        true
+    }
+
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
         if let Some(params) = self.grid(id) {
             let shape = value.shape().to_vec();

@@ -11,8 +11,9 @@ pub use spool::{Gait, Outline, Room, Spool, SpoolError};
 
 pub(crate) use spool::{AHEAD, nameless};
 
-use crate::graph::{Graph, Source, ValueId};
-use crate::tensor::{Finish, Par, Products, Run, Tensor};
+use crate::graph::{Graph, Node, Source, ValueId};
+use crate::quant::QuantParams;
+use crate::tensor::{Finish, Par, Products, Run, Steps, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -29,6 +30,11 @@ pub trait Tap {
     fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
         let _ = id;
         None
+    }
+
+    /// Whether every value that has a grid in the graph is on it when operators read it.
+    fn on_grids(&self) -> bool {
+        false
     }
 
     /// What [`visit`](Tap::visit) is to the others for a value of a routed node: `rows` are the
@@ -50,23 +56,43 @@ impl Tap for Float {
 #[derive(Clone, Debug)]
 pub struct Weights {
     tensors: Vec<Option<Tensor>>,
+    /// What they were rounded to.
+    grids: Vec<Option<QuantParams>>,
 }
 
 impl Weights {
     /// None yet.
     pub fn none(graph: &Graph) -> Weights {
-        Weights { tensors: vec![None; graph.values.len()] }
+        let count = graph.values.len();
+        Weights { tensors: vec![None; count], grids: vec![None; count] }
+    }
+
+    /// Tensors on the grids that an annotated graph gives them.
+    pub fn rounded(graph: &Graph, tensors: Vec<(ValueId, Tensor)>) -> Weights {
+        let mut weights = Weights::none(graph);
+        for (id, tensor) in tensors {
+            weights.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
+        }
+        weights
     }
 
     /// Puts a tensor in.
     pub fn set(&mut self, id: ValueId, tensor: Tensor) {
+        self.set_rounded(id, tensor, None);
+    }
+
+    /// Puts a tensor in that was rounded to `grid`, if there is one: beside activations on grids its
+    /// products may be computed in integers.
+    pub fn set_rounded(&mut self, id: ValueId, tensor: Tensor, grid: Option<&QuantParams>) {
         self.tensors[id.index()] = Some(tensor);
+        self.grids[id.index()] = grid.cloned();
     }
 
     /// The same tensors, multiplied as `products` says; payloads are shared.
     pub fn with_products(&self, products: Products) -> Weights {
         let tensors = self.tensors.iter().cloned();
-        Weights { tensors: tensors.map(|t| t.map(|t| t.with_products(products))).collect() }
+        let tensors = tensors.map(|t| t.map(|t| t.with_products(products))).collect();
+        Weights { tensors, grids: self.grids.clone() }
     }
 
     /// The tensor, if present.
@@ -221,9 +247,10 @@ impl Stream {
             } else {
                 let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
                 let op = node.op.def();
+                let steps = if tap.on_grids() { steps(graph, node, weights) } else { None };
                 let mut eval = |run: Run<'_>| match first.take() {
-                    Some(first) => op.eval_over(first, &operands, run),
-                    None => op.eval(&operands, run),
+                    Some(first) => op.eval_over(first, &operands, run.on_grids(steps)),
+                    None => op.eval(&operands, run.on_grids(steps)),
                 };
                 let finish = if rows.is_none() { tap.finish(node.output) } else { None };
                 let finished = finish.map(|finish| eval(Run::new(par, &*finish)));
@@ -250,6 +277,16 @@ impl Stream {
             self.live[node.output.index()] = Some(out);
         }
     }
+}
+
+/// What the grids of a node's first two operands say of their numbers.
+fn steps<'a>(graph: &'a Graph, node: &Node, weights: &'a Weights) -> Option<[Steps<'a>; 2]> {
+    let &[left, right, ..] = &node.inputs[..] else { return None };
+    let grid = |id: ValueId| match graph.value(id).source {
+        Source::Param(_) => weights.grids[id.index()].as_ref(),
+        _ => graph.value(id).qparams.as_ref(),
+    };
+    Some([grid(left)?.steps()?, grid(right)?.steps()?])
 }
 
 /// Runs the whole graph on one sample and returns its outputs.

@@ -44,7 +44,7 @@ impl OpDef for Linear {
                 tensor::add_bias(out, &bias.data()[column..n.min(column + out.len())]);
                 run.finish(at, out);
             };
-            w.matmul_nt(out, x.data(), Run::new(run.par, &biased));
+            w.matmul_nt(out, x.data(), run.finishing(&biased));
         })
     }
 }

@@ -145,8 +145,8 @@ impl Conversion<'_> {
         let reads = legs::params(graph, nodes.clone());
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
-                let large = self.is_large(graph, id);
-                rounded.set(id, if large { tensor.clone() } else { tensor.dense() });
+                let tensor = if self.is_large(graph, id) { tensor.clone() } else { tensor.dense() };
+                rounded.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
             }
         }
         let (plan, rounding) = (self.plan, self.rounding);
@@ -154,7 +154,7 @@ impl Conversion<'_> {
         let mut direct = session.others(graph);
         plan.quantize_weights(graph, &mut direct)?;
         for (id, tensor) in direct {
-            rounded.set(id, tensor);
+            rounded.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
         }
         let whole = self.legs.whole();
         if whole {
@@ -181,9 +181,9 @@ impl Conversion<'_> {
                 },
             };
             if self.is_large(graph, id) {
-                rounded.set(id, kept.clone());
+                rounded.set_rounded(id, kept.clone(), grid);
             }
-            self.done.set(id, kept);
+            self.done.set_rounded(id, kept, grid);
         }
         Ok(rounded)
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tensor::Steps;
+
 use super::{DType, Grain, MxFormat, NoRange, Range, Scheme, SchemeError};
 
 /// Floor of every range before division by the number of steps, as in TICO's recorded results. Its
@@ -171,6 +173,19 @@ impl QuantParams {
             QuantParams::Affine { dtype, .. } => Some(*dtype),
             QuantParams::Mx { .. } => None,
         }
+    }
+
+    /// What the grid says of its numbers, to multiply integers instead; none where grids are not of
+    /// all or of rows.
+    pub fn steps(&self) -> Option<Steps<'_>> {
+        let QuantParams::Affine { dtype, scale, zero_point, grain } = self else { return None };
+        if dtype.bits() > 16 || !matches!(grain, Grain::Tensor | Grain::Axis(0)) {
+            return None;
+        }
+        let ends = zero_point
+            .iter()
+            .fold([0; 2], |[low, high], z| [low.min(dtype.qmin() - z), high.max(dtype.qmax() - z)]);
+        Some(Steps { sizes: scale, limits: ends })
     }
 
     /// Whether all of a tensor is on one affine grid.

@@ -21,7 +21,7 @@ pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,
 };
-pub use gemm::{Packed, Par, Products, matmul};
+pub use gemm::{Packed, Par, Products, Steps, matmul};
 pub use orthogonal::{Orthogonal, Side};
 pub use rows::Rows;
 pub use run::{Finish, Run, in_pieces};
@@ -29,6 +29,7 @@ pub use run::{Finish, Run, in_pieces};
 pub(crate) use random::Random;
 
 use buffer::Buffer;
+use gemm::Whole;
 use rows::Made;
 use std::sync::{Arc, OnceLock};
 
@@ -69,6 +70,8 @@ pub struct Tensor {
 #[derive(Debug, Default)]
 struct Operand {
     packed: OnceLock<Packed>,
+    /// As integers, if that can be.
+    whole: OnceLock<Option<Whole>>,
     /// On another device.
     held: device::Slot,
 }
@@ -265,7 +268,8 @@ impl Tensor {
         Ok(())
     }
 
-    /// `out [m, n] = a [m, k] · selfᵀ` for a matrix `[n, k]`.
+    /// `out [m, n] = a [m, k] · selfᵀ` for a matrix `[n, k]`; in integers where `run` knows the grids of
+    /// both and that is faster.
     ///
     /// # Panics
     /// If the tensor is no matrix, or the slices do not have these sizes.
@@ -282,8 +286,17 @@ impl Tensor {
             {
                 run.whole(out, n);
             }
+            (_, &[n, k]) if self.multiplied_whole(out, a, [n, k], run) => {}
             _ => matmul(out, a, self.packed_nt(), run),
         }
+    }
+
+    /// Whether the product could be computed in integers, and was.
+    fn multiplied_whole(&self, out: &mut [f32], a: &[f32], nk: [usize; 2], run: Run<'_>) -> bool {
+        let Some([left, right]) = run.steps else { return false };
+        let pack = || Whole::from_nt(self.data(), nk, right);
+        let whole = self.operand.whole.get_or_init(pack);
+        whole.as_ref().is_some_and(|whole| whole.multiply(out, a, left, run))
     }
 
     /// The same payload under another shape.

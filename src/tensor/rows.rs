@@ -2,7 +2,7 @@
 //! at a time and multiplied with a block of rows at a time, so it need never be in memory as f32.
 
 use super::buffer::Buffer;
-use super::gemm::{Columns, Packed, Par, Products, matmul_into};
+use super::gemm::{Columns, Integers, Packed, Par, Products, Whole, matmul_into};
 use super::run::Run;
 use rayon::prelude::*;
 use std::fmt::Debug;
@@ -47,8 +47,8 @@ pub(super) fn block(width: usize) -> usize {
     (BLOCK / width.max(1)).next_multiple_of(2).max(2)
 }
 
-/// `out [m, n] = a [m, k] · bᵀ` with the rows `[n, k]` of b made block by block; the same numbers as
-/// with all of b at hand.
+/// `out [m, n] = a [m, k] · bᵀ`, in integers where that can be, with the rows `[n, k]` of b made block by
+/// block; the same numbers as with all of b at hand.
 pub(super) fn matmul_rows(
     out: &mut [f32],
     a: &[f32],
@@ -58,10 +58,18 @@ pub(super) fn matmul_rows(
 ) {
     let block = block(k);
     let columns = Columns::of(out, n);
+    let integers = run.steps.and_then(|[left, _]| Integers::of(a, k, left, run.par));
     let one = |start: usize| {
         let count = block.min(n - start);
         let mut rows = Buffer::arbitrary(count * k);
         b.fill(start, &mut rows);
+        if let (Some(a), Some([_, right])) = (&integers, run.steps)
+            && let Some(whole) = Whole::from_nt(&rows, [count, k], right.of_rows(start, count))
+            // SAFETY: as below.
+            && unsafe { a.multiply_into(columns, start, &whole, run) }
+        {
+            return;
+        }
         let packed = Packed::from_nt(&rows, k, count, products);
         drop(rows);
         // SAFETY: blocks are disjoint columns of `out`, which is borrowed until all are done.
@@ -77,7 +85,7 @@ pub(super) fn matmul_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Tensor, matmul};
+    use crate::tensor::{Steps, Tensor, matmul};
     use proptest::prelude::*;
 
     #[derive(Debug)]
@@ -108,6 +116,22 @@ mod tests {
                     made.matmul_nt(&mut out, &a, par);
                     prop_assert_eq!(&out, &dense);
                 }
+            }
+            // The same of numbers on grids, one for the left and one a row for the right.
+            let sizes: Vec<f32> = (0..n).map(|i| 0.01 + i as f32 * 1e-5).collect();
+            let on = |x: f32, most: f32, size: f32| (x * most).round_ties_even() * size;
+            let a: Vec<f32> = a.iter().map(|&x| on(x, 120.0, 0.1)).collect();
+            let b: Vec<f32> = b.iter().zip(0..).map(|(&x, i)| on(x, 7.0, sizes[i / k])).collect();
+            let left = Steps { sizes: &[0.1], limits: [-128, 127] };
+            let right = Steps { sizes: &sizes, limits: [-8, 7] };
+            let grids = |par: Par| Run::from(par).on_grids(Some([left, right]));
+            let mut dense = vec![0.0; m * n];
+            Tensor::new([n, k], b.clone()).matmul_nt(&mut dense, &a, grids(Par::Seq));
+            let made = Tensor::made([n, k], Table(b.clone(), k));
+            for par in [Par::Seq, Par::All] {
+                let mut out = vec![f32::NAN; m * n];
+                made.matmul_nt(&mut out, &a, grids(par));
+                prop_assert_eq!(&out, &dense);
             }
             let mut row = vec![0.0; k];
             made.read_rows(n - 1, &mut row);

@@ -1,8 +1,8 @@
 //! How an operator makes its result: on which threads, and what is done to each piece of it while
 //! it is still near the core. A pass over memory of its own costs more than most such work.
 
-use super::Par;
 use super::buffer::Buffer;
+use super::{Par, Steps};
 use rayon::prelude::*;
 
 /// Elements that one thread works on at a time: 128 KiB stay in its own cache.
@@ -17,7 +17,7 @@ const COPIED: usize = 1 << 12;
 /// one row or hold whole rows.
 pub type Finish<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
-/// Threads, and what is to be done to results.
+/// Threads, what is to be done to results, and what is known of factors.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// The threads.
@@ -25,18 +25,31 @@ pub struct Run<'a> {
     finish: Option<&'a Finish<'a>>,
     /// Index of the result's first element, where the result is a part.
     first: usize,
+    /// What is known of both operands, if anything is.
+    pub(super) steps: Option<[Steps<'a>; 2]>,
 }
 
 impl From<Par> for Run<'_> {
     fn from(par: Par) -> Self {
-        Run { par, finish: None, first: 0 }
+        Run { par, finish: None, first: 0, steps: None }
     }
 }
 
 impl<'a> Run<'a> {
     /// On these threads, every piece finished so.
     pub fn new(par: Par, finish: &'a Finish<'a>) -> Run<'a> {
-        Run { par, finish: Some(finish), first: 0 }
+        Run { finish: Some(finish), ..par.into() }
+    }
+
+    /// The same where the first two operands, an activation and a matrix of weights, are on grids: their
+    /// product may be computed in integers.
+    pub fn on_grids(self, steps: Option<[Steps<'a>; 2]>) -> Run<'a> {
+        Run { steps, ..self }
+    }
+
+    /// The same with every piece finished otherwise.
+    pub fn finishing(self, finish: &'a Finish<'a>) -> Run<'a> {
+        Run { finish: Some(finish), ..self }
     }
 
     /// The same for the part of the result from `first` on, on the calling thread.

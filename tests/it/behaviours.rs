@@ -84,10 +84,7 @@ fn calibrate(
     plan.annotate_activations(&mut graph, &statistics, &param).unwrap();
     let mut tensors: Vec<_> = graph.params().map(|(id, _)| (id, param(id))).collect();
     plan.quantize_weights(&mut graph, &mut tensors).unwrap();
-    let mut rounded = Weights::none(&graph);
-    for (id, tensor) in tensors {
-        rounded.set(id, tensor);
-    }
+    let rounded = Weights::rounded(&graph, tensors);
     Quantized { plan, graph, float, rounded }
 }
 

@@ -32,10 +32,7 @@ fn calibrated(policy: &Policy) -> (Graph, Weights, Tensor) {
     let mut tensors: Vec<(ValueId, Tensor)> =
         graph.params().map(|(id, _)| (id, param(id))).collect();
     plan.quantize_weights(&mut graph, &mut tensors).unwrap();
-    let mut rounded = Weights::none(&graph);
-    for (id, tensor) in tensors {
-        rounded.set(id, tensor);
-    }
+    let rounded = Weights::rounded(&graph, tensors);
     (graph, rounded, first.unwrap())
 }
 

@@ -131,8 +131,15 @@ fn the_qdq_file_computes_what_the_quantized_file_means() {
         let reread = circle::read(&circle::to_bytes(&exported).unwrap()).unwrap();
         let qdq = Program::new(&reread, Limits::default()).unwrap();
         let quantized = program(&folder.join("model.q.circle"));
-        let expected = quantized.run(&inputs(folder, &quantized)).unwrap();
-        assert_eq!(qdq.run(&inputs(folder, &qdq)).unwrap(), expected, "{preset}");
+        let expected = quantized.run(&inputs(folder, &quantized)).unwrap().remove(0);
+        let found = qdq.run(&inputs(folder, &qdq)).unwrap().remove(0);
+        // One multiplies f32, the other may multiply integers: what falls on a tie may be rounded to
+        // the neighbour, and a step travels through the network.
+        let most = expected.data().iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let far = found.data().iter().zip(expected.data()).map(|(x, y)| (x - y).abs());
+        let (mean, greatest) = far.fold((0.0, 0.0f32), |(sum, most), d| (sum + d, most.max(d)));
+        let mean = mean / expected.len() as f32;
+        assert!(mean <= 1e-4 * most && greatest <= 0.02 * most, "{preset}: {mean} {greatest}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The register tile: `MR` rows by two vectors of columns, for each instruction set and for f32 and
-//! bf16 factors. A tile sees 32-bit words: one f32 each, or two bf16 (see `pairs.rs`).
+//! The register tile: `MR` rows by two vectors of columns, for each instruction set and for f32, bf16
+//! and 16-bit integer factors. A tile sees 32-bit words: one f32 each, or two of the others.
 
 use super::Products;
 
@@ -14,6 +14,12 @@ pub(super) enum Isa {
     /// Multiplies pairs of bf16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// Multiplies pairs of 16-bit integers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// The same.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Whole,
 }
 
 /// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
@@ -27,6 +33,8 @@ pub(super) struct Tile<'a> {
     pub(super) b: &'a [f32],
     pub(super) depth: usize,
     pub(super) count: usize,
+    /// What sums of integers are multiplied by: a step for each column of the panel, and one for all.
+    pub(super) scale: Option<(&'a [f32], f32)>,
     /// Whether to add to `out` instead of replacing it.
     pub(super) add: bool,
 }
@@ -82,6 +90,17 @@ impl Isa {
         Isa::Portable
     }
 
+    /// The one for integers, where it is faster than f32.
+    pub(super) fn whole() -> Option<Isa> {
+        #[cfg(target_arch = "x86_64")]
+        match Isa::detect(Products::F32) {
+            Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => return Some(Isa::Avx512Vnni),
+            Isa::Avx2 => return Some(Isa::Avx2Whole),
+            _ => {}
+        }
+        None
+    }
+
     /// Whether a word of its tiles is a pair of bf16, not one f32.
     pub(super) fn pairs(self) -> bool {
         match self {
@@ -95,9 +114,9 @@ impl Isa {
     pub(super) fn panel_width(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => 32,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni => 32,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 16,
+            Isa::Avx2 | Isa::Avx2Whole => 16,
             Isa::Portable => 8,
         }
     }
@@ -106,9 +125,9 @@ impl Isa {
     pub(super) fn tile_rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => 12,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni => 12,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 6,
+            Isa::Avx2 | Isa::Avx2Whole => 6,
             Isa::Portable => 4,
         }
     }
@@ -119,6 +138,8 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if k >= 2048 => 256,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Whole if k >= 1024 => 256,
             _ => 1024,
         }
     }
@@ -128,7 +149,7 @@ impl Isa {
     pub(super) fn strips(self, n: usize) -> Option<usize> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if n >= 512 => Some(64 << 10),
+            Isa::Avx2 | Isa::Avx2Whole if n >= 512 => Some(64 << 10),
             _ => None,
         }
     }
@@ -145,6 +166,7 @@ impl Isa {
         };
         assert!(tile.a.len() >= reach || tile.depth == 0);
         assert_eq!(tile.b.len(), tile.depth * self.panel_width());
+        assert!(tile.scale.is_none_or(|(steps, _)| steps.len() == self.panel_width()));
         // SAFETY: detection made sure of the instructions; bounds were checked above.
         unsafe {
             match self {
@@ -155,6 +177,10 @@ impl Isa {
                 Isa::Portable => portable(tile),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Bf16 => x86::avx512_bf16(tile),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Vnni => x86::avx512_vnni(tile),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2Whole => x86::avx2_whole(tile),
             }
         }
     }
@@ -169,6 +195,11 @@ trait Vector: Copy {
     /// self + a · b, of pairs the sum of both products.
     unsafe fn mul_add(self, a: f32, b: Self) -> Self;
     unsafe fn plus(self, other: Self) -> Self;
+    /// Sums of integers as f32, each times its step and the common one.
+    unsafe fn scaled(self, steps: *const f32, by: f32) -> Self {
+        let _ = (steps, by);
+        self
+    }
 }
 
 /// The tile for `R` rows; all accumulators stay in registers.
@@ -206,6 +237,12 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
                 for p in 0..t.depth {
                     step!(p * R, 1);
                 }
+            }
+        }
+        if let Some((steps, by)) = t.scale {
+            for acc in acc.iter_mut() {
+                acc[0] = acc[0].scaled(steps.as_ptr(), by);
+                acc[1] = acc[1].scaled(steps.as_ptr().add(V::LANES), by);
             }
         }
         for (r, acc) in acc.into_iter().enumerate() {
@@ -277,7 +314,8 @@ mod x86 {
     use std::mem::transmute;
 
     macro_rules! vector {
-        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $add:ident, |$a:ident, $b:ident, $sum:ident| $fma:expr) => {
+        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $add:ident, |$a:ident, $b:ident, $sum:ident| $fma:expr
+            $(, |$steps:ident, $by:ident| $scaled:expr)?) => {
             #[derive(Clone, Copy)]
             struct $name($inner);
 
@@ -310,6 +348,12 @@ mod x86 {
                     // SAFETY: the tile function enables the instruction.
                     Self(unsafe { $add(self.0, other.0) })
                 }
+                $(#[inline(always)]
+                unsafe fn scaled(self, steps: *const f32, by: f32) -> Self {
+                    let ($steps, $by, $sum) = (steps, by, self.0);
+                    // SAFETY: as for `mul_add`; the caller passes a pointer to a whole vector.
+                    Self(unsafe { $scaled })
+                })?
             }
         };
     }
@@ -347,6 +391,42 @@ mod x86 {
             _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
         }
     );
+    vector!(
+        SixteenWhole,
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        |a, b, sum| {
+            let (a, b) = (_mm512_castps_si512(_mm512_set1_ps(a)), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(sum), a, b))
+        },
+        |steps, by| {
+            let step = _mm512_mul_ps(_mm512_loadu_ps(steps), _mm512_set1_ps(by));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
+        }
+    );
+    vector!(
+        EightWhole,
+        __m256,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        |a, b, sum| {
+            let (a, b) = (_mm256_castps_si256(_mm256_set1_ps(a)), _mm256_castps_si256(b));
+            let two = _mm256_madd_epi16(a, b);
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), two))
+        },
+        |steps, by| {
+            let step = _mm256_mul_ps(_mm256_loadu_ps(steps), _mm256_set1_ps(by));
+            _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum)), step)
+        }
+    );
+
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn avx512(tile: Tile<'_>) {
         // SAFETY: passed on from `Isa::tile`.
@@ -357,6 +437,18 @@ mod x86 {
     pub(super) unsafe fn avx512_bf16(tile: Tile<'_>) {
         // SAFETY: passed on from `Isa::tile`.
         unsafe { by_count!(SixteenPairs, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) unsafe fn avx512_vnni(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(SixteenWhole, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn avx2_whole(tile: Tile<'_>) {
+        // SAFETY: passed on from `Isa::tile`.
+        unsafe { by_count!(EightWhole, tile, 1 2 3 4 5 6) }
     }
 
     #[target_feature(enable = "avx2,fma")]

@@ -8,6 +8,10 @@
 mod kernel;
 mod pairs;
 mod transpose;
+mod whole;
+
+pub use whole::Steps;
+pub(super) use whole::{Integers, Whole};
 
 use super::buffer::Buffer;
 use super::run::Run;
@@ -16,6 +20,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use transpose::transpose;
+use whole::Scaled;
 
 /// How many threads a kernel may use. Results do not depend on it: work is split by output tiles,
 /// never along a reduction.
@@ -118,18 +123,23 @@ fn factor(rows: &[f32], k: usize, products: Products, isa: Isa, par: Par) -> Opt
 /// If the slices do not have these sizes: a mistake of ours.
 pub fn matmul<'a>(out: &mut [f32], a: &[f32], b: &Packed, run: impl Into<Run<'a>>) {
     let run = run.into();
-    let (k, n) = (b.k, b.n);
+    let par = if out.len() * b.k < WORTHWHILE { Par::Seq } else { run.par };
+    let rounded = factor(a, b.k, b.products, b.isa, par);
+    product(out, rounded.as_deref().unwrap_or(a), b, None, run);
+}
+
+/// The same of rows of words.
+fn product(out: &mut [f32], a: &[f32], b: &Packed, scaled: Option<Scaled<'_>>, run: Run<'_>) {
+    let (n, isa) = (b.n, b.isa);
     if n == 0 || out.is_empty() {
         return;
     }
     let m = out.len() / n;
-    assert!(out.len() == m * n && a.len() == m * k, "operands of a product have matching sizes");
-    let isa = b.isa;
+    let fits = out.len() == m * n && a.len() == m * b.depth;
+    assert!(fits, "operands of a product have matching sizes");
     let width = isa.panel_width();
-    let par = if m * k * n < WORTHWHILE { Par::Seq } else { run.par };
-    let rounded = factor(a, k, b.products, isa, par);
-    let a = rounded.as_deref().unwrap_or(a);
-    let tile = Tiles { out: Columns::of(out, n), first: 0, a, b, run };
+    let par = if out.len() * b.k < WORTHWHILE { Par::Seq } else { run.par };
+    let tile = Tiles { out: Columns::of(out, n), first: 0, a, b, scaled, run };
     if par == Par::Seq {
         tile.run(0..m, 0..n.div_ceil(width));
         return;
@@ -174,12 +184,28 @@ impl Columns {
 /// # Safety
 /// What `out` was made of must be alive, and nobody else may use these columns.
 pub(super) unsafe fn matmul_into(out: Columns, first: usize, a: &[f32], b: &Packed, run: Run<'_>) {
-    assert!(first + b.n <= out.stride && a.len() == out.rows * b.k, "operands have matching sizes");
+    let rounded = factor(a, b.k, b.products, b.isa, Par::Seq);
+    // SAFETY: passed on.
+    unsafe { words_into(out, first, rounded.as_deref().unwrap_or(a), b, None, run) };
+}
+
+/// The same of rows of words.
+///
+/// # Safety
+/// As of [`matmul_into`].
+unsafe fn words_into(
+    out: Columns,
+    first: usize,
+    a: &[f32],
+    b: &Packed,
+    scaled: Option<Scaled<'_>>,
+    run: Run<'_>,
+) {
+    let fits = first + b.n <= out.stride && a.len() == out.rows * b.depth;
+    assert!(fits, "operands of a product have matching sizes");
     if out.rows > 0 && b.n > 0 {
-        let isa = b.isa;
-        let rounded = factor(a, b.k, b.products, isa, Par::Seq);
-        let tile = Tiles { out, first, a: rounded.as_deref().unwrap_or(a), b, run };
-        tile.run(0..out.rows, 0..b.n.div_ceil(isa.panel_width()));
+        let tile = Tiles { out, first, a, b, scaled, run };
+        tile.run(0..out.rows, 0..b.n.div_ceil(b.isa.panel_width()));
     }
 }
 
@@ -191,13 +217,19 @@ struct Tiles<'a> {
     /// Rows of as many words as `b` is deep.
     a: &'a [f32],
     b: &'a Packed,
+    /// What integers are multiplied by.
+    scaled: Option<Scaled<'a>>,
     run: Run<'a>,
 }
 
 impl Tiles<'_> {
     fn run(&self, rows: Range<usize>, panels: Range<usize>) {
         let Packed { n, isa, depth: k, .. } = *self.b;
-        let block = isa.block(k);
+        let block = match self.scaled {
+            None => isa.block(k),
+            // so many that none is much shorter than the others
+            Some(scaled) => k.max(1).div_ceil(k.max(1).div_ceil(isa.block(k).min(scaled.block))),
+        };
         for start in (0..k.max(1)).step_by(block) {
             let part = start..k.min(start + block);
             match isa.strips(n) {
@@ -246,6 +278,7 @@ impl Tiles<'_> {
                 |panel: usize| data.get((panel * k + part.start) * width..).unwrap_or_default();
             let b = &of(panel)[..depth * width];
             let mut after = of(panel + 1).chunks(share);
+            let scale = self.scaled.map(|s| (&s.steps[panel * width..][..width], s.by));
             for row in rows.clone().step_by(step) {
                 let count = step.min(rows.end - row);
                 let (a, left) = match strips {
@@ -263,7 +296,7 @@ impl Tiles<'_> {
                     let column = self.first + panel * width;
                     let out = self.out.data.add(row * self.out.stride + column);
                     let (n, add) = (self.out.stride, part.start > 0);
-                    isa.tile(Tile { out, n, columns, a, left, b, depth, count, add });
+                    isa.tile(Tile { out, n, columns, a, left, b, depth, count, scale, add });
                 }
             }
             let done = panel + 1 - first;

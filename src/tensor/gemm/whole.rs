@@ -1,0 +1,280 @@
+//! Products of numbers on grids, in integers: where both factors are whole multiples of a step, sums of
+//! products are whole multiples of both steps, and a processor multiplies two pairs of 16-bit integers
+//! where it multiplies one pair of f32.
+//!
+//! The integers of two neighbours along the reduction share a word, as bf16 do (see `pairs.rs`). Sums of
+//! one block are exact in 32 bits; blocks are added in f32, scaled.
+
+use super::super::buffer::Buffer;
+use super::super::in_pieces;
+use super::super::run::Run;
+use super::super::simd::dispatch;
+use super::kernel::Isa;
+use super::transpose::transpose;
+use super::{Columns, Packed, Par, Products, pairs};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is known of numbers on a grid: each is a whole multiple of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'a> {
+    /// The step of all numbers, or one for each row.
+    pub sizes: &'a [f32],
+    /// The smallest and the largest multiple.
+    pub limits: [i32; 2],
+}
+
+impl<'a> Steps<'a> {
+    /// The same of some rows.
+    pub(crate) fn of_rows(self, first: usize, count: usize) -> Steps<'a> {
+        match self.sizes {
+            [_] => self,
+            sizes => Steps { sizes: &sizes[first..first + count], ..self },
+        }
+    }
+}
+
+impl Steps<'_> {
+    /// The largest multiple, either way, where it is a 16-bit integer.
+    fn most(self) -> Option<u64> {
+        let fits = self.limits.into_iter().all(|limit| i16::try_from(limit).is_ok());
+        fits.then(|| self.limits.map(i32::unsigned_abs).into_iter().fold(1, u32::max).into())
+    }
+}
+
+/// Shortest block of a reduction, in words, that is worth its pass over the results.
+const SHORTEST: usize = 128;
+
+/// How far from a whole number a multiple may lie: rounding to f32 takes it 2⁻⁷ away at most.
+const TOLERANCE: f32 = 1.0 / 32.0;
+
+/// Adding it rounds |x| < 2²² to a whole number, which the low bits of the sum then hold.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// A right operand as integers.
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    packed: Packed,
+    /// Step of each column, padded to whole panels.
+    steps: Vec<f32>,
+    most: u64,
+}
+
+impl Whole {
+    /// Packs `b` stored `[n, k]`; none where the processor has no such products or `b` is not what its
+    /// steps say.
+    pub(crate) fn from_nt(b: &[f32], [n, k]: [usize; 2], right: Steps<'_>) -> Option<Whole> {
+        let (isa, most) = (Isa::whole()?, right.most()?);
+        if right.sizes.len() != 1 && right.sizes.len() != n {
+            return None;
+        }
+        let words = words(b, k, right, Par::Seq)?;
+        let depth = pairs::words(k);
+        let packed =
+            Packed::fill([k, n, depth], isa, Products::F32, |panel, width, first, columns| {
+                transpose(panel, width, &words[first * depth..(first + columns) * depth], depth);
+            });
+        let mut steps = right.sizes.to_vec();
+        if let [one] = steps[..] {
+            steps.resize(n, one);
+        }
+        steps.resize(n.next_multiple_of(isa.panel_width()), 0.0);
+        Some(Whole { packed, steps, most })
+    }
+
+    /// `out [m, n] = a [m, k] · b`, if sums fit and `a` is what its steps say; else `out` is as it was.
+    /// Whether it was done.
+    ///
+    /// # Panics
+    /// If the slices do not have these sizes: a mistake of ours.
+    pub(crate) fn multiply(
+        &self,
+        out: &mut [f32],
+        a: &[f32],
+        left: Steps<'_>,
+        run: Run<'_>,
+    ) -> bool {
+        let Some(left) = Integers::of(a, self.packed.k, left, run.par) else { return false };
+        let Some(scaled) = self.scaled(&left) else { return false };
+        super::product(out, &left.words, &self.packed, Some(scaled), run);
+        true
+    }
+
+    /// What sums are multiplied by, if they fit.
+    fn scaled(&self, left: &Integers) -> Option<Scaled<'_>> {
+        let block = block(left.most * self.most)?;
+        Some(Scaled { steps: &self.steps, by: left.step, block })
+    }
+}
+
+/// A left operand as integers.
+pub(crate) struct Integers {
+    words: Buffer,
+    step: f32,
+    most: u64,
+}
+
+impl Integers {
+    /// Rows of `k` numbers; none where they are not what their steps say.
+    pub(crate) fn of(a: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Integers> {
+        let (&[step], most) = (steps.sizes, steps.most()?) else { return None };
+        Some(Integers { words: words(a, k, steps, par)?, step, most })
+    }
+
+    /// As `matmul_into`, if sums fit. Whether it was done.
+    ///
+    /// # Safety
+    /// As of `matmul_into`.
+    pub(crate) unsafe fn multiply_into(
+        &self,
+        out: Columns,
+        first: usize,
+        b: &Whole,
+        run: Run<'_>,
+    ) -> bool {
+        let Some(scaled) = b.scaled(self) else { return false };
+        // SAFETY: passed on.
+        unsafe { super::words_into(out, first, &self.words, &b.packed, Some(scaled), run) };
+        true
+    }
+}
+
+/// What a product of integers is to be multiplied by.
+#[derive(Clone, Copy)]
+pub(super) struct Scaled<'a> {
+    /// Step of each column.
+    pub(super) steps: &'a [f32],
+    /// Step of the left operand.
+    pub(super) by: f32,
+    /// Words that can be summed up.
+    pub(super) block: usize,
+}
+
+/// Words of which 32 bits hold the sum of products up to `most`, if so few are worth it.
+fn block(most: u64) -> Option<usize> {
+    usize::try_from(i32::MAX as u64 / (2 * most)).ok().filter(|&words| words >= SHORTEST)
+}
+
+/// Rows of `k` numbers as rows of words, two multiples each; none if one of them is no such multiple.
+fn words(data: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Buffer> {
+    let (k, width) = (k.max(1), pairs::words(k).max(1));
+    let mut out = Buffer::arbitrary(data.len() / k * width);
+    let wrong = AtomicBool::new(false);
+    in_pieces(&mut out, width, par, |at, out| {
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            let row = at / width + i;
+            let size = steps.sizes[if steps.sizes.len() == 1 { 0 } else { row }];
+            let limits = steps.limits.map(|limit| limit as f32);
+            if !pair(out, &data[row * k..(row + 1) * k], size.recip(), limits) {
+                wrong.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    (!wrong.into_inner()).then_some(out)
+}
+
+dispatch! {
+    fn pair(out: &mut [f32], row: &[f32], inverse: f32, limits: [f32; 2]) -> bool {
+        let (whole, rest) = row.as_chunks::<2>();
+        let mut wrong = 0;
+        for (word, [x, y]) in out.iter_mut().zip(whole) {
+            let [(x, no), (y, neither)] = [x, y].map(|x| multiple(*x, inverse, limits));
+            *word = f32::from_bits(x & 0xffff | y << 16);
+            wrong |= no | neither;
+        }
+        if let ([last], Some(word)) = (rest, out.last_mut()) {
+            let (x, no) = multiple(*last, inverse, limits);
+            *word = f32::from_bits(x & 0xffff);
+            wrong |= no;
+        }
+        wrong == 0
+    }
+}
+
+/// The multiple in the lower bits, and 0 if it is one.
+#[inline(always)]
+fn multiple(x: f32, inverse: f32, [low, high]: [f32; 2]) -> (u32, u32) {
+    let x = x * inverse;
+    let rounded = x + ROUNDER;
+    let whole = rounded - ROUNDER;
+    let fits = ((x - whole).abs() <= TOLERANCE) & (low <= whole) & (whole <= high);
+    (rounded.to_bits(), u32::from(!fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Numbers `[rows, k]` on a grid of a step a row.
+    fn on_grid(seeds: &[u64], k: usize, sizes: &[f32], [low, high]: [i32; 2]) -> Vec<f32> {
+        let each = seeds.iter().zip(0..).map(|(seed, i)| {
+            let range = (high - low + 1) as u64;
+            (low + (seed % range) as i32) as f32 * sizes[(i / k) % sizes.len()]
+        });
+        each.collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn products_in_integers_are_those_of_the_numbers(
+            m in 1usize..20,
+            k in prop_oneof![4 => 1usize..70, 1 => 500usize..1300],
+            n in prop_oneof![4 => 1usize..50, 1 => 505usize..530],
+            bits in 0usize..4,
+            per_row: bool,
+            seed: u64,
+        ) {
+            let left = [[-128, 127], [-200, 55], [-32768, 32767], [0, 255]][bits];
+            let right = [[-127, 127], [-128, 127], [-8, 7], [-15, 15]][bits];
+            let noise = |n: usize, seed: u64| -> Vec<u64> {
+                let next = |x: &mut u64| {
+                    *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    Some(*x >> 33)
+                };
+                std::iter::repeat_n((), n).scan(seed, |x, ()| next(x)).collect()
+            };
+            let sizes: Vec<f32> = (0..if per_row { n } else { 1 }).map(|i| 0.01 + 0.003 * i as f32).collect();
+            let a = on_grid(&noise(m * k, seed), k, &[0.37], left);
+            let b = on_grid(&noise(n * k, !seed), k, &sizes, right);
+            let steps = [Steps { sizes: &[0.37], limits: left }, Steps { sizes: &sizes, limits: right }];
+            let Some(whole) = Whole::from_nt(&b, [n, k], steps[1]) else {
+                prop_assert!(Isa::whole().is_none());
+                return Ok(());
+            };
+            let (mut out, mut again) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+            prop_assert!(whole.multiply(&mut out, &a, steps[0], Par::Seq.into()));
+            prop_assert!(whole.multiply(&mut again, &a, steps[0], Par::All.into()));
+            prop_assert_eq!(&out, &again);
+            for (i, out) in out.iter().enumerate() {
+                let terms = (0..k).map(|p| f64::from(a[i / n * k + p]) * f64::from(b[i % n * k + p]));
+                let (exact, size) = terms.fold((0.0, 0.0), |(s, t), x| (s + x, t + x.abs()));
+                prop_assert!((f64::from(*out) - exact).abs() <= 1e-6 * size, "{} {}", out, exact);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_off_their_grid_are_noticed() {
+        let steps = Steps { sizes: &[0.5], limits: [-8, 7] };
+        for wrong in [0.25, 4.0, -4.5, f32::NAN, f32::INFINITY, 3e9] {
+            for at in 0..3 {
+                let mut numbers = [0.5, 1.0, -4.0];
+                assert!(words(&numbers, 3, steps, Par::Seq).is_some());
+                numbers[at] = wrong;
+                assert!(words(&numbers, 3, steps, Par::Seq).is_none(), "{wrong} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_that_32_bits_cannot_hold_are_left_to_f32() {
+        let wide = Steps { sizes: &[1.0], limits: [-32768, 32767] };
+        let Some(whole) = Whole::from_nt(&[32767.0; 4], [1, 4], wide) else {
+            return assert!(Isa::whole().is_none());
+        };
+        assert!(!whole.multiply(&mut [0.0], &[1.0; 4], wide, Par::Seq.into()));
+        let past = Steps { sizes: &[1.0], limits: [0, 65535] };
+        assert!(Whole::from_nt(&[1.0; 4], [1, 4], past).is_none());
+    }
+}
