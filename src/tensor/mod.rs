@@ -29,7 +29,7 @@ pub use run::{Finish, Run, in_pieces};
 pub(crate) use random::Random;
 
 use buffer::Buffer;
-use gemm::Whole;
+use gemm::{Integers, Whole};
 use rows::Made;
 use std::sync::{Arc, OnceLock};
 
@@ -293,10 +293,12 @@ impl Tensor {
 
     /// Whether the product could be computed in integers, and was.
     fn multiplied_whole(&self, out: &mut [f32], a: &[f32], nk: [usize; 2], run: Run<'_>) -> bool {
-        let Some([left, right]) = run.steps else { return false };
-        let pack = || Whole::from_nt(self.data(), nk, right);
-        let whole = self.operand.whole.get_or_init(pack);
-        whole.as_ref().is_some_and(|whole| whole.multiply(out, a, left, run))
+        let Some(both) = run.steps else { return false };
+        let whole = self.operand.whole.get_or_init(|| Whole::from_nt(self.data(), nk, both));
+        let integers = whole.as_ref().and_then(|_| Integers::of(a, nk[1], both, run.par));
+        let (Some(whole), Some(a)) = (whole, integers) else { return false };
+        whole.multiply(out, &a, run);
+        true
     }
 
     /// The same payload under another shape.

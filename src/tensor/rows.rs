@@ -58,17 +58,17 @@ pub(super) fn matmul_rows(
 ) {
     let block = block(k);
     let columns = Columns::of(out, n);
-    let integers = run.steps.and_then(|[left, _]| Integers::of(a, k, left, run.par));
+    let integers = run.steps.and_then(|both| Integers::of(a, k, both, run.par).map(|a| (a, both)));
     let one = |start: usize| {
         let count = block.min(n - start);
         let mut rows = Buffer::arbitrary(count * k);
         b.fill(start, &mut rows);
-        if let (Some(a), Some([_, right])) = (&integers, run.steps)
-            && let Some(whole) = Whole::from_nt(&rows, [count, k], right.of_rows(start, count))
-            // SAFETY: as below.
-            && unsafe { a.multiply_into(columns, start, &whole, run) }
-        {
-            return;
+        if let Some((a, [left, right])) = &integers {
+            let both = [*left, right.of_rows(start, count)];
+            if let Some(whole) = Whole::from_nt(&rows, [count, k], both) {
+                // SAFETY: as below.
+                return unsafe { whole.multiply_into(columns, start, a, run) };
+            }
         }
         let packed = Packed::from_nt(&rows, k, count, products);
         drop(rows);

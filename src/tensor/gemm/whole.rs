@@ -31,9 +31,7 @@ impl<'a> Steps<'a> {
             sizes => Steps { sizes: &sizes[first..first + count], ..self },
         }
     }
-}
 
-impl Steps<'_> {
     /// The largest multiple, either way, where it is a 16-bit integer.
     fn most(self) -> Option<u64> {
         let fits = self.limits.into_iter().all(|limit| i16::try_from(limit).is_ok());
@@ -56,17 +54,14 @@ pub(crate) struct Whole {
     packed: Packed,
     /// Step of each column, padded to whole panels.
     steps: Vec<f32>,
-    most: u64,
 }
 
 impl Whole {
-    /// Packs `b` stored `[n, k]`; none where the processor has no such products or `b` is not what its
-    /// steps say.
-    pub(crate) fn from_nt(b: &[f32], [n, k]: [usize; 2], right: Steps<'_>) -> Option<Whole> {
-        let (isa, most) = (Isa::whole()?, right.most()?);
-        if right.sizes.len() != 1 && right.sizes.len() != n {
-            return None;
-        }
+    /// Packs `b` stored `[n, k]` for products of such operands; none where the processor has no such
+    /// products, sums do not fit, or `b` is not what its steps say.
+    pub(crate) fn from_nt(b: &[f32], [n, k]: [usize; 2], both: [Steps<'_>; 2]) -> Option<Whole> {
+        let (isa, [_, right]) = (Isa::whole()?, both);
+        block(both).filter(|_| right.sizes.len() == 1 || right.sizes.len() == n)?;
         let words = words(b, k, right, Par::Seq)?;
         let depth = pairs::words(k);
         let packed =
@@ -78,49 +73,18 @@ impl Whole {
             steps.resize(n, one);
         }
         steps.resize(n.next_multiple_of(isa.panel_width()), 0.0);
-        Some(Whole { packed, steps, most })
+        Some(Whole { packed, steps })
     }
 
-    /// `out [m, n] = a [m, k] · b`, if sums fit and `a` is what its steps say; else `out` is as it was.
-    /// Whether it was done.
+    /// `out [m, n] = a [m, k] · b`.
     ///
     /// # Panics
-    /// If the slices do not have these sizes: a mistake of ours.
-    pub(crate) fn multiply(
-        &self,
-        out: &mut [f32],
-        a: &[f32],
-        left: Steps<'_>,
-        run: Run<'_>,
-    ) -> bool {
-        let Some(left) = Integers::of(a, self.packed.k, left, run.par) else { return false };
-        let Some(scaled) = self.scaled(&left) else { return false };
-        super::product(out, &left.words, &self.packed, Some(scaled), run);
-        true
+    /// If the operands do not have these sizes: a mistake of ours.
+    pub(crate) fn multiply(&self, out: &mut [f32], a: &Integers, run: Run<'_>) {
+        super::product(out, &a.words, &self.packed, Some(self.scaled(a)), run);
     }
 
-    /// What sums are multiplied by, if they fit.
-    fn scaled(&self, left: &Integers) -> Option<Scaled<'_>> {
-        let block = block(left.most * self.most)?;
-        Some(Scaled { steps: &self.steps, by: left.step, block })
-    }
-}
-
-/// A left operand as integers.
-pub(crate) struct Integers {
-    words: Buffer,
-    step: f32,
-    most: u64,
-}
-
-impl Integers {
-    /// Rows of `k` numbers; none where they are not what their steps say.
-    pub(crate) fn of(a: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Integers> {
-        let (&[step], most) = (steps.sizes, steps.most()?) else { return None };
-        Some(Integers { words: words(a, k, steps, par)?, step, most })
-    }
-
-    /// As `matmul_into`, if sums fit. Whether it was done.
+    /// As `matmul_into`.
     ///
     /// # Safety
     /// As of `matmul_into`.
@@ -128,13 +92,34 @@ impl Integers {
         &self,
         out: Columns,
         first: usize,
-        b: &Whole,
+        a: &Integers,
         run: Run<'_>,
-    ) -> bool {
-        let Some(scaled) = b.scaled(self) else { return false };
+    ) {
         // SAFETY: passed on.
-        unsafe { super::words_into(out, first, &self.words, &b.packed, Some(scaled), run) };
-        true
+        unsafe { super::words_into(out, first, &a.words, &self.packed, Some(self.scaled(a)), run) };
+    }
+
+    fn scaled(&self, a: &Integers) -> Scaled<'_> {
+        Scaled { steps: &self.steps, by: a.step, block: a.block }
+    }
+}
+
+/// A left operand as integers.
+pub(crate) struct Integers {
+    words: Buffer,
+    step: f32,
+    /// Words that can be summed up.
+    block: usize,
+}
+
+impl Integers {
+    /// Rows of `k` numbers for products of such operands; none where the processor has no such products,
+    /// sums do not fit, or `a` is not what its steps say.
+    pub(crate) fn of(a: &[f32], k: usize, both: [Steps<'_>; 2], par: Par) -> Option<Integers> {
+        Isa::whole()?;
+        let ([left, _], block) = (both, block(both)?);
+        let &[step] = left.sizes else { return None };
+        Some(Integers { words: words(a, k, left, par)?, step, block })
     }
 }
 
@@ -149,9 +134,10 @@ pub(super) struct Scaled<'a> {
     pub(super) block: usize,
 }
 
-/// Words of which 32 bits hold the sum of products up to `most`, if so few are worth it.
-fn block(most: u64) -> Option<usize> {
-    usize::try_from(i32::MAX as u64 / (2 * most)).ok().filter(|&words| words >= SHORTEST)
+/// Words of which 32 bits hold the sum of products, if so few are worth it.
+fn block([left, right]: [Steps<'_>; 2]) -> Option<usize> {
+    let most = 2 * left.most()? * right.most()?;
+    usize::try_from(i32::MAX as u64 / most).ok().filter(|&words| words >= SHORTEST)
 }
 
 /// Rows of `k` numbers as rows of words, two multiples each; none if one of them is no such multiple.
@@ -238,13 +224,14 @@ mod tests {
             let a = on_grid(&noise(m * k, seed), k, &[0.37], left);
             let b = on_grid(&noise(n * k, !seed), k, &sizes, right);
             let steps = [Steps { sizes: &[0.37], limits: left }, Steps { sizes: &sizes, limits: right }];
-            let Some(whole) = Whole::from_nt(&b, [n, k], steps[1]) else {
+            let Some(whole) = Whole::from_nt(&b, [n, k], steps) else {
                 prop_assert!(Isa::whole().is_none());
                 return Ok(());
             };
             let (mut out, mut again) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
-            prop_assert!(whole.multiply(&mut out, &a, steps[0], Par::Seq.into()));
-            prop_assert!(whole.multiply(&mut again, &a, steps[0], Par::All.into()));
+            for (out, par) in [(&mut out, Par::Seq), (&mut again, Par::All)] {
+                whole.multiply(out, &Integers::of(&a, k, steps, par).unwrap(), par.into());
+            }
             prop_assert_eq!(&out, &again);
             for (i, out) in out.iter().enumerate() {
                 let terms = (0..k).map(|p| f64::from(a[i / n * k + p]) * f64::from(b[i % n * k + p]));
@@ -269,12 +256,27 @@ mod tests {
 
     #[test]
     fn sums_that_32_bits_cannot_hold_are_left_to_f32() {
-        let wide = Steps { sizes: &[1.0], limits: [-32768, 32767] };
-        let Some(whole) = Whole::from_nt(&[32767.0; 4], [1, 4], wide) else {
-            return assert!(Isa::whole().is_none());
-        };
-        assert!(!whole.multiply(&mut [0.0], &[1.0; 4], wide, Par::Seq.into()));
-        let past = Steps { sizes: &[1.0], limits: [0, 65535] };
-        assert!(Whole::from_nt(&[1.0; 4], [1, 4], past).is_none());
+        let steps = |low, high| Steps { sizes: &[1.0], limits: [low, high] };
+        let (bytes, wide, past) = (steps(-128, 127), steps(-32768, 32767), steps(0, 65535));
+        for (left, right, fits) in [
+            (wide, bytes, true),
+            (bytes, bytes, true),
+            (wide, wide, false),
+            (past, bytes, false),
+            (bytes, past, false),
+        ] {
+            let (both, packs) = ([left, right], Isa::whole().is_some() && fits);
+            assert_eq!(Integers::of(&[1.0; 4], 4, both, Par::Seq).is_some(), packs, "{both:?}");
+            assert_eq!(Whole::from_nt(&[1.0; 4], [1, 4], both).is_some(), packs, "{both:?}");
+        }
+        // The extremes of both, summed up over a block and further.
+        let k = 2000;
+        let (a, b) = (vec![-32768.0; k], vec![-128.0; k]);
+        if let Some(whole) = Whole::from_nt(&b, [1, k], [wide, bytes]) {
+            let mut out = [0.0];
+            let a = Integers::of(&a, k, [wide, bytes], Par::Seq).unwrap();
+            whole.multiply(&mut out, &a, Par::Seq.into());
+            assert_eq!(out, [32768.0 * 128.0 * k as f32]);
+        }
     }
 }
