@@ -321,7 +321,7 @@ impl Session<'_> {
         if grid.is_some() {
             graph.values[layer.weight.index()].qparams = grid;
         }
-        rounded.set_rounded(layer.weight, weight, graph.value(layer.weight).qparams.as_ref());
+        rounded.set_rounded(graph, layer.weight, weight);
         if let Some(bias) = layer.bias {
             let mut tensor = self.tensor(bias);
             self.plan.quantize_bias(graph, bias, &mut tensor, [layer.input, layer.weight])?;

@@ -71,21 +71,22 @@ impl Weights {
     pub fn rounded(graph: &Graph, tensors: Vec<(ValueId, Tensor)>) -> Weights {
         let mut weights = Weights::none(graph);
         for (id, tensor) in tensors {
-            weights.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
+            weights.set_rounded(graph, id, tensor);
         }
         weights
     }
 
     /// Puts a tensor in.
     pub fn set(&mut self, id: ValueId, tensor: Tensor) {
-        self.set_rounded(id, tensor, None);
+        self.tensors[id.index()] = Some(tensor);
+        self.grids[id.index()] = None;
     }
 
-    /// Puts a tensor in that was rounded to `grid`, if there is one: beside activations on grids its
-    /// products may be computed in integers.
-    pub fn set_rounded(&mut self, id: ValueId, tensor: Tensor, grid: Option<&QuantParams>) {
+    /// Puts a tensor in that is on the grid that an annotated graph gives it, if there is one: beside
+    /// activations on grids its products may be computed in integers.
+    pub fn set_rounded(&mut self, graph: &Graph, id: ValueId, tensor: Tensor) {
         self.tensors[id.index()] = Some(tensor);
-        self.grids[id.index()] = grid.cloned();
+        self.grids[id.index()].clone_from(&graph.value(id).qparams);
     }
 
     /// The same tensors, multiplied as `products` says; payloads are shared.

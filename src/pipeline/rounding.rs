@@ -146,7 +146,7 @@ impl Conversion<'_> {
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
                 let tensor = if self.is_large(graph, id) { tensor.clone() } else { tensor.dense() };
-                rounded.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
+                rounded.set_rounded(graph, id, tensor);
             }
         }
         let (plan, rounding) = (self.plan, self.rounding);
@@ -154,7 +154,7 @@ impl Conversion<'_> {
         let mut direct = session.others(graph);
         plan.quantize_weights(graph, &mut direct)?;
         for (id, tensor) in direct {
-            rounded.set_rounded(id, tensor, graph.value(id).qparams.as_ref());
+            rounded.set_rounded(graph, id, tensor);
         }
         let whole = self.legs.whole();
         if whole {
@@ -181,9 +181,9 @@ impl Conversion<'_> {
                 },
             };
             if self.is_large(graph, id) {
-                rounded.set_rounded(id, kept.clone(), grid);
+                rounded.set_rounded(graph, id, kept.clone());
             }
-            self.done.set_rounded(id, kept, grid);
+            self.done.set_rounded(graph, id, kept);
         }
         Ok(rounded)
     }

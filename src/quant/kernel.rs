@@ -3,7 +3,7 @@
 //! The instruction sets differ in width only: no fused multiply-add is ever emitted, so all of them give
 //! the same bits.
 
-use crate::tensor::simd::{dispatch, joined};
+use crate::tensor::simd::{ROUNDER, dispatch, joined};
 use rayon::prelude::*;
 
 /// From so many elements on, one thread alone would wait for memory.
@@ -20,10 +20,6 @@ pub(super) struct Grid {
     /// `qmax - zero_point`.
     pub(super) high: f32,
 }
-
-/// Adding and subtracting it rounds |x| < 2^22 to an integer, ties to even, and turns -0 into 0 as
-/// torch's integer detour does.
-const ROUNDER: f32 = 12_582_912.0;
 
 /// `clamp(rne(x / scale))` relative to the zero point; NaN goes to `low`, like torch's cast.
 ///

@@ -34,6 +34,10 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
+/// Adding and subtracting it rounds |x| < 2^22 to an integer, ties to even, and turns -0 into 0 as
+/// torch's integer detour does; the low bits of the sum hold the integer.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+
 /// Joins lanes by halves: the order is the same for every instruction set, and a fold from left to right
 /// would cost more than a short row itself.
 #[inline(always)]

@@ -391,7 +391,7 @@ fn rounded_params(graph: &Graph, weights: &Weights) -> Weights {
     let mut rounded = weights.clone();
     for (id, _) in graph.params() {
         if let (Some(grid), Some(tensor)) = (&graph.value(id).qparams, weights.get(id)) {
-            rounded.set_rounded(id, calibrate::rounded(tensor.clone(), grid), Some(grid));
+            rounded.set_rounded(graph, id, calibrate::rounded(tensor.clone(), grid));
         }
     }
     rounded

@@ -358,47 +358,28 @@ mod x86 {
         };
     }
 
-    vector!(
-        Sixteen,
-        __m512,
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        |a, b, sum| _mm512_fmadd_ps(_mm512_set1_ps(a), b, sum)
-    );
-    vector!(
-        Eight,
-        __m256,
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        |a, b, sum| _mm256_fmadd_ps(_mm256_set1_ps(a), b, sum)
-    );
-    vector!(
-        SixteenPairs,
-        __m512,
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        |a, b, sum| {
-            let a: __m512bh = transmute(_mm512_set1_ps(a));
-            _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
-        }
-    );
-    vector!(
+    /// A vector of AVX-512, by what it does with products.
+    macro_rules! sixteen {
+        ($name:ident, $($products:tt)*) => {
+            vector!($name, __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, $($products)*);
+        };
+    }
+
+    /// A vector of AVX2, by what it does with products.
+    macro_rules! eight {
+        ($name:ident, $($products:tt)*) => {
+            vector!($name, __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, $($products)*);
+        };
+    }
+
+    sixteen!(Sixteen, |a, b, sum| _mm512_fmadd_ps(_mm512_set1_ps(a), b, sum));
+    eight!(Eight, |a, b, sum| _mm256_fmadd_ps(_mm256_set1_ps(a), b, sum));
+    sixteen!(SixteenPairs, |a, b, sum| {
+        let a: __m512bh = transmute(_mm512_set1_ps(a));
+        _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
+    });
+    sixteen!(
         SixteenWhole,
-        __m512,
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
         |a, b, sum| {
             let (a, b) = (_mm512_castps_si512(_mm512_set1_ps(a)), _mm512_castps_si512(b));
             _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(sum), a, b))
@@ -408,14 +389,8 @@ mod x86 {
             _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
         }
     );
-    vector!(
+    eight!(
         EightWhole,
-        __m256,
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
         |a, b, sum| {
             let (a, b) = (_mm256_castps_si256(_mm256_set1_ps(a)), _mm256_castps_si256(b));
             let two = _mm256_madd_epi16(a, b);

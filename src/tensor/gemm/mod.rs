@@ -123,8 +123,7 @@ fn factor(rows: &[f32], k: usize, products: Products, isa: Isa, par: Par) -> Opt
 /// If the slices do not have these sizes: a mistake of ours.
 pub fn matmul<'a>(out: &mut [f32], a: &[f32], b: &Packed, run: impl Into<Run<'a>>) {
     let run = run.into();
-    let par = if out.len() * b.k < WORTHWHILE { Par::Seq } else { run.par };
-    let rounded = factor(a, b.k, b.products, b.isa, par);
+    let rounded = factor(a, b.k, b.products, b.isa, run.par);
     product(out, rounded.as_deref().unwrap_or(a), b, None, run);
 }
 

@@ -8,7 +8,7 @@
 use super::super::buffer::Buffer;
 use super::super::in_pieces;
 use super::super::run::Run;
-use super::super::simd::dispatch;
+use super::super::simd::{ROUNDER, dispatch};
 use super::kernel::Isa;
 use super::transpose::transpose;
 use super::{Columns, Packed, Par, Products, pairs};
@@ -44,9 +44,6 @@ const SHORTEST: usize = 128;
 
 /// How far from a whole number a multiple may lie: rounding to f32 takes it 2⁻⁷ away at most.
 const TOLERANCE: f32 = 1.0 / 32.0;
-
-/// Adding it rounds |x| < 2²² to a whole number, which the low bits of the sum then hold.
-const ROUNDER: f32 = 12_582_912.0;
 
 /// A right operand as integers.
 #[derive(Clone, Debug)]
