@@ -140,8 +140,7 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
     for layers in [4, 12] {
         checkpoint(&folder.path().join(layers.to_string()), layers);
     }
-    // Matrices of moments come and go in sizes that leave gaps between them.
-    for (recipe, percent) in [("npu", 10), ("w4a16-fast", 25)] {
+    for recipe in ["npu", "w4a16-fast"] {
         let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, recipe, MEMORY));
         let all = ask(folder.path(), 12, recipe, 8 << 30);
         assert_eq!(many.files, all.files, "{recipe}");
@@ -150,10 +149,9 @@ fn memory_does_not_depend_on_the_number_of_layers_and_bytes_not_on_memory() {
         }
         let (Some(few), Some(many), Some(all)) = (few.peak, many.peak, all.peak) else { continue };
         println!("{recipe}: {few} MB with 4 layers, {many} with 12, {all} all in memory");
-        assert!(
-            100 * many <= (100 + percent) * few,
-            "{recipe}: {few} MB with 4 layers, {many} with 12"
-        );
+        // Which thread is how far decides about some MB, and matrices of moments come and go in sizes
+        // that leave gaps between them. 8 layers of weights are 100 MB.
+        assert!(4 * many <= 5 * few, "{recipe}: {few} MB with 4 layers, {many} with 12");
         assert!(2 * many < all, "{recipe}: {many} MB streamed, {all} MB in memory");
     }
     let [few, many] = [4, 12].map(|layers| ask(folder.path(), layers, ALONE, MEMORY));

@@ -98,7 +98,12 @@ fn common<T>(with: impl FnOnce(&mut Stock) -> T) -> T {
 
 /// Keeps no more than that for all threads from now on.
 pub(super) fn keep(bytes: usize) {
-    common(|stock| *stock = Stock::new(bytes.min(SHARED)));
+    common(|stock| {
+        stock.limit = bytes.min(SHARED);
+        if stock.bytes > stock.limit {
+            *stock = Stock::new(stock.limit);
+        }
+    });
 }
 
 /// Gives the memory back that is kept for all threads.

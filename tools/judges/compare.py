@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -34,6 +35,12 @@ def installed(python, package):
     """Whether `python` exists and can import `package`."""
     probe = [python, "-c", f"import importlib.util as u,sys;sys.exit(not u.find_spec({package!r}))"]
     return os.path.exists(python) and subprocess.run(probe).returncode == 0
+
+
+def side_by_side(judge, cases):
+    """What `judge` says of each case, in order. It waits for a process of one thread mostly."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(judge, cases)
 
 
 def execute(command, timeout):
@@ -67,18 +74,19 @@ def difference(found, expected, relative=True):
     return worst
 
 
-def judge(name, a, expected, scratch):
+def judge(name, a, expected):
     """One row of the table: difference or None, message; None altogether when not installed."""
     venv, package, script, extra = RUNTIMES[name]
     python = os.path.join(a.venvs, venv, "bin", "python")
     if not installed(python, package):
         return None
-    out = os.path.join(scratch, "out.npz")
-    command = [python, os.path.join(HERE, script), a.file, a.io, out, *extra]
-    problem = execute(command, a.timeout)
-    if problem:
-        return None, problem
-    found = difference(golden_io.read(out, "out"), expected, relative=a.steps is None)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = os.path.join(scratch, "out.npz")
+        command = [python, os.path.join(HERE, script), a.file, a.io, out, *extra]
+        problem = execute(command, a.timeout)
+        if problem:
+            return None, problem
+        found = difference(golden_io.read(out, "out"), expected, relative=a.steps is None)
     if isinstance(found, str):
         return None, found
     limit = a.tolerance if a.steps is None else a.steps
@@ -102,16 +110,15 @@ def main():
     if not expected:
         sys.exit(f"{a.expected or a.io}: holds no {a.prefix}0")
     seen, good = 0, True
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in a.only:
-            row = judge(name, a, expected, scratch)
-            if row is None:
-                print(f"{name:<17} {'-':>9}  not installed")
-                continue
-            seen, (found, message) = seen + 1, row
-            shown = "failed" if found is None else f"{found:.2e}"
-            print(f"{name:<17} {shown:>9}  {message or 'ok'}", flush=True)
-            good = good and not message
+    rows = side_by_side(lambda name: judge(name, a, expected), a.only)
+    for name, row in zip(a.only, rows):
+        if row is None:
+            print(f"{name:<17} {'-':>9}  not installed")
+            continue
+        seen, (found, message) = seen + 1, row
+        shown = "failed" if found is None else f"{found:.2e}"
+        print(f"{name:<17} {shown:>9}  {message or 'ok'}", flush=True)
+        good = good and not message
     sys.exit(2 if seen == 0 else 0 if good else 1)
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
@@ -68,14 +69,16 @@ def answer(io):
     return [p for p in range(start, end) if said[p] == ids[p + 1]]
 
 
-def run(name, file, io, out, venvs):
+def run(name, file, io, venvs):
     """The runtime's first output, or a sentence why there is none."""
     venv, package, script, extra = compare.RUNTIMES[name]
     python = os.path.join(venvs, venv, "bin", "python")
     if not compare.installed(python, package):
         return "not installed"
-    problem = compare.execute([python, os.path.join(HERE, script), file, io, out, *extra], 300)
-    return problem or golden_io.read(out, "out")[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        out = os.path.join(scratch, "out.npz")
+        problem = compare.execute([python, os.path.join(HERE, script), file, io, out, *extra], 300)
+        return problem or golden_io.read(out, "out")[0]
 
 
 def questions(io):
@@ -110,8 +113,8 @@ def verdicts(what, runtimes, file, cases, a):
     good = True
     for name in runtimes:
         agreeing, tokens, everywhere = 0, 0, []
-        for given, expected, rows in cases:
-            found = run(name, file, given, os.path.join(a.out, "out.npz"), a.venvs)
+        outputs = compare.side_by_side(lambda case: run(name, file, case[0], a.venvs), cases)
+        for (_, expected, rows), found in zip(cases, outputs):
             if isinstance(found, str):
                 break
             agreeing += (best(found)[rows] == expected[rows]).sum()

@@ -17,6 +17,7 @@ import tempfile
 import numpy as np
 
 import circle_file
+import compare
 from circle_file import OP, TYPE, Editor, schema
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -281,14 +282,14 @@ def main():
         with open(a.doc, "wb") as file:
             pickle.dump(survey(a.survey), file)
         return
-    surveys = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for runtime, venv in RUNTIMES.items():
-            python = os.path.join(a.venvs, venv, "bin", "python")
-            out = os.path.join(scratch, "cells")
-            subprocess.run([python, __file__, out, "--survey", runtime], check=True)
-            with open(out, "rb") as file:
-                surveys[runtime] = pickle.load(file)
+
+    def surveyed(runtime):
+        python = os.path.join(a.venvs, RUNTIMES[runtime], "bin", "python")
+        with tempfile.NamedTemporaryFile() as out:
+            subprocess.run([python, __file__, out.name, "--survey", runtime], check=True)
+            return pickle.load(out)
+
+    surveys = dict(zip(RUNTIMES, compare.side_by_side(surveyed, RUNTIMES)))
     with open(a.doc) as file:
         text = file.read()
     before, rest = text.split(BEGIN)

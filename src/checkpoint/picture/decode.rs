@@ -1,16 +1,28 @@
 //! PNG and JPEG bytes to 8-bit RGB, with the conversions that PIL's `convert("RGB")` makes.
 
 use super::super::error::{Error, ErrorKind, Result};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// Longest side believed, in pixels: beyond what cameras make, and within JPEG's own 16 bits.
-const SIDE_MAX: u32 = 65_535;
-/// Memory that decoding may take, in bytes: a picture of 128 million pixels.
-const MEMORY_MAX: u64 = 512 << 20;
+const SIDE_MAX: usize = 65_535;
+/// Memory that a decoded picture may take, in bytes: 128 million pixels.
+const MEMORY_MAX: usize = 512 << 20;
 
+/// How PNG files begin.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+/// How JPEG files begin: with a marker, and the next one.
+const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
 /// The marker that ends a JPEG file; compressed data never holds it.
-const END: [u8; 2] = [0xff, 0xd9];
+const JPEG_END: [u8; 2] = [0xff, 0xd9];
+
+/// Width, height and pixels of a picture, or why bytes are none.
+type Decoded<T = ([usize; 2], Vec<u8>)> =
+    std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// An 8-bit RGB picture, not empty.
 #[derive(Clone, PartialEq)]
@@ -43,25 +55,14 @@ impl RgbPicture {
     pub fn decode(file: &str, bytes: &[u8]) -> Result<RgbPicture> {
         let malformed =
             |found: &str| Error::new(ErrorKind::Malformed, file, "a picture (PNG or JPEG)", found);
-        let mut reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|source| malformed("other bytes").caused_by(source))?;
-        if reader.format().is_none() {
-            return Err(malformed("other bytes"));
-        }
-        // the decoder fills up what is cut off with grey; PIL refuses the file, and so do we
-        if reader.format() == Some(ImageFormat::Jpeg) && !bytes.windows(2).rev().any(|w| w == END) {
-            return Err(malformed("a broken one").caused_by("it breaks off before its end"));
-        }
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(SIDE_MAX);
-        limits.max_image_height = Some(SIDE_MAX);
-        limits.max_alloc = Some(MEMORY_MAX);
-        reader.limits(limits);
-        let decoded = reader.decode().map_err(|s| malformed("a broken one").caused_by(s))?;
-        let side = |side: u32| usize::try_from(side).unwrap_or(0);
-        let (width, height) = (side(decoded.width()), side(decoded.height()));
-        RgbPicture::new(width, height, to_rgb(decoded)).ok_or_else(|| malformed("an empty one"))
+        let decoded = match bytes {
+            _ if bytes.starts_with(PNG) => png(bytes),
+            _ if bytes.starts_with(JPEG) => jpeg(bytes),
+            _ => return Err(malformed("other bytes")),
+        };
+        let ([width, height], pixels) =
+            decoded.map_err(|source| malformed("a broken one").caused_by(source))?;
+        RgbPicture::new(width, height, pixels).ok_or_else(|| malformed("an empty one"))
     }
 
     /// Pixels along a row.
@@ -80,22 +81,59 @@ impl RgbPicture {
     }
 }
 
-fn to_rgb(picture: DynamicImage) -> Vec<u8> {
-    // PIL keeps the upper byte of 16-bit colours, but cuts 16-bit grey off at 255
-    let upper = |sample: &u16| sample.to_be_bytes()[0];
-    match picture {
-        DynamicImage::ImageRgb8(rgb) => rgb.into_raw(),
-        DynamicImage::ImageRgb16(rgb) => rgb.as_raw().iter().map(upper).collect(),
-        DynamicImage::ImageRgba16(rgba) => {
-            rgba.as_raw().chunks_exact(4).flat_map(|p| p[..3].iter().map(upper)).collect()
-        }
-        DynamicImage::ImageLumaA16(grey) => {
-            grey.as_raw().chunks_exact(2).flat_map(|p| [upper(&p[0]); 3]).collect()
-        }
-        DynamicImage::ImageLuma16(grey) => {
-            let cut = |sample: &u16| [u8::try_from(*sample).unwrap_or(u8::MAX); 3];
-            grey.as_raw().iter().flat_map(cut).collect()
-        }
-        other => other.into_rgb8().into_raw(),
+/// Bytes of a decoded picture, if they are few enough.
+fn affordable([width, height]: [usize; 2], bytes: Option<usize>) -> Decoded<usize> {
+    let fits = |bytes: &usize| *bytes <= MEMORY_MAX && width.max(height) <= SIDE_MAX;
+    bytes.filter(fits).ok_or_else(|| format!("{width} x {height} pixels are too many").into())
+}
+
+/// Of a PNG file.
+fn png(bytes: &[u8]) -> Decoded {
+    let limits = png::Limits { bytes: MEMORY_MAX };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
+    // Palettes become colours, fewer bits eight.
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info()?;
+    let size = [reader.info().width, reader.info().height].map(|side| side as usize);
+    let mut samples = vec![0; affordable(size, reader.output_buffer_size())?];
+    reader.next_frame(&mut samples)?;
+    let (colours, depth) = reader.output_color_type();
+    let wide = depth == BitDepth::Sixteen;
+    let (pairs, _) = samples.as_chunks::<2>();
+    // PIL keeps the upper byte of 16-bit colours, but cuts 16-bit grey off at 255.
+    let cut = |sample: &[u8; 2]| if sample[0] > 0 { u8::MAX } else { sample[1] };
+    let samples = match (wide, colours) {
+        (false, _) => samples,
+        (true, ColorType::Grayscale) => pairs.iter().map(cut).collect(),
+        (true, _) => pairs.iter().map(|sample| sample[0]).collect(),
+    };
+    let pixels = match colours {
+        ColorType::Rgb => samples,
+        ColorType::Rgba => samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        ColorType::GrayscaleAlpha => samples.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
+        ColorType::Grayscale => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
+        ColorType::Indexed => return Err("a palette that is not there".into()),
+    };
+    Ok((size, pixels))
+}
+
+/// Of a JPEG file.
+fn jpeg(bytes: &[u8]) -> Decoded {
+    // The decoder fills up what is cut off with grey; PIL refuses the file, and so do we.
+    if !bytes.windows(2).rev().any(|two| two == JPEG_END) {
+        return Err("it breaks off before its end".into());
     }
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(SIDE_MAX)
+        .set_max_height(SIDE_MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers()?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+    decoder.set_options(options.jpeg_set_out_colorspace(colours));
+    let size = decoder.dimensions().map_or([0; 2], |(width, height)| [width, height]);
+    affordable(size, decoder.output_buffer_size())?;
+    let samples = decoder.decode()?;
+    Ok((size, if grey { samples.iter().flat_map(|&grey| [grey; 3]).collect() } else { samples }))
 }

@@ -1,11 +1,13 @@
 //! Ranges that minimise the squared error of a grid.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{Bucket, Histogram};
 use super::{Histograms, Merge, MergeError, Observer};
 use crate::quant::affine::Channels;
 use crate::quant::{DType, Grain, NoRange, QuantParams, Range, Scheme};
+use crate::tensor::simd::{dispatch, joined};
 
 /// Shares of the full range that the coarse search tries.
 const COARSE: usize = 48;
@@ -54,7 +56,7 @@ impl Mse {
             }
             least_error(dtype, scheme.symmetric, range, &histogram.buckets(range))
         };
-        Ok(extremes.ranges()?.into_iter().enumerate().map(choose).collect())
+        Ok(extremes.ranges()?.into_par_iter().enumerate().map(choose).collect())
     }
 }
 
@@ -88,7 +90,8 @@ fn least_error(dtype: DType, symmetric: bool, exact: Range, buckets: &[Bucket]) 
         exact.with_zero()
     };
     let cut = |low: f32, high: f32| Range::new(full.min * low, full.max * high);
-    let error = |low: f32, high: f32| expected_error(dtype, symmetric, cut(low, high), buckets);
+    let buckets = Columns::of(buckets);
+    let error = |low: f32, high: f32| buckets.error(dtype, symmetric, cut(low, high));
     let mut best = (1.0, 1.0);
     let mut least = error(1.0, 1.0);
     let mut consider = |best: &mut (f32, f32), low: f32, high: f32| {
@@ -120,37 +123,89 @@ fn least_error(dtype: DType, symmetric: bool, exact: Range, buckets: &[Bucket]) 
     cut(best.0, best.1)
 }
 
-/// The mean squared error times the number of values, or infinity where there is no grid.
-fn expected_error(dtype: DType, symmetric: bool, range: Range, buckets: &[Bucket]) -> f64 {
-    // searched as a per-tensor grid also for channels: the two differ on constants only
-    let scheme = Scheme { symmetric, grain: Grain::Tensor };
-    let grid = QuantParams::from_range(dtype, scheme, range).ok();
-    let Some((scale, zero)) = grid.and_then(|grid| grid.as_per_tensor()) else {
-        return f64::INFINITY;
-    };
-    let scale = f64::from(scale);
-    let low = f64::from(dtype.qmin() - zero);
-    let high = f64::from(dtype.qmax() - zero);
-    let per_bucket = |b: &Bucket| {
-        let (from, to) = (b.low / scale, b.high / scale);
-        let (middle, width) = ((from + to) / 2.0, to - from);
-        let mean = if middle < low - 0.5 || middle > high + 0.5 {
-            let miss = middle - middle.clamp(low, high);
-            miss * miss + width * width / 12.0
-        } else if width > 1e-9 {
-            (rounding_integral(to) - rounding_integral(from)) / width
-        } else {
-            (middle - middle.round_ties_even()).powi(2)
+/// Partial sums of the error, which fix the order of addition.
+const LANES: usize = 8;
+/// Adding and subtracting it rounds |u| < 2^51 to an integer, ties to even.
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
+
+/// Buckets as vector instructions take them, filled up with empty ones.
+struct Columns {
+    low: Vec<[f64; LANES]>,
+    high: Vec<[f64; LANES]>,
+    count: Vec<[f64; LANES]>,
+}
+
+impl Columns {
+    fn of(buckets: &[Bucket]) -> Columns {
+        let column = |of: fn(&Bucket) -> f64| {
+            let lane = |part: &[Bucket], i: usize| part.get(i).map_or(0.0, of);
+            let lanes = |part: &[Bucket]| std::array::from_fn(|i| lane(part, i));
+            buckets.chunks(LANES).map(lanes).collect()
         };
-        mean * b.count as f64
-    };
-    buckets.iter().map(per_bucket).sum::<f64>() * scale * scale
+        Columns {
+            low: column(|bucket| bucket.low),
+            high: column(|bucket| bucket.high),
+            count: column(|bucket| bucket.count as f64),
+        }
+    }
+
+    /// The mean squared error times the number of values, or infinity where there is no grid.
+    fn error(&self, dtype: DType, symmetric: bool, range: Range) -> f64 {
+        // searched as a per-tensor grid also for channels: the two differ on constants only
+        let scheme = Scheme { symmetric, grain: Grain::Tensor };
+        let grid = QuantParams::from_range(dtype, scheme, range).ok();
+        let Some((scale, zero)) = grid.and_then(|grid| grid.as_per_tensor()) else {
+            return f64::INFINITY;
+        };
+        let scale = f64::from(scale);
+        let limits = [dtype.qmin() - zero, dtype.qmax() - zero].map(f64::from);
+        squares(&self.low, &self.high, &self.count, scale.recip(), limits) * scale * scale
+    }
+}
+
+dispatch! {
+    /// Sum of squared distances from the multiples of a step within `limits`, in steps.
+    fn squares(
+        low: &[[f64; LANES]],
+        high: &[[f64; LANES]],
+        count: &[[f64; LANES]],
+        inverse: f64,
+        limits: [f64; 2],
+    ) -> f64 {
+        let mut sums = [0.0; LANES];
+        for ((low, high), count) in low.iter().zip(high).zip(count) {
+            for lane in 0..LANES {
+                sums[lane] += distance(low[lane] * inverse, high[lane] * inverse, limits) * count[lane];
+            }
+        }
+        joined(sums, |a, b| a + b)
+    }
+}
+
+/// The mean squared distance of the numbers between two ends from the integers within `limits`.
+#[inline(always)]
+fn distance(from: f64, to: f64, [low, high]: [f64; 2]) -> f64 {
+    let (middle, width) = ((from + to) * 0.5, to - from);
+    let above = if middle > low { middle } else { low };
+    let miss = middle - if above < high { above } else { high };
+    let clipped = miss * miss + width * width * (1.0 / 12.0);
+    let rounded = (integral(to) - integral(from)) / width;
+    let point = middle - whole(middle);
+    let inside = if width > 1e-9 { rounded } else { point * point };
+    if middle < low - 0.5 || middle > high + 0.5 { clipped } else { inside }
+}
+
+/// The nearest integer of a number that is not far beyond a grid.
+#[inline(always)]
+fn whole(u: f64) -> f64 {
+    (u + ROUNDER) - ROUNDER
 }
 
 /// The integral of `(u - round(u))^2` from 0 to `u`.
-fn rounding_integral(u: f64) -> f64 {
-    let whole = u.round_ties_even();
+#[inline(always)]
+fn integral(u: f64) -> f64 {
+    let whole = whole(u);
     let part = u - whole;
     // every full step contributes 1/12, and the last one its own part
-    whole / 12.0 + part * part * part / 3.0
+    whole * (1.0 / 12.0) + part * part * part * (1.0 / 3.0)
 }

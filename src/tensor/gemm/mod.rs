@@ -49,6 +49,10 @@ pub enum Products {
 /// Panels after which their results are finished: they are still in the second-level cache.
 const FINISHED: usize = 4;
 
+/// Results that stay there anyway: they are finished in one piece, since one a row and a few panels would
+/// cost more than what is done to them.
+const FEW: usize = 1 << 15;
+
 /// Below this many multiply-adds, waking the pool costs more than the product.
 const WORTHWHILE: usize = 1 << 20;
 
@@ -271,6 +275,7 @@ impl Tiles<'_> {
         let share = (depth * width).div_ceil(rows.len().div_ceil(step).max(1));
         let share = share.max(1).next_multiple_of(kernel::LINE);
         let (mut first, last) = (panels.start, panels.end);
+        let finished = if rows.len() * n <= FEW { panels.len() } else { FINISHED };
         for panel in panels {
             let columns = width.min(n - panel * width);
             let of =
@@ -299,7 +304,7 @@ impl Tiles<'_> {
                 }
             }
             let done = panel + 1 - first;
-            if part.end == k && (done == FINISHED || panel + 1 == last) {
+            if part.end == k && (done == finished || panel + 1 == last) {
                 self.finish(rows.clone(), first * width..n.min((panel + 1) * width));
                 first = panel + 1;
             }
@@ -308,14 +313,20 @@ impl Tiles<'_> {
 
     /// What is to be done to these results, of which nothing is to come any more.
     fn finish(&self, rows: Range<usize>, columns: Range<usize>) {
-        if self.run.finishes() {
-            for row in rows {
-                let at = row * self.out.stride + self.first + columns.start;
-                // SAFETY: the rectangle lies inside `out` and is this task's own.
-                let results =
-                    unsafe { std::slice::from_raw_parts_mut(self.out.data.add(at), columns.len()) };
-                self.run.finish(at, results);
-            }
+        if !self.run.finishes() || rows.is_empty() {
+            return;
+        }
+        let (stride, width) = (self.out.stride, columns.len());
+        // Whole rows lie one behind the other.
+        let (pieces, len) = match width == stride {
+            true => (1, rows.len() * stride),
+            false => (rows.len(), width),
+        };
+        for row in rows.start..rows.start + pieces {
+            let at = row * stride + self.first + columns.start;
+            // SAFETY: the rectangle lies inside `out` and is this task's own.
+            let results = unsafe { std::slice::from_raw_parts_mut(self.out.data.add(at), len) };
+            self.run.finish(at, results);
         }
     }
 }
