@@ -109,35 +109,57 @@ pub fn fit(
         Setting::of(checkpoint, (calib, few), &asked, ("weights", progress))?;
     let (plans, mut weights) = (plans(&graph, recipe)?, floats.all);
     let scopes = linear_weights(&graph, &plan);
+    let (mut choices, grids) = offered(&graph, &scopes, &plans, &weights)?;
+    let fixed = fixed_bytes(&graph, &plan, &scopes, &weights)?;
+    // Measuring may take hours: an impossible budget is refused before.
+    limit(&choices, budget, fixed)?;
     progress.begin("measure", scopes.len() * plans.len());
     let mut losses = Losses::start(&walk, &weights, gait, (&recipe.means, progress))?;
-    let mut choices = Vec::with_capacity(scopes.len());
-    for &(first, id) in &scopes {
+    for ((&(first, id), choice), grids) in scopes.iter().zip(&mut choices).zip(grids) {
         losses.advance(first, &weights)?;
         let kept = weights.get(id).cloned().expect("invariant: every weight was loaded");
-        let name = &graph.value(id).name;
-        let mut candidates = Vec::with_capacity(plans.len());
-        for (dtype, plan) in &plans {
-            let grid = plan.weight_grid(id, name, &kept)?;
-            let bits = kept.data().len() as u64 * u64::from(dtype.bits());
-            let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
-            let loss = memo.loss(format!("{name} {dtype}"), || {
+        for (candidate, grid) in choice.candidates.iter_mut().zip(grids) {
+            candidate.loss = memo.loss(format!("{} {}", choice.name, candidate.dtype), || {
                 let on_grid = |grid| rounded(kept.clone(), grid);
                 weights.set(id, grid.as_ref().map_or_else(|| kept.clone(), on_grid));
                 losses.of(&weights)
             })?;
-            candidates.push(Candidate { dtype: *dtype, bytes, loss, bits });
             progress.step();
         }
-        let elements = kept.data().len() as u64;
         weights.set(id, kept);
-        choices.push(Choice { name: name.clone(), elements, candidates, chosen: 0 });
     }
-    let fixed = fixed_bytes(&graph, &plan, &scopes, &weights)?;
     decide(&mut choices, budget, fixed)?;
     let policy = recipe.policy.clone().with_rules(choices.iter().map(rule));
     recipe.policy = policy.map_err(CalibrateError::from)?;
     Ok(bought(choices, fixed, few.len()))
+}
+
+/// The grid of each candidate; none for a weight that stays as it is.
+type Grids = Vec<Option<QuantParams>>;
+
+/// What every scope may get, losses not yet known, with grids.
+fn offered(
+    graph: &Graph,
+    scopes: &[(usize, ValueId)],
+    plans: &[(DType, Plan)],
+    weights: &Weights,
+) -> Result<(Vec<Choice>, Vec<Grids>), Error> {
+    let (mut choices, mut all) = (Vec::new(), Vec::new());
+    for &(_, id) in scopes {
+        let weight = weights.get(id).expect("invariant: every weight was loaded");
+        let (name, elements) = (&graph.value(id).name, weight.len() as u64);
+        let (mut candidates, mut offered) = (Vec::new(), Vec::new());
+        for (dtype, plan) in plans {
+            let grid = plan.weight_grid(id, name, weight)?;
+            let bits = elements * u64::from(dtype.bits());
+            let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
+            candidates.push(Candidate { dtype: *dtype, bytes, loss: 0.0, bits });
+            offered.push(grid);
+        }
+        choices.push(Choice { name: name.clone(), elements, candidates, chosen: 0 });
+        all.push(offered);
+    }
+    Ok((choices, all))
 }
 
 /// The plan of each dtype that a linear weight may get beside the recipe's activations.
@@ -207,33 +229,38 @@ fn grids(grid: Option<&QuantParams>) -> u64 {
     }
 }
 
-/// The best choice that fits; what is `fixed` counts against a budget in MiB.
-fn decide(choices: &mut [Choice], budget: Budget, fixed: u64) -> Result<(), Error> {
-    let elements: u64 = choices.iter().map(|choice| choice.elements).sum();
-    let cost = |candidate: &Candidate| match budget {
+/// What a candidate takes of a budget.
+fn cost(candidate: &Candidate, budget: Budget) -> u64 {
+    match budget {
         Budget::Bits(_) => candidate.bits,
         Budget::Mib(_) => candidate.bytes,
-    };
+    }
+}
+
+/// What the choices may take of a budget in all; what is `fixed` counts against one in MiB.
+fn limit(choices: &[Choice], budget: Budget, fixed: u64) -> Result<u64, Error> {
+    let elements: u64 = choices.iter().map(|choice| choice.elements).sum();
     // Units of the budget in one of what is asked for, and what is spent before any choice.
     let (asked, unit, spent, name) = match budget {
         Budget::Bits(bits) => (bits, elements as f64, 0, "bits a weight"),
         Budget::Mib(mib) => (mib, f64::from(1 << 20), fixed, "MiB"),
     };
-    let scopes: Vec<Vec<Item>> = choices
-        .iter()
-        .map(|choice| {
-            let item = |c: &Candidate| Item { cost: cost(c), loss: c.loss };
-            choice.candidates.iter().map(item).collect()
-        })
-        .collect();
-    let cheapest = |items: &Vec<Item>| items.iter().map(|item| item.cost).min().unwrap_or(0);
-    let least = spent + scopes.iter().map(cheapest).sum::<u64>();
+    let costs = |choice: &Choice| choice.candidates.iter().map(|c| cost(c, budget)).min();
+    let least = spent + choices.iter().filter_map(costs).sum::<u64>();
     let limit = (asked * unit).floor();
-    let short = || Error::Budget { asked, unit: name, least: least as f64 / unit };
-    if !limit.is_finite() || limit < least as f64 {
-        return Err(short());
+    match limit.is_finite() && limit >= least as f64 {
+        true => Ok(limit as u64 - spent),
+        false => Err(Error::Budget { asked, unit: name, least: least as f64 / unit }),
     }
-    let chosen = choose(&scopes, limit as u64 - spent).ok_or_else(short)?;
+}
+
+/// The best choice that fits.
+fn decide(choices: &mut [Choice], budget: Budget, fixed: u64) -> Result<(), Error> {
+    let limit = limit(choices, budget, fixed)?;
+    let item = |c: &Candidate| Item { cost: cost(c, budget), loss: c.loss };
+    let scopes: Vec<Vec<Item>> =
+        choices.iter().map(|choice| choice.candidates.iter().map(item).collect()).collect();
+    let chosen = choose(&scopes, limit).expect("invariant: the cheapest choice fits");
     choices.iter_mut().zip(chosen).for_each(|(choice, chosen)| choice.chosen = chosen);
     Ok(())
 }
