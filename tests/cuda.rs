@@ -1,7 +1,6 @@
-//! Products on a CUDA device (feature `cuda`). With a device, results are compared with the
+//! Products on a CUDA device. With a device, results are compared with the
 //! processor's. Without one, a stand-in for the vendor's libraries (`tests/data/cuda/stand_in.c`)
 //! multiplies as cuBLAS is documented to, so that what is asked of it is checked anywhere.
-#![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod written;

@@ -1,4 +1,4 @@
-//! Texts of Parquet files; needs the feature `parquet`.
+//! Texts of Parquet files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use encircle::dataset::{Source, read_source};

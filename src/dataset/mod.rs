@@ -4,7 +4,6 @@
 //! turns it into the [`Sample`] that the model sees, as transformers would.
 
 mod encode;
-#[cfg(feature = "parquet")]
 mod parquet;
 mod parse;
 mod rows;

@@ -28,8 +28,8 @@ pub enum Source {
 /// names the field or column of texts, `text` by default.
 ///
 /// # Errors
-/// Names the file, and the line or column that is missing or of the wrong type. A Parquet file if
-/// the program was built without the feature `parquet`; a `column` for plain text.
+/// Names the file, and the line or column that is missing or of the wrong type; a `column` for
+/// plain text.
 pub fn read_source(path: &Path, column: Option<&str>) -> Result<Source> {
     let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
     match extension.as_ref().and_then(|extension| extension.to_str()) {
@@ -77,18 +77,9 @@ fn documents(path: &Path, texts: Vec<String>) -> Result<Source> {
     Ok(Source::Text(text))
 }
 
-#[cfg(feature = "parquet")]
 fn parquet(path: &Path, column: &str) -> Result<Vec<String>> {
     let data = bytes(path, |files, name| files.read(name, TEXT_MAX))?;
     super::parquet::texts(&path.display().to_string(), data.into_owned(), column)
-}
-
-#[cfg(not(feature = "parquet"))]
-fn parquet(path: &Path, _: &str) -> Result<Vec<String>> {
-    bytes(path, |files, name| files.read(name, TEXT_MAX))?;
-    let expected = "text or JSONL, as this program was built without Parquet (cargo build \
-                    --features parquet)";
-    Err(Error::new(ErrorKind::Unsupported, path.display(), expected, "a Parquet file"))
 }
 
 #[cfg(test)]
@@ -135,15 +126,5 @@ mod tests {
             let error = read(name, content, column).unwrap_err();
             assert!(error.starts_with(expected), "{name} {column:?}: {error}");
         }
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    #[test]
-    fn parquet_without_its_feature_says_how_to_get_it() {
-        let error = read("a.parquet", b"PAR1", None).unwrap_err();
-        assert!(
-            error.starts_with("a.parquet: ") && error.contains("--features parquet"),
-            "{error}"
-        );
     }
 }

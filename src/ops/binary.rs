@@ -81,11 +81,23 @@ impl OpDef for Binary {
     }
 
     fn in_place(&self, inputs: &[&[usize]]) -> bool {
-        inputs[1].len() <= inputs[0].len() && repeats(inputs[1], inputs[0])
+        inputs[1].len() <= inputs[0].len()
+            && (repeats(inputs[1], inputs[0]) || by_rows(inputs[1], inputs[0]))
     }
 
     fn eval_over(&self, a: Tensor, rest: &[&Tensor], run: Run<'_>) -> Tensor {
         let (b, kernel) = (rest[0].data(), self.kernel());
+        let width = a.shape().last().copied().unwrap_or(1);
+        if b.len() > 1 && width > 1 && by_rows(rest[0].shape(), a.shape()) {
+            return a.mapped(width, run, |at, out, a| {
+                let mut same = vec![0.0; width];
+                let rows = out.chunks_exact_mut(width).zip(a.chunks_exact(width));
+                for ((out, a), b) in rows.zip(&b[at / width..]) {
+                    same.fill(*b);
+                    kernel(out, a, &same);
+                }
+            });
+        }
         // A call for every few elements would cost more than the elements.
         let longer = (b.len() < SPAN && a.len() > SPAN).then(|| b.repeat(SPAN.div_ceil(b.len())));
         let b = longer.as_deref().unwrap_or(b);
@@ -107,6 +119,14 @@ const SPAN: usize = 1 << 10;
 fn repeats(shape: &[usize], out: &[usize]) -> bool {
     let lead = shape.iter().take_while(|&&n| n == 1).count();
     out.ends_with(&shape[lead..])
+}
+
+/// Whether a tensor of `shape` has a number for each row of `out`.
+fn by_rows(shape: &[usize], out: &[usize]) -> bool {
+    match (shape, out) {
+        ([lead @ .., 1], [rows @ .., _]) => lead == rows,
+        _ => false,
+    }
 }
 
 /// Any broadcast, a row of the last axis at a time.

@@ -80,6 +80,11 @@ fn large_results_are_made_and_finished_in_pieces() {
     check(&MatMul { transpose_rhs: true }.into(), &[x.clone(), ramp(&[9, 900, 1024])]);
     check(&Binary { kind: BinaryKind::Add }.into(), &[x.clone(), ramp(&[30, 1024])]);
     check(&Binary { kind: BinaryKind::Mul }.into(), &[x.clone(), x.clone()]);
+    let means = ramp(&[9, 30, 1]);
+    let centred = check(&Binary { kind: BinaryKind::Sub }.into(), &[x.clone(), means.clone()]);
+    for (i, out) in centred.data().iter().enumerate() {
+        assert_eq!(*out, x.data()[i] - means.data()[i / 1024]);
+    }
     check(&Softmax.into(), one);
     check(&RmsNorm { epsilon: 1e-6 }.into(), &[x.clone(), ramp(&[1024])]);
     check(&Unary { kind: UnaryKind::Logistic }.into(), one);

@@ -1,13 +1,11 @@
 //! Another device that multiplies by large weights. Weights stay there as long as their tensors live;
 //! activations go there and come back with every product.
 
-#[cfg(feature = "cuda")]
 pub(super) use super::cuda::Held;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Multiply-adds below which the way to the device costs more than the product.
-#[cfg(feature = "cuda")]
 const WORTHWHILE: usize = 1 << 24;
 
 /// Where products by large weights are computed.
@@ -25,11 +23,6 @@ pub enum Device {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The feature is off.
-    #[error(
-        "device: found cuda, but this program was built without it: cargo build --features cuda"
-    )]
-    NotBuilt,
     /// A library is not there.
     #[error(
         "device: found cuda, but {library} is not installed: expected a CUDA driver and cuBLAS 12"
@@ -46,11 +39,6 @@ pub enum DeviceError {
 /// A weight on the device; none if it cannot be there.
 pub(super) type Slot = OnceLock<Option<Held>>;
 
-/// There is no device to hold a weight.
-#[cfg(not(feature = "cuda"))]
-#[derive(Debug)]
-pub(super) enum Held {}
-
 /// What went wrong on the device first.
 static TROUBLE: Mutex<Option<String>> = Mutex::new(None);
 
@@ -61,10 +49,7 @@ static TROUBLE: Mutex<Option<String>> = Mutex::new(None);
 pub fn use_device(device: Device) -> Result<(), DeviceError> {
     match device {
         Device::Cpu => Ok(()),
-        #[cfg(feature = "cuda")]
         Device::Cuda => super::cuda::open(),
-        #[cfg(not(feature = "cuda"))]
-        Device::Cuda => Err(DeviceError::NotBuilt),
     }
 }
 
@@ -75,7 +60,6 @@ pub fn device_trouble() -> Option<String> {
 }
 
 /// `out [m, n] = a [m, k] · bᵀ` for a weight `[n, k]`, if a device does it.
-#[cfg(feature = "cuda")]
 pub(super) fn multiplied<'b>(
     out: &mut [f32],
     a: &[f32],
@@ -91,19 +75,7 @@ pub(super) fn multiplied<'b>(
     held.as_ref().is_some_and(|held| noted(cuda.multiply(out, a, held, [n, k])).is_some())
 }
 
-#[cfg(not(feature = "cuda"))]
-pub(super) fn multiplied<'b>(
-    _: &mut [f32],
-    _: &[f32],
-    _: &Slot,
-    _: impl FnOnce() -> &'b [f32],
-    _: [usize; 2],
-) -> bool {
-    false
-}
-
 /// The value, or nothing and a note.
-#[cfg(feature = "cuda")]
 fn noted<T>(result: Result<T, String>) -> Option<T> {
     result
         .inspect_err(|trouble| {

@@ -3,7 +3,6 @@
 //! This room is the leaf of the house: it must not know any other room.
 
 mod buffer;
-#[cfg(feature = "cuda")]
 mod cuda;
 mod device;
 mod divergence;
