@@ -167,8 +167,8 @@ pub(super) struct QuantizeArgs {
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
-    /// Where products by large weights are computed: cpu, or cuda where the program was built with that
-    /// feature; results then differ as sums in another order do
+    /// Where products by large weights are computed: cpu, or cuda, the first device by cuBLAS; results
+    /// then differ as sums in another order do
     #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]
     pub(super) device: DeviceArg,
     /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
@@ -242,8 +242,8 @@ pub(super) struct EvalArgs {
     /// Windows of text to calibrate on
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(super) calib_windows: usize,
-    /// Where products by large weights are computed: cpu, or cuda where the program was built with that
-    /// feature; results then differ as sums in another order do
+    /// Where products by large weights are computed: cpu, or cuda, the first device by cuBLAS; results
+    /// then differ as sums in another order do
     #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]
     pub(super) device: DeviceArg,
     /// One JSON object a recipe and nothing else on stdout
