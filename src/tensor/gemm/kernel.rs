@@ -22,24 +22,24 @@ pub(super) enum Isa {
     Avx2Whole,
 }
 
-/// One tile: `out [count, columns] (+)= a [count, depth] · b [depth, width]`.
-pub(super) struct Tile<'a> {
+/// The tiles of a panel, one below the other: `out [rows, columns] (+)= a [rows, depth] · b [depth, width]`.
+pub(super) struct Panel<'a> {
     pub(super) out: *mut f32,
     /// Row stride of `out`.
     pub(super) n: usize,
+    pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) a: &'a [f32],
     pub(super) left: Left<'a>,
     pub(super) b: &'a [f32],
     pub(super) depth: usize,
-    pub(super) count: usize,
     /// What sums of integers are multiplied by: a step for each column of the panel, and one for all.
     pub(super) scale: Option<(&'a [f32], f32)>,
     /// Whether to add to `out` instead of replacing it.
     pub(super) add: bool,
 }
 
-/// How a tile's `a` lies.
+/// How a panel's `a` lies.
 #[derive(Clone, Copy)]
 pub(super) enum Left<'a> {
     /// In rows of this stride.
@@ -47,11 +47,13 @@ pub(super) enum Left<'a> {
         /// From one row to the next.
         stride: usize,
     },
-    /// Gathered, `[depth, count]`: the tile belongs to a product too large for the cache, so it
-    /// fetches what it will write and its share of the panel after its own.
-    Strip {
-        /// That share.
-        next: &'a [f32],
+    /// Gathered, `[depth, count]` for each tile: the product is too large for the cache, so a tile
+    /// fetches what it will write and its share of the panel after this one.
+    Strips {
+        /// The panel after this one.
+        after: &'a [f32],
+        /// How much of it is fetched by each tile.
+        share: usize,
     },
 }
 
@@ -154,33 +156,34 @@ impl Isa {
         }
     }
 
-    /// Computes a tile.
+    /// Computes the tiles of a panel.
     ///
     /// # Safety
-    /// `tile.out` must be valid for `count` rows of stride `n` and `columns` elements each, and
+    /// `panel.out` must be valid for `rows` rows of stride `n` and `columns` elements each, and
     /// nobody else may use them.
-    pub(super) unsafe fn tile(self, tile: Tile<'_>) {
-        let reach = match tile.left {
-            Left::Rows { stride } => (tile.count - 1) * stride + tile.depth,
-            Left::Strip { .. } => tile.count * tile.depth,
+    pub(super) unsafe fn panel(self, panel: &Panel<'_>) {
+        let reach = match panel.left {
+            _ if panel.rows == 0 || panel.depth == 0 => 0,
+            Left::Rows { stride } => (panel.rows - 1) * stride + panel.depth,
+            Left::Strips { .. } => panel.rows * panel.depth,
         };
-        assert!(tile.a.len() >= reach || tile.depth == 0);
-        assert_eq!(tile.b.len(), tile.depth * self.panel_width());
-        assert!(tile.scale.is_none_or(|(steps, _)| steps.len() == self.panel_width()));
+        assert!(panel.a.len() >= reach);
+        assert_eq!(panel.b.len(), panel.depth * self.panel_width());
+        assert!(panel.scale.is_none_or(|(steps, _)| steps.len() == self.panel_width()));
         // SAFETY: detection made sure of the instructions; bounds were checked above.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => x86::avx512(tile),
+                Isa::Avx512 => x86::avx512(panel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => x86::avx2(tile),
-                Isa::Portable => portable(tile),
+                Isa::Avx2 => x86::avx2(panel),
+                Isa::Portable => portable(panel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512Bf16 => x86::avx512_bf16(tile),
+                Isa::Avx512Bf16 => x86::avx512_bf16(panel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512Vnni => x86::avx512_vnni(tile),
+                Isa::Avx512Vnni => x86::avx512_vnni(panel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2Whole => x86::avx2_whole(tile),
+                Isa::Avx2Whole => x86::avx2_whole(panel),
             }
         }
     }
@@ -202,20 +205,20 @@ trait Vector: Copy {
     }
 }
 
-/// The tile for `R` rows; all accumulators stay in registers.
+/// The tile of the `R` rows from `row` on; all accumulators stay in registers. `tile` counts them.
 #[inline(always)]
-unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
-    // SAFETY: the caller of `Isa::tile` vouches for `out`; `a` and `b` were checked there.
+unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize) {
+    // SAFETY: the caller of `Isa::panel` vouches for `out`; `a` and `b` were checked there.
     unsafe {
         let mut acc = [[V::zero(); 2]; R];
-        let (mut b, a) = (t.b.as_ptr(), t.a.as_ptr());
+        let (mut b, out) = (t.b.as_ptr(), t.out.add(row * t.n));
         // A macro, not a closure: a closure would be compiled without the tile's instructions.
         macro_rules! step {
-            ($first:expr, $stride:expr) => {
+            ($a:expr, $first:expr, $stride:expr) => {
                 let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
                 b = b.add(2 * V::LANES);
                 for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = *a.add($first + r * $stride);
+                    let x = *$a.add($first + r * $stride);
                     acc[0] = acc[0].mul_add(x, b0);
                     acc[1] = acc[1].mul_add(x, b1);
                 }
@@ -223,19 +226,21 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
         }
         match t.left {
             Left::Rows { stride } => {
+                let a = t.a.as_ptr().add(row * stride);
                 for p in 0..t.depth {
-                    step!(p, stride);
+                    step!(a, p, stride);
                 }
             }
-            Left::Strip { next } => {
+            Left::Strips { after, share } => {
                 for r in 0..R {
-                    prefetch(t.out.add(r * t.n));
+                    prefetch(out.add(r * t.n));
                 }
-                for line in next.chunks(LINE) {
+                for line in after.chunks(share).nth(tile).unwrap_or_default().chunks(LINE) {
                     prefetch(line.as_ptr());
                 }
+                let a = t.a.as_ptr().add(row * t.depth);
                 for p in 0..t.depth {
-                    step!(p * R, 1);
+                    step!(a, p * R, 1);
                 }
             }
         }
@@ -246,7 +251,7 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
             }
         }
         for (r, acc) in acc.into_iter().enumerate() {
-            let out = t.out.add(r * t.n);
+            let out = out.add(r * t.n);
             if t.columns == 2 * V::LANES {
                 for (i, mut v) in acc.into_iter().enumerate() {
                     let out = out.add(i * V::LANES);
@@ -267,10 +272,19 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Tile<'_>) {
     }
 }
 
-macro_rules! by_count {
-    ($v:ty, $tile:expr, $($r:literal)*) => {
-        match $tile.count { $($r => rows::<$v, $r>(&$tile),)* _ => unreachable!("tiles have at most tile_rows rows") }
-    };
+/// All tiles of a panel: as many of the most rows as there are, then one of the rest.
+macro_rules! tiles {
+    ($v:ty, $panel:expr, $most:literal; $($rest:literal)*) => {{
+        let (panel, mut row) = ($panel, 0);
+        while row + $most <= panel.rows {
+            rows::<$v, $most>(panel, row, row / $most);
+            row += $most;
+        }
+        match panel.rows - row {
+            $($rest => rows::<$v, $rest>(panel, row, row / $most),)*
+            _ => {}
+        }
+    }};
 }
 
 #[derive(Clone, Copy)]
@@ -302,14 +316,14 @@ impl Vector for Four {
     }
 }
 
-unsafe fn portable(tile: Tile<'_>) {
-    // SAFETY: passed on from `Isa::tile`.
-    unsafe { by_count!(Four, tile, 1 2 3 4) }
+unsafe fn portable(panel: &Panel<'_>) {
+    // SAFETY: passed on from `Isa::panel`.
+    unsafe { tiles!(Four, panel, 4; 1 2 3) }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Tile, Vector, rows};
+    use super::{Panel, Vector, rows};
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
@@ -403,32 +417,32 @@ mod x86 {
     );
 
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn avx512(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(Sixteen, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    pub(super) unsafe fn avx512(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(Sixteen, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn avx512_bf16(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(SixteenPairs, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    pub(super) unsafe fn avx512_bf16(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(SixteenPairs, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
     }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(super) unsafe fn avx512_vnni(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(SixteenWhole, tile, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    pub(super) unsafe fn avx512_vnni(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(SixteenWhole, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn avx2_whole(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(EightWhole, tile, 1 2 3 4 5 6) }
+    pub(super) unsafe fn avx2_whole(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(EightWhole, panel, 6; 1 2 3 4 5) }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(tile: Tile<'_>) {
-        // SAFETY: passed on from `Isa::tile`.
-        unsafe { by_count!(Eight, tile, 1 2 3 4 5 6) }
+    pub(super) unsafe fn avx2(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(Eight, panel, 6; 1 2 3 4 5) }
     }
 }

@@ -15,7 +15,7 @@ pub(super) use whole::{Integers, Whole};
 
 use super::buffer::Buffer;
 use super::run::Run;
-use kernel::{Isa, Left, Tile};
+use kernel::{Isa, Left, Panel};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -281,27 +281,21 @@ impl Tiles<'_> {
             let of =
                 |panel: usize| data.get((panel * k + part.start) * width..).unwrap_or_default();
             let b = &of(panel)[..depth * width];
-            let mut after = of(panel + 1).chunks(share);
             let scale = self.scaled.map(|s| (&s.steps[panel * width..][..width], s.by));
-            for row in rows.clone().step_by(step) {
-                let count = step.min(rows.end - row);
-                let (a, left) = match strips {
-                    Some(strips) => {
-                        let strip = &strips[(row - rows.start) * depth..][..count * depth];
-                        (strip, Left::Strip { next: after.next().unwrap_or_default() })
-                    }
-                    None => {
-                        let reach = (count - 1) * k + depth;
-                        (&self.a[row * k + part.start..][..reach], Left::Rows { stride: k })
-                    }
-                };
-                // SAFETY: the tile lies inside `out`: rows end at m, columns at first + n.
-                unsafe {
-                    let column = self.first + panel * width;
-                    let out = self.out.data.add(row * self.out.stride + column);
-                    let (n, add) = (self.out.stride, part.start > 0);
-                    isa.tile(Tile { out, n, columns, a, left, b, depth, count, scale, add });
+            let (a, left) = match strips {
+                Some(strips) => (strips, Left::Strips { after: of(panel + 1), share }),
+                None => {
+                    let reach = rows.len().saturating_sub(1) * k + depth;
+                    (&self.a[rows.start * k + part.start..][..reach], Left::Rows { stride: k })
                 }
+            };
+            let column = self.first + panel * width;
+            let (n, add) = (self.out.stride, part.start > 0);
+            // SAFETY: the panel lies inside `out`: rows end at m, columns at first + n.
+            unsafe {
+                let out = self.out.data.add(rows.start * self.out.stride + column);
+                let rows = rows.len();
+                isa.panel(&Panel { out, n, rows, columns, a, left, b, depth, scale, add });
             }
             let done = panel + 1 - first;
             if part.end == k && (done == finished || panel + 1 == last) {

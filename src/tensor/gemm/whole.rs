@@ -142,12 +142,16 @@ fn words(data: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Buffer> {
     let (k, width) = (k.max(1), pairs::words(k).max(1));
     let mut out = Buffer::arbitrary(data.len() / k * width);
     let wrong = AtomicBool::new(false);
+    let limits = steps.limits.map(|limit| limit as f32);
+    // Even rows of one step are one long row.
+    let joined = k.is_multiple_of(2) && steps.sizes.len() == 1;
     in_pieces(&mut out, width, par, |at, out| {
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            let row = at / width + i;
+        let (first, count) = (at / width, out.len() / width);
+        let each = if joined { count.max(1) } else { 1 };
+        for (i, out) in out.chunks_exact_mut(each * width).enumerate() {
+            let row = first + i * each;
             let size = steps.sizes[if steps.sizes.len() == 1 { 0 } else { row }];
-            let limits = steps.limits.map(|limit| limit as f32);
-            if !pair(out, &data[row * k..(row + 1) * k], size.recip(), limits) {
+            if !pair(out, &data[row * k..(row + each) * k], size.recip(), limits) {
                 wrong.store(true, Ordering::Relaxed);
             }
         }
@@ -155,32 +159,52 @@ fn words(data: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Buffer> {
     (!wrong.into_inner()).then_some(out)
 }
 
+/// Numbers that are rounded at a time.
+const BLOCK: usize = 16;
+
 dispatch! {
     fn pair(out: &mut [f32], row: &[f32], inverse: f32, limits: [f32; 2]) -> bool {
-        let (whole, rest) = row.as_chunks::<2>();
-        let mut wrong = 0;
-        for (word, [x, y]) in out.iter_mut().zip(whole) {
-            let [(x, no), (y, neither)] = [x, y].map(|x| multiple(*x, inverse, limits));
-            *word = f32::from_bits(x & 0xffff | y << 16);
-            wrong |= no | neither;
+        let (blocks, rest) = row.as_chunks::<BLOCK>();
+        let (words, last) = out.split_at_mut(blocks.len() * BLOCK / 2);
+        let (mut off, mut least, mut most) = ([0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]);
+        for (words, block) in words.as_chunks_mut::<{ BLOCK / 2 }>().0.iter_mut().zip(blocks) {
+            let mut halves = [0; BLOCK];
+            for i in 0..BLOCK {
+                halves[i] = half(block[i] * inverse, &mut off[i], &mut least[i], &mut most[i]);
+            }
+            for (word, two) in words.iter_mut().zip(halves.as_chunks().0) {
+                *word = joined(*two);
+            }
         }
-        if let ([last], Some(word)) = (rest, out.last_mut()) {
-            let (x, no) = multiple(*last, inverse, limits);
-            *word = f32::from_bits(x & 0xffff);
-            wrong |= no;
+        for (word, some) in last.iter_mut().zip(rest.chunks(2)) {
+            let mut two = [0; 2];
+            for (whole, x) in two.iter_mut().zip(some) {
+                *whole = half(x * inverse, &mut off[0], &mut least[0], &mut most[0]);
+            }
+            *word = joined(two);
         }
-        wrong == 0
+        off == [0; BLOCK]
+            && least.into_iter().all(|least| limits[0] <= least)
+            && most.into_iter().all(|most| most <= limits[1])
     }
 }
 
-/// The multiple in the lower bits, and 0 if it is one.
+/// Two halves of a word.
 #[inline(always)]
-fn multiple(x: f32, inverse: f32, [low, high]: [f32; 2]) -> (u32, u32) {
-    let x = x * inverse;
+fn joined([low, high]: [u16; 2]) -> f32 {
+    f32::from_bits(u32::from(low) | u32::from(high) << 16)
+}
+
+/// The lower half of a number that should be whole; whether it is far from that, and the extremes.
+#[inline(always)]
+fn half(x: f32, off: &mut u32, least: &mut f32, most: &mut f32) -> u16 {
     let rounded = x + ROUNDER;
     let whole = rounded - ROUNDER;
-    let fits = ((x - whole).abs() <= TOLERANCE) & (low <= whole) & (whole <= high);
-    (rounded.to_bits(), u32::from(!fits))
+    // NaN is near to nothing.
+    *off |= if (x - whole).abs() <= TOLERANCE { 0 } else { u32::MAX };
+    *least = if whole < *least { whole } else { *least };
+    *most = if whole > *most { whole } else { *most };
+    rounded.to_bits() as u16
 }
 
 #[cfg(test)]
