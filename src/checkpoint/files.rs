@@ -34,33 +34,25 @@ impl Bytes {
         }
     }
 
-    /// Shows the bytes from `start` on, as many as `buffer` has: read from the file, so that they
-    /// are not counted as memory of ours and a file that was cut short is an error.
-    pub(crate) fn read_at<T>(
-        &self,
-        start: usize,
-        buffer: &mut [u8],
-        show: impl FnOnce(&[u8]) -> T,
-    ) -> io::Result<T> {
+    /// The bytes from `start` on, as many as `out` has: read from the file, so that they are not
+    /// counted as memory of ours and a file that was cut short is an error.
+    pub(crate) fn read_exact_at(&self, start: usize, out: &mut [u8]) -> io::Result<()> {
         match self {
             #[cfg(unix)]
             Bytes::Mapped(_, file) => {
-                std::os::unix::fs::FileExt::read_exact_at(&**file, buffer, start as u64)?;
-                Ok(show(buffer))
+                std::os::unix::fs::FileExt::read_exact_at(&**file, out, start as u64)
             }
             #[cfg(not(unix))]
-            Bytes::Mapped(map, _) => shown(map, start..start + buffer.len(), show),
-            Bytes::Embedded(bytes) => shown(bytes, start..start + buffer.len(), show),
+            Bytes::Mapped(map, _) => copied(map, start, out),
+            Bytes::Embedded(bytes) => copied(bytes, start, out),
         }
     }
 }
 
-fn shown<T>(
-    bytes: &[u8],
-    range: std::ops::Range<usize>,
-    show: impl FnOnce(&[u8]) -> T,
-) -> io::Result<T> {
-    bytes.get(range).map(show).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+fn copied(bytes: &[u8], start: usize, out: &mut [u8]) -> io::Result<()> {
+    let found = bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    out.copy_from_slice(found);
+    Ok(())
 }
 
 impl Files {

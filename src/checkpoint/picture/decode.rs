@@ -124,16 +124,13 @@ fn jpeg(bytes: &[u8]) -> Decoded {
         return Err("it breaks off before its end".into());
     }
     let options = DecoderOptions::default()
+        .jpeg_set_out_colorspace(ColorSpace::RGB)
         .set_strict_mode(false)
         .set_max_width(SIDE_MAX)
         .set_max_height(SIDE_MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers()?;
-    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
-    decoder.set_options(options.jpeg_set_out_colorspace(colours));
     let size = decoder.dimensions().map_or([0; 2], |(width, height)| [width, height]);
     affordable(size, decoder.output_buffer_size())?;
-    let samples = decoder.decode()?;
-    Ok((size, if grey { samples.iter().flat_map(|&grey| [grey; 3]).collect() } else { samples }))
+    Ok((size, decoder.decode()?))
 }

@@ -89,6 +89,16 @@ fn jpeg_equals_pil_within_the_freedom_of_its_standard() {
 }
 
 #[test]
+fn a_grey_jpeg_has_three_equal_colours() {
+    let picture = RgbPicture::decode("grey", &bytes("pictures", "grey.jpg")).unwrap();
+    assert_eq!([picture.width(), picture.height()], [24, 16]);
+    for (i, &[red, green, blue]) in picture.pixels().as_chunks().0.iter().enumerate() {
+        let drawn = (i % 24 * 8 + i / 24) as u8;
+        assert!(red == green && green == blue && red.abs_diff(drawn) <= 2, "{i}: {red} {drawn}");
+    }
+}
+
+#[test]
 fn the_whole_processor_equals_the_reference() {
     let store = expected();
     for k in 0..3 {

@@ -2,7 +2,7 @@
 
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::files::{Bytes, Files};
-use super::convert::{TASK, to_f32};
+use super::convert::{Convert, TASK, to_f32};
 use super::dtype::Dtype;
 use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
@@ -10,6 +10,7 @@ use super::names::canonical;
 use crate::tensor::{self, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::ops::Range;
 
 /// What is known of a stored tensor without reading it.
@@ -144,8 +145,9 @@ impl Store {
         let end = part.end.min(bytes.len());
         let start = part.start.min(end);
         let mut found = vec![0; end - start];
-        let read = shard.bytes.read_at(located.range.start + start, &mut found, <[u8]>::to_vec);
-        read.map_err(|source| changed(shard, located, source))
+        let read = shard.bytes.read_exact_at(located.range.start + start, &mut found);
+        read.map_err(|source| changed(shard, located, source))?;
+        Ok(found)
     }
 
     pub(in super::super) fn read(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
@@ -219,7 +221,7 @@ impl Store {
     }
 }
 
-/// Elements from `first` on into `out`, a piece at a time: the bytes stay near the core.
+/// Elements from `first` on into `out`.
 fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Result<()> {
     let blamed = |kind, expected: &str, found: String| {
         Error::new(kind, &shard.file, expected, found).tensor(&located.stored)
@@ -234,14 +236,36 @@ fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Re
         return Err(blamed(ErrorKind::OutOfRange, "elements inside it", found));
     }
     let piece = |(i, out): (usize, &mut [f32])| {
-        let mut bytes = vec![0; out.len() * size];
-        let read = shard.bytes.read_at(start + i * TASK * size, &mut bytes, |b| convert(b, out));
+        let read = numbers(&shard.bytes, start + i * TASK * size, (size, convert), out);
         read.map_err(|source| changed(shard, located, source))
     };
     if out.len() <= TASK {
         return piece((0, out));
     }
     out.par_chunks_mut(TASK).enumerate().try_for_each(piece)
+}
+
+/// Bytes that are read before they become numbers: they stay in the first-level cache.
+const STORED: usize = 1 << 14;
+
+/// Numbers of so many bytes from the byte `start` on. Where they are stored as memory has them, they are
+/// read to their place.
+fn numbers(
+    bytes: &Bytes,
+    start: usize,
+    (size, convert): (usize, Convert),
+    out: &mut [f32],
+) -> io::Result<()> {
+    if size == size_of::<f32>() && cfg!(target_endian = "little") {
+        return bytes.read_exact_at(start, bytemuck::cast_slice_mut(out));
+    }
+    let mut stored = [0; STORED];
+    for (i, out) in out.chunks_mut(STORED / size).enumerate() {
+        let stored = &mut stored[..out.len() * size];
+        bytes.read_exact_at(start + i * STORED, stored)?;
+        convert(stored, out);
+    }
+    Ok(())
 }
 
 /// The error of a file that has not what it had when it was opened.
