@@ -5,21 +5,22 @@ use crate::calibrate::{Quantizing, Tokens};
 use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights, rows_on};
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{Par, Tensor};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-/// Samples that run together, and the graphs of their shape.
+/// The graphs of the shape that samples have which run together.
 pub struct Lane<'a> {
     float: &'a Graph,
     quantized: &'a Graph,
     tap: Quantizing<'a>,
-    lifetimes: Lifetimes,
+    lifetimes: &'a Lifetimes,
     tokens: OnceLock<Tokens>,
 }
 
 impl<'a> Lane<'a> {
     /// `float` is without annotations; `quantized` has annotated activations and rounded constants.
-    pub fn new(float: &'a Graph, quantized: &'a Graph) -> Lane<'a> {
-        let (tap, lifetimes) = (Quantizing::of(quantized), Lifetimes::of(float));
+    /// Values of both live as long as `lifetimes` says.
+    pub fn new(float: &'a Graph, quantized: &'a Graph, lifetimes: &'a Lifetimes) -> Lane<'a> {
+        let tap = Quantizing::of(quantized);
         Lane { float, quantized, tap, lifetimes, tokens: OnceLock::new() }
     }
 }
@@ -38,7 +39,7 @@ pub type End<'e, T, E> = dyn Fn(usize, [&Tensor; 2]) -> Result<T, E> + Sync + 'e
 
 /// The lanes' live values in both networks.
 pub struct Pairs<'a> {
-    lanes: Vec<Lane<'a>>,
+    lanes: Vec<Arc<Lane<'a>>>,
     /// Inputs of a lane, in the order of its graphs'.
     inputs: Box<dyn Fn(usize) -> Vec<Tensor> + Sync + 'a>,
     /// Of each lane, the float stream, then the quantized one.
@@ -60,7 +61,7 @@ impl Pair<'_> {
     /// The rows of a layer's input that count: what the quantized network sees, and what was wanted.
     /// With `two` streams those that count in both, else those that count in the quantized one.
     pub fn rows(&self, input: ValueId, route: ValueId, two: bool) -> Option<[Vec<f32>; 2]> {
-        let (here, lifetimes) = (self.seen.get(route)?, &self.lane.lifetimes);
+        let (here, lifetimes) = (self.seen.get(route)?, self.lane.lifetimes);
         if !two {
             let seen = self.seen.rows(lifetimes, input, [here; 2])?;
             return Some([seen.clone(), seen]);
@@ -95,7 +96,7 @@ impl<'a> Pairs<'a> {
     /// Lanes at the start; or, given the nodes that they have reached, with a float stream and then
     /// perhaps a quantized one in `spool`.
     pub fn new(
-        lanes: Vec<Lane<'a>>,
+        lanes: Vec<Arc<Lane<'a>>>,
         inputs: impl Fn(usize) -> Vec<Tensor> + Sync + 'a,
         spool: Spool,
         [wanted_at, seen_at]: [Option<usize>; 2],
@@ -188,7 +189,7 @@ impl Step<'_> {
         let left = |at: Option<usize>| at.unwrap_or(0)..self.to;
         let Both { float, rounded } = self.weights;
         let (wanted, seen) = item.split_at_mut(1);
-        let lifetimes = &lane.lifetimes;
+        let lifetimes = lane.lifetimes;
         wanted[0].run(lane.float, left(self.wanted_at), float, lifetimes, &mut Float, par);
         seen[0].run(lane.quantized, left(self.seen_at), rounded, lifetimes, &mut &lane.tap, par);
     }

@@ -51,6 +51,8 @@ pub struct Sites {
     pub sites: Vec<Site>,
     /// In the order of their first members.
     pub classes: Vec<Class>,
+    /// By value, the class that it is observed for.
+    observed: Vec<Option<usize>>,
 }
 
 impl Sites {
@@ -75,7 +77,11 @@ impl Sites {
             (None, Kind::Index) => Site::Index,
             (None, Kind::Real) => Site::Activation { class: of[id.index()] },
         };
-        Sites { sites: graph.ids().map(site).collect(), classes }
+        let mut observed = vec![None; graph.values.len()];
+        for (i, class) in classes.iter().enumerate() {
+            class.observed.iter().for_each(|id| observed[id.index()] = Some(i));
+        }
+        Sites { sites: graph.ids().map(site).collect(), classes, observed }
     }
 
     /// The site of a value.
@@ -85,10 +91,7 @@ impl Sites {
 
     /// The class that a value is observed for.
     pub fn observed(&self, id: ValueId) -> Option<usize> {
-        match self.site(id) {
-            Site::Activation { class } if self.classes[class].observed.contains(&id) => Some(class),
-            _ => None,
-        }
+        self.observed[id.index()]
     }
 }
 

@@ -14,8 +14,11 @@ pub(crate) use spool::{AHEAD, nameless};
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::quant::QuantParams;
 use crate::tensor::{Finish, Par, Products, Run, Steps, Tensor};
-use std::borrow::Cow;
+use smallvec::SmallVec;
 use std::ops::Range;
+
+/// One for each operand of a node, which has seldom more than three.
+type Operands<T> = SmallVec<[T; 4]>;
 
 /// Sees values as they are produced and may change them: calibration observes, a quantized run
 /// rounds to the grid.
@@ -209,6 +212,41 @@ impl Stream {
         })
     }
 
+    /// The rows that count of those values which are kept whole.
+    fn gathered(
+        &self,
+        graph: &Graph,
+        ids: &[ValueId],
+        (lifetimes, rows): (&Lifetimes, &[usize]),
+    ) -> Operands<Option<Tensor>> {
+        let gathered = |id: &ValueId| {
+            let computed = matches!(graph.value(*id).source, Source::Input | Source::Node(_));
+            let whole = self.get(*id).filter(|_| computed && !lifetimes.by_rows[id.index()])?;
+            Some(rows::gathered(whole, rows))
+        };
+        ids.iter().map(gathered).collect()
+    }
+
+    /// What a node reads: what was gathered of a value, or all of it.
+    fn operands<'s>(
+        &'s self,
+        graph: &'s Graph,
+        ids: &[ValueId],
+        weights: &'s Weights,
+        gathered: &'s [Option<Tensor>],
+    ) -> Operands<&'s Tensor> {
+        let operand = |(i, &id): (usize, &ValueId)| match (gathered.get(i), &graph.value(id).source)
+        {
+            (Some(Some(rows)), _) => rows,
+            (_, Source::Input | Source::Node(_)) => {
+                self.get(id).expect("invariant: live until its last reader ran")
+            }
+            (_, Source::Param(_)) => weights.get(id).expect("invariant: weights were loaded"),
+            (_, Source::Const(tensor)) => tensor,
+        };
+        ids.iter().enumerate().map(operand).collect()
+    }
+
     /// Runs some nodes; values that nothing later needs are freed on the way.
     pub fn run(
         &mut self,
@@ -223,30 +261,17 @@ impl Stream {
             let node = &graph.nodes[n];
             let rows = node.routed.and_then(|route| self.get(route)).map(rows::chosen);
             let mut first = lifetimes.passed_on(n).and_then(|id| self.live[id.index()].take());
-            let operands: Vec<Cow<'_, Tensor>> = node.inputs[usize::from(first.is_some())..]
-                .iter()
-                .map(|&id| match &graph.value(id).source {
-                    Source::Input | Source::Node(_) => {
-                        let x = self.get(id).expect("invariant: live until its last reader ran");
-                        match &rows {
-                            Some(rows) if !lifetimes.by_rows[id.index()] => {
-                                Cow::Owned(rows::gathered(x, rows))
-                            }
-                            _ => Cow::Borrowed(x),
-                        }
-                    }
-                    Source::Param(_) => {
-                        Cow::Borrowed(weights.get(id).expect("invariant: weights were loaded"))
-                    }
-                    Source::Const(tensor) => Cow::Borrowed(tensor),
-                })
-                .collect();
+            let inputs = &node.inputs[usize::from(first.is_some())..];
+            let gathered = match &rows {
+                Some(rows) => self.gathered(graph, inputs, (lifetimes, rows)),
+                None => Operands::new(),
+            };
+            let operands = self.operands(graph, inputs, weights, &gathered);
             let empty = rows.as_ref().is_some_and(Vec::is_empty);
             let out = if empty {
                 let width = graph.value(node.output).shape.last().copied().unwrap_or(0);
                 Tensor::full([1, 0, width], 0.0)
             } else {
-                let operands: Vec<&Tensor> = operands.iter().map(|x| &**x).collect();
                 let op = node.op.def();
                 let steps = if tap.on_grids() { steps(graph, node, weights) } else { None };
                 let mut eval = |run: Run<'_>| match first.take() {
@@ -264,6 +289,7 @@ impl Stream {
                     out
                 })
             };
+            drop(operands);
             let out = match rows {
                 Some(rows) if !lifetimes.by_rows[node.output.index()] => {
                     rows::spread(&out, &rows, &graph.value(node.output).shape)

@@ -184,8 +184,14 @@ impl Param {
 fn add_product(stored: &mut Tensor, weight: &Tensor, vector: &[f32]) {
     let rows = weight.data().chunks_exact(vector.len().max(1));
     for (x, row) in stored.data_mut().iter_mut().zip(rows) {
-        let dot: f64 = row.iter().zip(vector).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum();
-        *x = (f64::from(*x) + dot) as f32;
+        // Several sums side by side: one would wait for itself.
+        let mut sums = [0.0; 8];
+        for (row, vector) in row.chunks(8).zip(vector.chunks(8)) {
+            for ((sum, &w), &v) in sums.iter_mut().zip(row).zip(vector) {
+                *sum += f64::from(w) * f64::from(v);
+            }
+        }
+        *x = (f64::from(*x) + sums.iter().sum::<f64>()) as f32;
     }
 }
 

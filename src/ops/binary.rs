@@ -87,8 +87,8 @@ impl OpDef for Binary {
 
     fn eval_over(&self, a: Tensor, rest: &[&Tensor], run: Run<'_>) -> Tensor {
         let (b, kernel) = (rest[0].data(), self.kernel());
-        let width = a.shape().last().copied().unwrap_or(1);
-        if b.len() > 1 && width > 1 && by_rows(rest[0].shape(), a.shape()) {
+        if !repeats(rest[0].shape(), a.shape()) {
+            let width = a.shape().last().copied().unwrap_or(1);
             return a.mapped(width, run, |at, out, a| {
                 let mut same = vec![0.0; width];
                 let rows = out.chunks_exact_mut(width).zip(a.chunks_exact(width));

@@ -35,18 +35,17 @@ impl OpDef for Concat {
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
         let width: usize = shape[self.axis..].iter().product();
-        let block = |input: &Tensor| input.shape()[self.axis..].iter().product::<usize>();
+        let parts: Vec<(&[f32], usize)> =
+            inputs.iter().map(|x| (x.data(), x.shape()[self.axis..].iter().product())).collect();
         Tensor::written(shape, |out| {
-            tensor::in_pieces(out, width, run, |at, mut out| {
-                let mut row = at / width;
-                while !out.is_empty() {
-                    for &input in inputs {
-                        let from = &input.data()[row * block(input)..(row + 1) * block(input)];
-                        let (to, rest) = out.split_at_mut(from.len());
-                        to.copy_from_slice(from);
+            tensor::in_pieces(out, width, run, |at, out| {
+                for (row, mut out) in (at / width.max(1)..).zip(out.chunks_exact_mut(width.max(1)))
+                {
+                    for &(data, len) in &parts {
+                        let (to, rest) = out.split_at_mut(len);
+                        tensor::copy(to, &data[row * len..][..len]);
                         out = rest;
                     }
-                    row += 1;
                 }
             });
         })

@@ -115,6 +115,12 @@ impl Runs<'_> {
                     *x = self.data[at + i * step];
                 }
             }
+            [[n, step]] => {
+                let runs = next(out, n * self.length).chunks_exact_mut(self.length.max(1));
+                for (i, run) in runs.enumerate() {
+                    tensor::copy(run, &self.data[at + i * step..][..self.length]);
+                }
+            }
             [[n, step], axes @ ..] => {
                 for i in 0..*n {
                     self.walk(axes, at + i * step, out);

@@ -6,7 +6,7 @@ use super::unfinished::Unfinished;
 use super::walk::Walk;
 use super::{Error, Progress, go_on, halt};
 use crate::calibrate::{Observing, Plan, Statistics, Tokens, Weighing};
-use crate::exec::{Lifetimes, Room, Spool, Stream, Tap, Weights};
+use crate::exec::{Room, Spool, Stream, Tap, Weights};
 use crate::graph::Graph;
 use crate::tensor::{Par, Products};
 use std::io;
@@ -141,8 +141,8 @@ impl Step<'_> {
             }
             false => &mut item[0],
         };
-        let lifetimes = Lifetimes::of(graph);
-        stream.run(graph, self.nodes.clone(), self.weights, &lifetimes, tap, par);
+        let lifetimes = self.walk.lifetimes(lane);
+        stream.run(graph, self.nodes.clone(), self.weights, lifetimes, tap, par);
         self.walk.lanes[lane].samples.iter().for_each(|_| self.of.progress.step());
         Ok(())
     }

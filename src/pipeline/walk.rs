@@ -5,7 +5,7 @@ use super::{Error, Prompt, prompt};
 use crate::algo::{self, Pairs};
 use crate::calibrate::quantize_constants;
 use crate::dataset::Sample;
-use crate::exec::{Gait, Spool};
+use crate::exec::{Gait, Lifetimes, Spool};
 use crate::graph::Graph;
 use crate::layout::Layout;
 use crate::tensor::Tensor;
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Elements of one hidden state of a lane: small enough that a lane's activations stay in a core's
-/// own cache, large enough that an operator's fixed cost does not count.
-const LANE_ELEMENTS: usize = 1 << 16;
+/// Elements of a hidden state up to which samples share a lane: a longer one makes up for an operator's
+/// fixed cost by itself and stays nearer to the core.
+const LANE_ELEMENTS: usize = 1 << 12;
 
 /// Samples of one length that run together as the batch of one graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +79,7 @@ pub(super) struct Walk<'a> {
     pub(super) samples: &'a [Sample],
     pub(super) lanes: Vec<Lane>,
     pub(super) float: Variants,
+    lifetimes: BTreeMap<(usize, usize), Lifetimes>,
 }
 
 impl<'a> Walk<'a> {
@@ -92,7 +94,8 @@ impl<'a> Walk<'a> {
         prompt: &Prompt,
     ) -> Result<Walk<'a>, Error> {
         let float = variants(&lanes, build, prompt)?;
-        let walk = Walk { samples, lanes, float };
+        let lifetimes = float.iter().map(|(shape, graph)| (*shape, Lifetimes::of(graph))).collect();
+        let walk = Walk { samples, lanes, float, lifetimes };
         for (i, lane) in walk.lanes.iter().enumerate() {
             prompt::check(walk.graph(i), &walk.members(lane))?;
         }
@@ -102,6 +105,11 @@ impl<'a> Walk<'a> {
     /// The float graph of a lane.
     pub(super) fn graph(&self, lane: usize) -> &Graph {
         &self.float[&self.lanes[lane].shape()]
+    }
+
+    /// How long the values of a lane's graph live.
+    pub(super) fn lifetimes(&self, lane: usize) -> &Lifetimes {
+        &self.lifetimes[&self.lanes[lane].shape()]
     }
 
     /// The inputs of a lane's graph.
@@ -121,9 +129,13 @@ impl<'a> Walk<'a> {
         spool: Spool,
         at: [Option<usize>; 2],
     ) -> Pairs<'p> {
-        let graphs = self.lanes.iter().map(Lane::shape);
-        let lane = |shape| algo::Lane::new(&self.float[&shape], &quantized[&shape]);
-        Pairs::new(graphs.map(lane).collect(), |lane| self.inputs(lane), spool, at)
+        let lane = |(shape, float): (&(usize, usize), &'p Graph)| {
+            let lane = algo::Lane::new(float, &quantized[shape], &self.lifetimes[shape]);
+            (*shape, Arc::new(lane))
+        };
+        let shapes: BTreeMap<_, _> = self.float.iter().map(lane).collect();
+        let lanes = self.lanes.iter().map(|lane| Arc::clone(&shapes[&lane.shape()])).collect();
+        Pairs::new(lanes, |lane| self.inputs(lane), spool, at)
     }
 
     /// Side by side if that is allowed, there are enough lanes and memory holds as many of them as

@@ -1,6 +1,6 @@
 //! Elementwise functions and row reductions, vectorized, with a fixed reduction order.
 
-use super::simd::{dispatch, joined};
+use super::simd::{ROUNDER, dispatch, joined};
 
 /// Width of the partial accumulators of a reduction: part of the numeric contract, not a tuning
 /// knob, since it fixes the order in which elements are added.
@@ -9,10 +9,9 @@ const LANES: usize = 16;
 /// e^x to about 2 ulp; arguments are clamped to the range in which the result is a normal number.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, ties to even
     let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
-    let n = shifted - MAGIC;
+    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+    let n = shifted - ROUNDER;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4_f32;
     let p = p * r + 1.398_199_9e-3;
@@ -21,7 +20,7 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
-    // n is in [-126, 127] and the low bits of `shifted`: those of MAGIC itself fall off the end. A
+    // n is in [-126, 127] and the low bits of `shifted`: those of ROUNDER itself fall off the end. A
     // cast would check for NaN and overflow.
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }

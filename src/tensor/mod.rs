@@ -23,7 +23,7 @@ pub use elementwise::{
 pub use gemm::{Packed, Par, Products, Steps, matmul};
 pub use orthogonal::{Orthogonal, Side};
 pub use rows::Rows;
-pub use run::{Finish, Run, in_pieces};
+pub use run::{Finish, Run, copy, in_pieces};
 
 pub(crate) use random::Random;
 

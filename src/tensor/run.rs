@@ -98,6 +98,18 @@ pub fn in_pieces<'a>(
     }
 }
 
+/// Copies a run of numbers, which is often one of a few vectors: a call would cost more than these.
+#[inline]
+pub fn copy(to: &mut [f32], from: &[f32]) {
+    const WIDTH: usize = 8;
+    if to.len() > 8 * WIDTH || !to.len().is_multiple_of(WIDTH) || to.len() != from.len() {
+        return to.copy_from_slice(from);
+    }
+    for (to, from) in to.as_chunks_mut::<WIDTH>().0.iter_mut().zip(from.as_chunks().0) {
+        *to = *from;
+    }
+}
+
 /// As [`in_pieces`] where `data` holds what pieces are made of: `work` is given a copy of each.
 pub(super) fn over(
     data: &mut [f32],

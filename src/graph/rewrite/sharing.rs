@@ -10,15 +10,16 @@ use std::collections::HashMap;
 /// Shares nodes with the same operator and operands.
 pub(super) fn share(graph: Graph) -> Graph {
     let mut draft = Draft::new(graph);
-    let mut made: HashMap<String, ValueId> = HashMap::new();
+    // By operands, the nodes that have them.
+    let mut made: HashMap<Vec<ValueId>, Vec<usize>> = HashMap::new();
     for n in 0..draft.graph.nodes.len() {
         let node = &draft.graph.nodes[n];
-        let inputs: Vec<ValueId> =
-            node.inputs.iter().map(|id| draft.replaced[id.index()]).collect();
-        let (key, output) = (format!("{:?} {inputs:?}", node.op), node.output);
-        match made.get(&key) {
-            Some(&same) => draft.replace(output, same),
-            None => drop(made.insert(key, output)),
+        let inputs = node.inputs.iter().map(|id| draft.replaced[id.index()]).collect();
+        let others = made.entry(inputs).or_default();
+        let nodes = &draft.graph.nodes;
+        match others.iter().find(|&&other| nodes[other].op == node.op) {
+            Some(&same) => draft.replace(node.output, nodes[same].output),
+            None => others.push(n),
         }
     }
     draft.sweep()

@@ -3,15 +3,13 @@
 use super::super::walk::Walk;
 use super::super::{Error, Means, Progress, go_on};
 use super::setting::Judge;
-use crate::exec::{Float, Gait, Lifetimes, Room, Spool, Stream, Weights};
+use crate::exec::{Float, Gait, Room, Spool, Stream, Weights};
 use crate::tensor::Tensor;
 
 /// Samples on their way through the float network. They stand before the first node that reads the
 /// weight in question: up to there nothing depends on how it is rounded.
 pub(super) struct Losses<'a> {
     walk: &'a Walk<'a>,
-    /// Of each lane.
-    lifetimes: Vec<Lifetimes>,
     spool: Spool,
     at: usize,
     gait: Gait,
@@ -27,11 +25,8 @@ impl<'a> Losses<'a> {
         gait: Gait,
         (means, progress): (&Means, &'a dyn Progress),
     ) -> Result<Losses<'a>, Error> {
-        let lanes = 0..walk.lanes.len();
-        let lifetimes = lanes.clone().map(|lane| Lifetimes::of(walk.graph(lane))).collect();
-        let spool = Spool::new(lanes.len(), Room::new(None, &means.folder()));
-        let mut losses =
-            Losses { walk, lifetimes, spool, at: 0, gait, judge: Judge::default(), progress };
+        let spool = Spool::new(walk.lanes.len(), Room::new(None, &means.folder()));
+        let mut losses = Losses { walk, spool, at: 0, gait, judge: Judge::default(), progress };
         let start = |lane, streams: &mut Vec<Stream>, _| -> Result<(), Error> {
             let inputs = walk.inputs(lane);
             streams.push(Stream::start(walk.graph(lane), inputs, &mut Float));
@@ -45,10 +40,10 @@ impl<'a> Losses<'a> {
     /// Takes the samples to the node `at` of the float network.
     pub(super) fn advance(&mut self, at: usize, weights: &Weights) -> Result<(), Error> {
         let nodes = self.at..at;
-        let Losses { walk, lifetimes, spool, gait, progress, .. } = self;
+        let Losses { walk, spool, gait, progress, .. } = self;
         let go = |lane: usize, streams: &mut Vec<Stream>, par| {
             go_on(*progress, || "while measuring losses".into())?;
-            let (graph, lifetimes) = (walk.graph(lane), &lifetimes[lane]);
+            let (graph, lifetimes) = (walk.graph(lane), walk.lifetimes(lane));
             streams[0].run(graph, nodes.clone(), weights, lifetimes, &mut Float, par);
             Ok::<(), Error>(())
         };
@@ -71,13 +66,13 @@ impl<'a> Losses<'a> {
         weights: &Weights,
         end: impl Fn(usize, &Tensor) -> T + Sync,
     ) -> Result<Vec<T>, Error> {
-        let Losses { walk, lifetimes, spool, at, gait, progress, .. } = self;
+        let Losses { walk, spool, at, gait, progress, .. } = self;
         let go = |lane: usize, streams: &mut Vec<Stream>, par| {
             go_on(*progress, || "while measuring losses".into())?;
             let graph = walk.graph(lane);
             let mut ahead = streams[0].clone();
             let nodes = *at..graph.nodes.len();
-            ahead.run(graph, nodes, weights, &lifetimes[lane], &mut Float, par);
+            ahead.run(graph, nodes, weights, walk.lifetimes(lane), &mut Float, par);
             let output = ahead.get(graph.outputs[0]).expect("invariant: outputs live on");
             Ok::<T, Error>(end(lane, output))
         };

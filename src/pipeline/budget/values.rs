@@ -18,7 +18,7 @@ use super::setting::{Judge, Setting};
 use crate::calibrate::{self, CalibrateError, Plan, Quantizing};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
-use crate::exec::{Lifetimes, Room, Spool, Stream, Weights};
+use crate::exec::{Room, Spool, Stream, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::quant::{DType, Decision, ObserverSpec, Role, Rule, Spec, UnseenExperts};
 use crate::tensor::{Products, Tensor};
@@ -226,7 +226,6 @@ struct Bench<'a> {
     menus: &'a [Menu],
     /// The graph annotated by each menu.
     graphs: Vec<Graph>,
-    lifetimes: Vec<Lifetimes>,
     judge: Judge,
     recipe: &'a Recipe,
     progress: &'a dyn Progress,
@@ -258,10 +257,8 @@ impl<'a> Bench<'a> {
             };
             float = spool.pass(setting.gait, output, &mut |_, _| ())?;
         }
-        let lanes = 0..walk.lanes.len();
-        let lifetimes = lanes.map(|lane| Lifetimes::of(walk.graph(lane))).collect();
         let judge = Judge::new(float);
-        Ok(Bench { setting, menus, graphs, lifetimes, judge, recipe, progress })
+        Ok(Bench { setting, menus, graphs, judge, recipe, progress })
     }
 
     /// What the values of a kind may get, each alone; the best of 8 bits is chosen for now.
@@ -376,7 +373,7 @@ impl<'a> Bench<'a> {
             let mut tap = &quantizing;
             let mut stream = Stream::start(graph, walk.inputs(lane), &mut tap);
             let nodes = 0..graph.nodes.len();
-            stream.run(graph, nodes, &weights, &self.lifetimes[lane], &mut tap, par);
+            stream.run(graph, nodes, &weights, walk.lifetimes(lane), &mut tap, par);
             let output = stream.get(graph.outputs[0]).expect("invariant: outputs live on");
             Ok::<_, Error>(self.judge.parts(walk, lane, output))
         };
