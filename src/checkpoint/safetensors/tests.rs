@@ -135,6 +135,35 @@ fn reading_names_the_tensor_that_is_not_as_expected() {
 }
 
 #[test]
+fn long_tensors_are_the_numbers_of_their_bytes_whole_and_by_rows() {
+    // Longer than what a thread takes at a time, and no multiple of what is read at once.
+    let (rows, width) = (9_001, 9);
+    for (dtype, size) in [("F32", 4), ("BF16", 2), ("F16", 2)] {
+        let len = rows * width * size;
+        let header = format!(
+            r#"{{"x":{{"dtype":"{dtype}","shape":[{rows},{width}],"data_offsets":[0,{len}]}}}}"#
+        );
+        let bytes = file(&header, len);
+        let dir = folder(&[("model.safetensors", &bytes)]);
+        let store = Store::open(&Files::folder(dir.path())).unwrap();
+        let number = |stored: &[u8]| match *stored {
+            [a, b] if dtype == "F16" => half::f16::from_le_bytes([a, b]).to_f32(),
+            [a, b] => half::bf16::from_le_bytes([a, b]).to_f32(),
+            _ => f32::from_le_bytes(stored.try_into().unwrap()),
+        };
+        let payload = bytes[8 + header.len()..].chunks(size);
+        // Of NaN it is enough that it is one.
+        let bits = |x: f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
+        let expected: Vec<u32> = payload.map(|stored| bits(number(stored))).collect();
+        let bits = |x: &[f32]| x.iter().map(|&x| bits(x)).collect::<Vec<_>>();
+        let whole = store.read("x", &[rows, width]).unwrap();
+        assert!(bits(whole.data()) == expected, "{dtype}");
+        let some = store.read_rows("x", 8_000..9_001).unwrap();
+        assert!(bits(some.data()) == expected[8_000 * width..], "{dtype}");
+    }
+}
+
+#[test]
 fn two_tensors_of_one_meaning_are_refused() {
     let bytes = file_of(&[("model.norm.weight", &[3]), ("norm.weight", &[3])]);
     let error = store(&[("model.safetensors", &bytes)]).err().unwrap();
