@@ -311,17 +311,13 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// `samples` and the graphs that `lanes` of them run on; `own` is the one for a sample alone, if it
-    /// has no annotations yet.
-    fn walk<'s>(
-        &self,
-        samples: &'s [Sample],
-        lanes: Vec<walk::Lane>,
-        own: Option<&Graph>,
-    ) -> Result<Walk<'s>, Error> {
+    /// `samples` and the graphs that `lanes` of them run on.
+    fn walk<'s>(&self, samples: &'s [Sample], lanes: Vec<walk::Lane>) -> Result<Walk<'s>, Error> {
+        // Until it is annotated, the graph of a sample alone is there.
+        let plain = self.graph.values.iter().all(|value| value.qparams.is_none());
         let build = |layout: Layout, batch| {
-            if let Some(own) = own.filter(|_| batch == 1 && layout == self.prompt.layout) {
-                return Ok(own.clone());
+            if plain && batch == 1 && layout == self.prompt.layout {
+                return Ok(self.graph.clone());
             }
             let mut graph = build(self.checkpoint, self.recipe, layout, batch)?;
             baked::fill(&mut graph, &self.known);
@@ -335,7 +331,7 @@ impl<'a> Prepared<'a> {
         let free = self.plan.mergeable() && self.legs.whole();
         let free = free && self.rounding.streams() != Streams::Seen;
         let width = self.checkpoint.config().text.hidden_size;
-        self.walk(samples, walk::calibration_lanes(samples, free, width), Some(&self.graph))
+        self.walk(samples, walk::calibration_lanes(samples, free, width))
     }
 
     fn spool(&self, walk: &Walk<'_>) -> Spool {
@@ -414,7 +410,7 @@ fn finish(
     // A rounding that follows both networks takes its samples, one by one, from the start.
     if job.rounding.streams() >= Streams::Both {
         if legs.whole() {
-            walk = job.walk(calib, walk::one_by_one(calib), None)?;
+            walk = job.walk(calib, walk::one_by_one(calib))?;
         }
         reached = Reached { spool: job.spool(&walk), node: None, products: Products::F32 };
     }
@@ -422,7 +418,7 @@ fn finish(
     let quantized = walk::annotated(walk.float.clone(), &job.graph);
     let compared = walk.samples.len();
     let (seq, width) = (job.prompt.layout.seq_len(), job.checkpoint.config().text.hidden_size);
-    let rows = job.walk(eval, walk::lanes(eval, |_| seq, width), None)?;
+    let rows = job.walk(eval, walk::lanes(eval, |_| seq, width))?;
     let judged = walk::annotated(rows.float.clone(), &job.graph);
     let start = || [([reached.node, None], reached.spool), ([None; 2], job.spool(&rows))];
     let [(at, spool), judged_at] = job.standing([&walk.lanes, &rows.lanes]).unwrap_or_else(start);

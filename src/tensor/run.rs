@@ -101,12 +101,11 @@ pub fn in_pieces<'a>(
 /// Copies a run of numbers, which is often one of a few vectors: a call would cost more than these.
 #[inline]
 pub fn copy(to: &mut [f32], from: &[f32]) {
-    const WIDTH: usize = 8;
-    if to.len() > 8 * WIDTH || !to.len().is_multiple_of(WIDTH) || to.len() != from.len() {
-        return to.copy_from_slice(from);
-    }
-    for (to, from) in to.as_chunks_mut::<WIDTH>().0.iter_mut().zip(from.as_chunks().0) {
-        *to = *from;
+    match (to.as_chunks_mut::<8>(), from.as_chunks::<8>()) {
+        ((to, []), (from, [])) if from.len() <= 8 && to.len() == from.len() => {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        _ => to.copy_from_slice(from),
     }
 }
 
