@@ -212,16 +212,15 @@ impl Stream {
         })
     }
 
-    /// The rows that count of those values which are kept whole.
+    /// The rows that count of those live values which are kept whole.
     fn gathered(
         &self,
-        graph: &Graph,
         ids: &[ValueId],
-        (lifetimes, rows): (&Lifetimes, &[usize]),
+        lifetimes: &Lifetimes,
+        rows: &[usize],
     ) -> Operands<Option<Tensor>> {
         let gathered = |id: &ValueId| {
-            let computed = matches!(graph.value(*id).source, Source::Input | Source::Node(_));
-            let whole = self.get(*id).filter(|_| computed && !lifetimes.by_rows[id.index()])?;
+            let whole = self.get(*id).filter(|_| !lifetimes.by_rows[id.index()])?;
             Some(rows::gathered(whole, rows))
         };
         ids.iter().map(gathered).collect()
@@ -263,7 +262,7 @@ impl Stream {
             let mut first = lifetimes.passed_on(n).and_then(|id| self.live[id.index()].take());
             let inputs = &node.inputs[usize::from(first.is_some())..];
             let gathered = match &rows {
-                Some(rows) => self.gathered(graph, inputs, (lifetimes, rows)),
+                Some(rows) => self.gathered(inputs, lifetimes, rows),
                 None => Operands::new(),
             };
             let operands = self.operands(graph, inputs, weights, &gathered);

@@ -34,13 +34,12 @@ impl OpDef for Concat {
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
         let shape = self.shape(&shapes).expect("invariant: shapes were checked while building");
-        let width: usize = shape[self.axis..].iter().product();
+        let width = shape[self.axis..].iter().product::<usize>().max(1);
         let parts: Vec<(&[f32], usize)> =
             inputs.iter().map(|x| (x.data(), x.shape()[self.axis..].iter().product())).collect();
         Tensor::written(shape, |out| {
             tensor::in_pieces(out, width, run, |at, out| {
-                for (row, mut out) in (at / width.max(1)..).zip(out.chunks_exact_mut(width.max(1)))
-                {
+                for (row, mut out) in (at / width..).zip(out.chunks_exact_mut(width)) {
                     for &(data, len) in &parts {
                         let (to, rest) = out.split_at_mut(len);
                         tensor::copy(to, &data[row * len..][..len]);

@@ -269,7 +269,7 @@ fn numbers(
 }
 
 /// The error of a file that has not what it had when it was opened.
-fn changed(shard: &Shard, located: &Located, source: std::io::Error) -> Error {
+fn changed(shard: &Shard, located: &Located, source: io::Error) -> Error {
     let (expected, found) = ("its bytes, as when it was opened", "a file that changed");
     let error = Error::new(ErrorKind::Unreadable, &shard.file, expected, found);
     error.tensor(&located.stored).caused_by(source)

@@ -144,14 +144,13 @@ fn words(data: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Buffer> {
     let wrong = AtomicBool::new(false);
     let limits = steps.limits.map(|limit| limit as f32);
     // Even rows of one step are one long row.
-    let joined = k.is_multiple_of(2) && steps.sizes.len() == 1;
+    let long = k.is_multiple_of(2) && steps.sizes.len() == 1;
     in_pieces(&mut out, width, par, |at, out| {
-        let (first, count) = (at / width, out.len() / width);
-        let each = if joined { count.max(1) } else { 1 };
-        for (i, out) in out.chunks_exact_mut(each * width).enumerate() {
-            let row = first + i * each;
+        let each = if long { out.len() } else { width };
+        for (i, out) in out.chunks_exact_mut(each).enumerate() {
+            let row = (at + i * each) / width;
             let size = steps.sizes[if steps.sizes.len() == 1 { 0 } else { row }];
-            if !pair(out, &data[row * k..(row + each) * k], size.recip(), limits) {
+            if !pair(out, &data[row * k..][..each / width * k], size.recip(), limits) {
                 wrong.store(true, Ordering::Relaxed);
             }
         }
@@ -173,7 +172,7 @@ dispatch! {
                 halves[i] = half(block[i] * inverse, &mut off[i], &mut least[i], &mut most[i]);
             }
             for (word, two) in words.iter_mut().zip(halves.as_chunks().0) {
-                *word = joined(*two);
+                *word = word_of(*two);
             }
         }
         for (word, some) in last.iter_mut().zip(rest.chunks(2)) {
@@ -181,7 +180,7 @@ dispatch! {
             for (whole, x) in two.iter_mut().zip(some) {
                 *whole = half(x * inverse, &mut off[0], &mut least[0], &mut most[0]);
             }
-            *word = joined(two);
+            *word = word_of(two);
         }
         off == [0; BLOCK]
             && least.into_iter().all(|least| limits[0] <= least)
@@ -189,9 +188,9 @@ dispatch! {
     }
 }
 
-/// Two halves of a word.
+/// The word of two halves.
 #[inline(always)]
-fn joined([low, high]: [u16; 2]) -> f32 {
+fn word_of([low, high]: [u16; 2]) -> f32 {
     f32::from_bits(u32::from(low) | u32::from(high) << 16)
 }
 
