@@ -11,12 +11,12 @@ const LANES: usize = 8;
 fn exp(x: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52: adding it rounds to an integer
     let x = if x < -700.0 { -700.0 } else { x }; // `max` would hide NaN
-    let shifted = x * std::f64::consts::LOG2_E + MAGIC;
+    let shifted = x.mul_add(std::f64::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
     // ln 2 in two parts: the first has so few bits that its product with n is exact.
-    let r = (x - n * 0.693_147_180_369_123_8) - n * 1.908_214_929_270_587_7e-10;
+    let r = n.mul_add(-1.908_214_929_270_587_7e-10, n.mul_add(-0.693_147_180_369_123_8, x));
     // |r| ≤ ln 2 / 2, where the series is exact after the thirteenth power.
-    let mut p = 1.0 / 6_227_020_800.0;
+    let mut p: f64 = 1.0 / 6_227_020_800.0;
     for factorial in [
         479_001_600.0,
         39_916_800.0,
@@ -32,7 +32,7 @@ fn exp(x: f64) -> f64 {
         1.0,
         1.0,
     ] {
-        p = p * r + 1.0 / factorial;
+        p = p.mul_add(r, 1.0 / factorial);
     }
     // n stands in the low bits of `shifted`: those of MAGIC itself fall off the end.
     p * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))

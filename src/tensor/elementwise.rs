@@ -6,42 +6,39 @@ use super::simd::{ROUNDER, dispatch, joined};
 /// knob, since it fixes the order in which elements are added.
 const LANES: usize = 16;
 
+/// Elements that stay in the first-level cache.
+const NEAR: usize = 1 << 11;
+
 /// e^x to about 2 ulp; arguments are clamped to the range in which the result is a normal number.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
-    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.987_569_1e-4_f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
+    let p = p.mul_add(r, 1.398_199_9e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let p = (p * r).mul_add(r, r) + 1.0;
     // n is in [-126, 127] and the low bits of `shifted`: those of ROUNDER itself fall off the end. A
     // cast would check for NaN and overflow.
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
-}
-
-/// tanh x to about 1e-7 absolute.
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
 /// erf x to 1.5e-7 absolute (Abramowitz and Stegun, 7.1.26).
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     let a = x.abs();
-    let t = 1.0 / (1.0 + 0.327_591_1 * a);
+    let t = 1.0 / a.mul_add(0.327_591_1, 1.0);
     let p = 1.061_405_4_f32;
-    let p = p * t - 1.453_152;
-    let p = p * t + 1.421_413_8;
-    let p = p * t - 0.284_496_74;
-    let p = p * t + 0.254_829_6;
-    (1.0 - p * t * exp(-a * a)).copysign(x)
+    let p = p.mul_add(t, -1.453_152);
+    let p = p.mul_add(t, 1.421_413_8);
+    let p = p.mul_add(t, -0.284_496_74);
+    let p = p.mul_add(t, 0.254_829_6);
+    (-p * t).mul_add(exp(-a * a), 1.0).copysign(x)
 }
 
 /// Sum of a row: sixteen partial sums over strided elements, then added pairwise.
@@ -145,10 +142,12 @@ dispatch! {
 }
 
 dispatch! {
-    /// GELU with the tanh approximation: x/2 (1 + tanh(√(2/π)(x + 0.044715 x³))).
+    /// GELU with the tanh approximation: x/2 (1 + tanh u) = x / (1 + e^-2u), u = √(2/π)(x + 0.044715 x³).
     pub fn gelu_tanh(out: &mut [f32], x: &[f32]) {
+        const FIRST: f32 = -2.0 * 0.797_884_6;
+        const THIRD: f32 = FIRST * 0.044_715;
         for (o, &x) in out.iter_mut().zip(x) {
-            *o = 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)));
+            *o = x / (1.0 + exp(x * (x * x).mul_add(THIRD, FIRST)));
         }
     }
 }
@@ -172,14 +171,23 @@ dispatch! {
 dispatch! {
     /// Softmax of every row of width `width`: exp(x - max) / Σ exp(x - max).
     pub fn softmax(out: &mut [f32], x: &[f32], width: usize) {
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let max = greatest(x);
-            for (o, &x) in out.iter_mut().zip(x) {
-                *o = exp(x - max);
+        // Some rows at a time, so that the exponentials, which take longest, run over their ends.
+        let some = NEAR.next_multiple_of(width.max(1));
+        for (out, x) in out.chunks_mut(some).zip(x.chunks(some)) {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let max = greatest(x);
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = x - max;
+                }
             }
-            let scale = 1.0 / sum(out);
             for o in out.iter_mut() {
-                *o *= scale;
+                *o = exp(*o);
+            }
+            for out in out.chunks_exact_mut(width) {
+                let scale = 1.0 / sum(out);
+                for o in out.iter_mut() {
+                    *o *= scale;
+                }
             }
         }
     }
@@ -209,34 +217,4 @@ dispatch! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exp_is_close_to_the_library_over_the_whole_range() {
-        for i in -8700..8800 {
-            let x = i as f32 * 0.01;
-            assert!((exp(x) / x.exp() - 1.0).abs() < 4e-7, "{x}: {} {}", exp(x), x.exp());
-        }
-    }
-
-    #[test]
-    fn gelu_tends_to_identity_and_zero() {
-        let x = [-40.0, -1.0, 0.0, 1.0, 40.0];
-        let (mut t, mut e) = ([0.0; 5], [0.0; 5]);
-        gelu_tanh(&mut t, &x);
-        gelu_erf(&mut e, &x);
-        assert_eq!((t[0], t[2], t[4]), (0.0, 0.0, 40.0));
-        assert_eq!((e[0], e[2], e[4]), (0.0, 0.0, 40.0));
-        assert!((e[3] - 0.841_344_7).abs() < 1e-6 && (t[3] - 0.841_192).abs() < 1e-6);
-    }
-
-    #[test]
-    fn softmax_rows_sum_to_one_and_masked_entries_vanish() {
-        let x: Vec<f32> = (0..37).map(|i| if i > 20 { -120.0 } else { (i as f32).sin() }).collect();
-        let mut out = vec![0.0; 37];
-        softmax(&mut out, &x, 37);
-        assert!((out.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        assert!(out[21..].iter().all(|&p| p < 1e-30));
-    }
-}
+mod tests;

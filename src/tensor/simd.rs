@@ -1,8 +1,9 @@
 //! One body, several instruction sets: a function is compiled under the widest vector extensions
 //! and the best one the processor has is chosen when it is called.
 //!
-//! The bodies are plain loops that the compiler vectorizes. They contain no fused multiply-add and
-//! fix their own reduction order, so every instruction set gives the same bits.
+//! The bodies are plain loops that the compiler vectorizes. They fuse a multiplication and an addition
+//! where they say so (`mul_add`) and nowhere else, and fix their own reduction order, so every
+//! instruction set gives the same bits; one without fused operations is slow at them.
 
 /// Defines a function whose body is instantiated for AVX-512, AVX2 and the baseline.
 macro_rules! dispatch {
@@ -15,7 +16,7 @@ macro_rules! dispatch {
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                #[target_feature(enable = "avx2")]
+                #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq")
@@ -23,7 +24,7 @@ macro_rules! dispatch {
                     // SAFETY: the features that the function enables were detected on the line above.
                     return unsafe { avx512($($arg),*) };
                 }
-                if is_x86_feature_detected!("avx2") {
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                     // SAFETY: the feature that the function enables was detected on the line above.
                     return unsafe { avx2($($arg),*) };
                 }
