@@ -39,35 +39,28 @@ impl MergeableObserver {
             MergeableObserver::SoftmaxLogits(_) => "softmax logits",
         }
     }
+}
 
-    fn inner(&self) -> &dyn Observer {
-        match self {
-            MergeableObserver::MinMax(o) => o,
-            MergeableObserver::Percentile(o) => o,
-            MergeableObserver::Mse(o) => o,
-            MergeableObserver::Octav(o) => o,
-            MergeableObserver::SoftmaxLogits(o) => o,
+/// What `$does` says of whichever observer it is.
+macro_rules! whichever {
+    ($self:expr, $observer:ident => $does:expr) => {
+        match $self {
+            MergeableObserver::MinMax($observer) => $does,
+            MergeableObserver::Percentile($observer) => $does,
+            MergeableObserver::Mse($observer) => $does,
+            MergeableObserver::Octav($observer) => $does,
+            MergeableObserver::SoftmaxLogits($observer) => $does,
         }
-    }
-
-    fn inner_mut(&mut self) -> &mut dyn Observer {
-        match self {
-            MergeableObserver::MinMax(o) => o,
-            MergeableObserver::Percentile(o) => o,
-            MergeableObserver::Mse(o) => o,
-            MergeableObserver::Octav(o) => o,
-            MergeableObserver::SoftmaxLogits(o) => o,
-        }
-    }
+    };
 }
 
 impl Observer for MergeableObserver {
     fn observe_times(&mut self, data: &[f32], shape: &[usize], times: u64) {
-        self.inner_mut().observe_times(data, shape, times);
+        whichever!(self, observer => observer.observe_times(data, shape, times));
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
-        self.inner().ranges()
+        whichever!(self, observer => observer.ranges())
     }
 }
 
