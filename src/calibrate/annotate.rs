@@ -120,8 +120,7 @@ impl Plan {
                 }
                 Site::Activation { .. } => {
                     if let Some(grid) = &graph.value(*id).qparams {
-                        let shape = tensor.shape().to_vec();
-                        quant::fake_quant(grid, &shape, tensor.data_mut());
+                        *tensor = quant::rounded(grid, tensor);
                     }
                 }
                 _ => {}
@@ -154,8 +153,7 @@ impl Plan {
             quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {
                 CalibrateError::Bias { name: graph.value(id).name.clone(), source }
             })?;
-        let shape = tensor.shape().to_vec();
-        quant::fake_quant(&params, &shape, tensor.data_mut());
+        *tensor = quant::rounded(&params, tensor);
         graph.values[id.index()].qparams = Some(params);
         Ok(())
     }
@@ -165,7 +163,7 @@ impl Plan {
 pub fn quantize_constants(graph: &mut Graph) {
     for value in &mut graph.values {
         if let (Source::Const(tensor), Some(params)) = (&mut value.source, &value.qparams) {
-            quant::fake_quant(params, &value.shape, tensor.data_mut());
+            *tensor = quant::rounded(params, tensor);
         }
     }
 }

@@ -110,8 +110,7 @@ impl Tap for &Quantizing<'_> {
 
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
         if let Some(params) = self.grid(id) {
-            let shape = value.shape().to_vec();
-            quant::fake_quant(params, &shape, value.data_mut());
+            *value = quant::rounded(params, value);
         }
     }
 }

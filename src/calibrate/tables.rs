@@ -46,12 +46,7 @@ pub fn rounded(tensor: Tensor, grid: &QuantParams) -> Tensor {
         (true, QuantParams::Affine { grain, .. }, &[n, k]) if grain.by_rows() => {
             Tensor::made([n, k], OnGrid { source: tensor, grid: grid.clone() })
         }
-        _ => {
-            let mut tensor = tensor;
-            let shape = tensor.shape().to_vec();
-            quant::fake_quant(grid, &shape, tensor.data_mut());
-            tensor
-        }
+        _ => quant::rounded(grid, &tensor),
     }
 }
 

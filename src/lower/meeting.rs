@@ -61,8 +61,7 @@ impl Lowering<'_> {
                 // What was measured stood on the narrow grid.
                 let mut content = (self.constant)(id);
                 if let Some(own) = &self.graph.value(id).qparams {
-                    let shape = content.shape().to_vec();
-                    quant::fake_quant(own, &shape, content.data_mut());
+                    content = quant::rounded(own, &content);
                 }
                 self.constant(tensor, payload::of(content, Some(&params)))
             }

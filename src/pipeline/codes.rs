@@ -115,8 +115,7 @@ mod tests {
                 let zero = if dtype.signed() { 0 } else { 5 };
                 let (scale, zero_point) = (scale[..count].to_vec(), vec![zero; count]);
                 let grid = QuantParams::Affine { dtype, scale, zero_point, grain };
-                let mut tensor = sines(n, k);
-                quant::fake_quant(&grid, &[n, k], tensor.data_mut());
+                let tensor = quant::rounded(&grid, &sines(n, k));
                 kept.push((codes.keep(&tensor, Some(&grid)).unwrap(), tensor));
             }
         }

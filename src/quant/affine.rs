@@ -6,7 +6,7 @@
 
 use super::kernel::{self, Grid};
 use super::{DType, Grain, QuantParams, mx};
-use crate::tensor::{self, Par};
+use crate::tensor::{self, Par, Tensor};
 
 /// Channels whose run of values is shorter than this are handled a row at a time.
 const SHORT_RUN: usize = 16;
@@ -28,10 +28,6 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
                     }
                 });
             }
-            if let Some(snap) = snap(params) {
-                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
-                return tensor::in_pieces(data, 1, par, |_, data| snap(data));
-            }
             let grids: Vec<Grid> =
                 scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
             if channels.run >= SHORT_RUN || channels.outer == 1 {
@@ -45,6 +41,35 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
             }
         }
     }
+}
+
+/// `tensor` on its grid, in memory of its own: one that is shared is not copied first.
+///
+/// # Panics
+/// As [`fake_quant`].
+pub fn rounded(params: &QuantParams, tensor: &Tensor) -> Tensor {
+    let tensor = tensor.dense();
+    let (shape, data) = (tensor.shape(), tensor.data());
+    Tensor::written(shape, |out| {
+        if let QuantParams::Affine { dtype, scale, zero_point, grain } = params
+            && dtype.bits() <= 16
+        {
+            let channels = Channels::of(shape, *grain, data.len(), scale.len());
+            let part = |c: usize, at: usize, out: &mut [f32]| {
+                let grid = grid(*dtype, scale[c], zero_point[c]);
+                kernel::on_grid(out, &data[at..at + out.len()], grid);
+            };
+            if channels.count == 1 {
+                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
+                return tensor::in_pieces(out, 1, par, |at, out| part(0, at, out));
+            }
+            if channels.run >= SHORT_RUN {
+                return channels.for_each_run(|c, run| part(c, run.start, &mut out[run]));
+            }
+        }
+        out.copy_from_slice(data);
+        fake_quant(params, shape, out);
+    })
 }
 
 /// What snaps any piece of a tensor to its grid: there is one where one grid serves all.

@@ -73,12 +73,10 @@ fn losses_are_those_of_the_whole_network_with_one_weight_rounded() {
             let rule = Rule { pattern: "*".into(), role, optional: false, set };
             let policy = recipe(None).policy.with_rules([rule]).unwrap();
             let plan = Plan::new(&graphs[0], &policy).unwrap();
-            let mut tensor = weights.get(id).unwrap().clone();
-            let grid = plan.weight_grid(id, &choice.name, &tensor).unwrap().unwrap();
-            let shape = tensor.shape().to_vec();
-            quant::fake_quant(&grid, &shape, tensor.data_mut());
+            let weight = weights.get(id).unwrap();
+            let grid = plan.weight_grid(id, &choice.name, weight).unwrap().unwrap();
             let mut changed = weights.clone();
-            changed.set(id, tensor);
+            changed.set(id, quant::rounded(&grid, weight));
             let (mut total, mut tokens) = (0.0, 0);
             for (float, judged) in float.iter().zip(run(&changed)) {
                 let vocab = float.shape()[2];
@@ -126,10 +124,8 @@ fn activations_are_widened_until_the_limit_holds_and_the_rules_say_what_was_meas
     plan.annotate_activations(&mut annotated, &statistics, &param).unwrap();
     for (id, _) in annotated.params() {
         if let Some(grid) = &annotated.value(id).qparams {
-            let mut tensor = weights.get(id).unwrap().clone();
-            let shape = tensor.shape().to_vec();
-            quant::fake_quant(grid, &shape, tensor.data_mut());
-            weights.set(id, tensor);
+            let rounded = quant::rounded(grid, weights.get(id).unwrap());
+            weights.set(id, rounded);
         }
     }
     let (mut total, mut tokens) = (0.0, 0);

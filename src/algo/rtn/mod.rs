@@ -25,9 +25,7 @@ impl Rounding for Rtn {
     }
 
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
-        let mut weight = layer.weight.clone();
-        let shape = weight.shape().to_vec();
-        quant::fake_quant(layer.grid, &shape, weight.data_mut());
+        let weight = quant::rounded(layer.grid, layer.weight);
         Ok(Rounded { grid: layer.grid.clone(), weight })
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::quant::kernel::{self, portable};
 use crate::quant::*;
+use crate::tensor::Tensor;
 
 fn range_of(data: &[f32]) -> Range {
     data.iter().fold(Range::EMPTY, |r, &x| r.union(Range::new(x, x)))
@@ -223,6 +224,8 @@ proptest! {
         fake_quant(&grid, &shape, &mut found);
         fake_quant(&alone, &cut, &mut expected);
         prop_assert_eq!(&found, &expected);
+        let apart = rounded(&grid, &Tensor::new(shape, data.clone()));
+        prop_assert_eq!(apart.data(), &expected);
         let codes = quantize(&grid, &shape, &data);
         prop_assert_eq!(&codes, &quantize(&alone, &cut, &data));
         prop_assert_eq!(&dequantize(&grid, &shape, &codes), &expected);

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use crate::quant::*;
+use crate::tensor::Tensor;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -63,6 +64,8 @@ fn ranges_grids_and_snapped_values_equal_the_peer_to_the_bit() {
         fake_quant(&params, &shape, &mut data);
         let found: Vec<u32> = data.iter().map(|x| x.to_bits()).collect();
         assert_eq!(found, case.y, "{name}");
+        let apart = rounded(&params, &Tensor::new(shape, floats(&golden.fed)));
+        assert_eq!(apart.data(), data, "{name}");
     }
 }
 
