@@ -307,51 +307,57 @@ fn damaged_work_is_done_again() {
 }
 
 #[test]
-fn losses_and_fitted_scales_are_sought_once_whatever_interrupts() {
+fn losses_of_activations_are_sought_once_whatever_interrupts() {
+    sought_once("--recipe w8a8-minmax --budget-kl 0.001", "values.measured");
+}
+
+#[test]
+fn losses_of_weights_are_sought_once_whatever_interrupts() {
+    sought_once("--preset npu --budget-bits 5", "weights.measured");
+}
+
+#[test]
+fn fitted_scales_are_sought_once_whatever_interrupts() {
+    sought_once("--recipe two.toml --set algo.awq.grid=20", "scales.measured");
+}
+
+/// What a job notes in `file` while it searches is taken by the next one.
+fn sought_once(budget: &str, file: &str) {
     let desk = Desk::new();
     let model = |out: &str| fs::read(desk.at(out).join("model.q.circle")).unwrap();
-    for (i, (budget, file)) in [
-        ("--recipe w8a8-minmax --budget-kl 0.001", "values.measured"),
-        ("--preset npu --budget-bits 5", "weights.measured"),
-        ("--recipe two.toml --set algo.awq.grid=20", "scales.measured"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let (whole, out) = (format!("whole{i}"), format!("out{i}"));
-        desk.does(&format!("quantize ck --calib rows.jsonl {budget} -o {whole}"));
-        let job = format!("{JOB} {budget} -o {out}");
-        let place = desk.at(&out).join("unfinished").join(file);
-        let kept = || serde_json::from_slice::<Value>(&fs::read(&place).ok()?).ok();
-        let known = || kept().map_or(0, |kept| kept["numbers"].as_object().unwrap().len());
-        let (code, stderr) = desk.interrupt_when(&job, "-INT", || known() >= 8);
-        assert_eq!(code, Some(130), "{stderr}");
-        assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
-        assert_eq!(listed(&desk.at(&out)), ["unfinished"], "nothing half-written");
-        let before = known();
-        desk.interrupt_when(&job, "-KILL", || known() > before + 4);
-        assert!(known() > before, "it went on");
-        desk.fails(&format!("{job} --set algo.rounding=mse"), &[file, "recipe: found", "--fresh"]);
-        desk.does(&job);
-        desk.same(&whole, &out);
+    let (whole, out) = ("whole", "out");
+    desk.does(&format!("quantize ck --calib rows.jsonl {budget} -o {whole}"));
+    let job = format!("{JOB} {budget} -o {out}");
+    let place = desk.at(out).join("unfinished").join(file);
+    let kept = || serde_json::from_slice::<Value>(&fs::read(&place).ok()?).ok();
+    let known = || kept().map_or(0, |kept| kept["numbers"].as_object().unwrap().len());
+    let (code, stderr) = desk.interrupt_when(&job, "-INT", || known() >= 8);
+    assert_eq!(code, Some(130), "{stderr}");
+    assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
+    assert_eq!(listed(&desk.at(out)), ["unfinished"], "nothing half-written");
+    let before = known();
+    desk.interrupt_when(&job, "-KILL", || known() > before + 4);
+    assert!(known() > before, "it went on");
+    desk.fails(&format!("{job} --set algo.rounding=mse"), &[file, "recipe: found", "--fresh"]);
+    desk.does(&job);
+    desk.same(whole, out);
 
-        // Other numbers show in the result: nobody sought them again.
-        let _ = fs::remove_dir_all(desk.at(&out));
-        desk.interrupt_when(&job, "-KILL", || known() >= 8);
-        let mut other = kept().unwrap();
-        for numbers in other["numbers"].as_object_mut().unwrap().values_mut() {
-            let numbers = numbers.as_array_mut().unwrap();
-            numbers.iter_mut().for_each(|number| *number = json!(2f64.to_bits()));
-        }
-        fs::write(&place, other.to_string()).unwrap();
-        desk.does(&job);
-        assert!(model(&out) != model(&whole));
-        let _ = fs::remove_dir_all(desk.at(&out));
-        desk.interrupt_when(&job, "-KILL", || known() >= 8);
-        fs::write(&place, "{").unwrap();
-        desk.does(&job);
-        desk.same(&whole, &out);
+    // Other numbers show in the result: nobody sought them again.
+    let _ = fs::remove_dir_all(desk.at(out));
+    desk.interrupt_when(&job, "-KILL", || known() >= 8);
+    let mut other = kept().unwrap();
+    for numbers in other["numbers"].as_object_mut().unwrap().values_mut() {
+        let numbers = numbers.as_array_mut().unwrap();
+        numbers.iter_mut().for_each(|number| *number = json!(2f64.to_bits()));
     }
+    fs::write(&place, other.to_string()).unwrap();
+    desk.does(&job);
+    assert!(model(out) != model(whole));
+    let _ = fs::remove_dir_all(desk.at(out));
+    desk.interrupt_when(&job, "-KILL", || known() >= 8);
+    fs::write(&place, "{").unwrap();
+    desk.does(&job);
+    desk.same(whole, out);
 }
 
 /// A file system of its own, of so many bytes.
