@@ -27,6 +27,9 @@ impl Draft {
                 node.inputs.iter().chain(&node.routed).for_each(|id| read[id.index()] = true);
             }
         }
+        if live.iter().chain(&read).all(|needed| *needed) {
+            return graph;
+        }
         let nodes_before: Vec<usize> = std::iter::once(0)
             .chain(live.iter().scan(0, |count, &live| {
                 *count += usize::from(live);
