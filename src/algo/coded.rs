@@ -70,7 +70,8 @@ mod tests {
                 let scale = (0..count).map(|i| 0.01 + 0.001 * i as f32).collect();
                 let zero_point = vec![if dtype.signed() { 0 } else { 7 }; count];
                 let grid = QuantParams::Affine { dtype, scale, zero_point, grain };
-                let rounded = quant::rounded(&grid, &whole);
+                let mut rounded = whole.clone();
+                quant::round(&grid, &mut rounded);
                 let mut coded = Coded::new(&grid, [n, k]).unwrap();
                 for first in (0..n).step_by(8) {
                     let last = n.min(first + 8);

@@ -120,7 +120,7 @@ impl Plan {
                 }
                 Site::Activation { .. } => {
                     if let Some(grid) = &graph.value(*id).qparams {
-                        *tensor = quant::rounded(grid, tensor);
+                        quant::round(grid, tensor);
                     }
                 }
                 _ => {}
@@ -153,7 +153,7 @@ impl Plan {
             quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {
                 CalibrateError::Bias { name: graph.value(id).name.clone(), source }
             })?;
-        *tensor = quant::rounded(&params, tensor);
+        quant::round(&params, tensor);
         graph.values[id.index()].qparams = Some(params);
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Plan {
 pub fn quantize_constants(graph: &mut Graph) {
     for value in &mut graph.values {
         if let (Source::Const(tensor), Some(params)) = (&mut value.source, &value.qparams) {
-            *tensor = quant::rounded(params, tensor);
+            quant::round(params, tensor);
         }
     }
 }

@@ -110,7 +110,7 @@ impl Tap for &Quantizing<'_> {
 
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
         if let Some(params) = self.grid(id) {
-            *value = quant::rounded(params, value);
+            quant::round(params, value);
         }
     }
 }

@@ -41,12 +41,15 @@ pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>,
 }
 
 /// A matrix on its grid; one whose rows are made on demand stays such a one.
-pub fn rounded(tensor: Tensor, grid: &QuantParams) -> Tensor {
+pub fn rounded(mut tensor: Tensor, grid: &QuantParams) -> Tensor {
     match (tensor.is_made(), grid, tensor.shape()) {
         (true, QuantParams::Affine { grain, .. }, &[n, k]) if grain.by_rows() => {
             Tensor::made([n, k], OnGrid { source: tensor, grid: grid.clone() })
         }
-        _ => quant::rounded(grid, &tensor),
+        _ => {
+            quant::round(grid, &mut tensor);
+            tensor
+        }
     }
 }
 

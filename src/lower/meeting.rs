@@ -61,7 +61,7 @@ impl Lowering<'_> {
                 // What was measured stood on the narrow grid.
                 let mut content = (self.constant)(id);
                 if let Some(own) = &self.graph.value(id).qparams {
-                    content = quant::rounded(own, &content);
+                    quant::round(own, &mut content);
                 }
                 self.constant(tensor, payload::of(content, Some(&params)))
             }

@@ -115,7 +115,8 @@ mod tests {
                 let zero = if dtype.signed() { 0 } else { 5 };
                 let (scale, zero_point) = (scale[..count].to_vec(), vec![zero; count]);
                 let grid = QuantParams::Affine { dtype, scale, zero_point, grain };
-                let tensor = quant::rounded(&grid, &sines(n, k));
+                let mut tensor = sines(n, k);
+                quant::round(&grid, &mut tensor);
                 kept.push((codes.keep(&tensor, Some(&grid)).unwrap(), tensor));
             }
         }

@@ -188,8 +188,9 @@ mod tests {
         let scale = (0..count).map(|i| 0.01 + 1e-4 * i as f32).collect();
         let zero_point = vec![7; count];
         let grid = QuantParams::Affine { dtype: DType::UINT4, scale, zero_point, grain };
-        let sines = Tensor::new([n, k], (0..n * k).map(|i| (i as f32).sin()).collect());
-        (name.into(), quant::rounded(&grid, &sines), grid)
+        let mut tensor = Tensor::new([n, k], (0..n * k).map(|i| (i as f32).sin()).collect());
+        quant::round(&grid, &mut tensor);
+        (name.into(), tensor, grid)
     }
 
     #[test]

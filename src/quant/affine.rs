@@ -43,14 +43,17 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
     }
 }
 
-/// `tensor` on its grid, in memory of its own: one that is shared is not copied first.
+/// Snaps a tensor to the grid: in its place, or, if others hold it, to memory of its own.
 ///
 /// # Panics
 /// As [`fake_quant`].
-pub fn rounded(params: &QuantParams, tensor: &Tensor) -> Tensor {
-    let tensor = tensor.dense();
+pub fn round(params: &QuantParams, tensor: &mut Tensor) {
+    if !tensor.is_shared() {
+        let shape = tensor.shape().to_vec();
+        return fake_quant(params, &shape, tensor.data_mut());
+    }
     let (shape, data) = (tensor.shape(), tensor.data());
-    Tensor::written(shape, |out| {
+    *tensor = Tensor::written(shape, |out| {
         if let QuantParams::Affine { dtype, scale, zero_point, grain } = params
             && dtype.bits() <= 16
         {
@@ -69,7 +72,7 @@ pub fn rounded(params: &QuantParams, tensor: &Tensor) -> Tensor {
         }
         out.copy_from_slice(data);
         fake_quant(params, shape, out);
-    })
+    });
 }
 
 /// What snaps any piece of a tensor to its grid: there is one where one grid serves all.

@@ -21,7 +21,7 @@ pub mod policy;
 pub mod range;
 pub mod scheme;
 
-pub use affine::{dequantize, fake_quant, packed, quantize, rounded, snap};
+pub use affine::{dequantize, fake_quant, packed, quantize, round, snap};
 pub use bias::{BiasError, quantize_bias};
 pub use coding::Coding;
 pub use decision::{Decision, Granularity};

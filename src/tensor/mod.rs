@@ -210,6 +210,11 @@ impl Tensor {
         }
     }
 
+    /// Whether other tensors hold the same elements.
+    pub fn is_shared(&self) -> bool {
+        matches!(&self.payload, Payload::Dense(data) if Arc::strong_count(data) > 1)
+    }
+
     /// Whether the rows are made on demand.
     pub fn is_made(&self) -> bool {
         matches!(self.payload, Payload::Made(_))

@@ -73,10 +73,11 @@ fn losses_are_those_of_the_whole_network_with_one_weight_rounded() {
             let rule = Rule { pattern: "*".into(), role, optional: false, set };
             let policy = recipe(None).policy.with_rules([rule]).unwrap();
             let plan = Plan::new(&graphs[0], &policy).unwrap();
-            let weight = weights.get(id).unwrap();
-            let grid = plan.weight_grid(id, &choice.name, weight).unwrap().unwrap();
+            let mut tensor = weights.get(id).unwrap().clone();
+            let grid = plan.weight_grid(id, &choice.name, &tensor).unwrap().unwrap();
+            quant::round(&grid, &mut tensor);
             let mut changed = weights.clone();
-            changed.set(id, quant::rounded(&grid, weight));
+            changed.set(id, tensor);
             let (mut total, mut tokens) = (0.0, 0);
             for (float, judged) in float.iter().zip(run(&changed)) {
                 let vocab = float.shape()[2];
@@ -124,8 +125,9 @@ fn activations_are_widened_until_the_limit_holds_and_the_rules_say_what_was_meas
     plan.annotate_activations(&mut annotated, &statistics, &param).unwrap();
     for (id, _) in annotated.params() {
         if let Some(grid) = &annotated.value(id).qparams {
-            let rounded = quant::rounded(grid, weights.get(id).unwrap());
-            weights.set(id, rounded);
+            let mut tensor = weights.get(id).unwrap().clone();
+            quant::round(grid, &mut tensor);
+            weights.set(id, tensor);
         }
     }
     let (mut total, mut tokens) = (0.0, 0);

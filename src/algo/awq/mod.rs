@@ -137,9 +137,8 @@ impl Choice<'_> {
         let Some(grid) = self.plan.weight_grid(layer.reader.weight, layer.name, &scaled)? else {
             return Ok(0.0);
         };
-        let shape = scaled.shape().to_vec();
-        quant::fake_quant(&grid, &shape, scaled.data_mut());
-        let n = shape[0];
+        quant::round(&grid, &mut scaled);
+        let n = scaled.shape()[0];
         let step = n.div_ceil(JUDGED).max(1);
         let mut misses = Vec::with_capacity(n.div_ceil(step) * k);
         for i in (0..n).step_by(step) {

@@ -25,7 +25,8 @@ impl Rounding for Rtn {
     }
 
     fn round(&self, layer: &Layer<'_>) -> Result<Rounded, AlgoError> {
-        let weight = quant::rounded(layer.grid, layer.weight);
+        let mut weight = layer.weight.clone();
+        quant::round(layer.grid, &mut weight);
         Ok(Rounded { grid: layer.grid.clone(), weight })
     }
 }

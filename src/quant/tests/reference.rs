@@ -64,8 +64,14 @@ fn ranges_grids_and_snapped_values_equal_the_peer_to_the_bit() {
         fake_quant(&params, &shape, &mut data);
         let found: Vec<u32> = data.iter().map(|x| x.to_bits()).collect();
         assert_eq!(found, case.y, "{name}");
-        let apart = rounded(&params, &Tensor::new(shape, floats(&golden.fed)));
-        assert_eq!(apart.data(), data, "{name}");
+        // In its place, and beside another who holds it.
+        let mut alone = Tensor::new(shape, floats(&golden.fed));
+        let (held, mut apart) = (alone.clone(), alone.clone());
+        round(&params, &mut apart);
+        assert_eq!((apart.data(), held.data()), (&data[..], &floats(&golden.fed)[..]), "{name}");
+        drop(held);
+        round(&params, &mut alone);
+        assert_eq!(alone, apart, "{name}");
     }
 }
 
