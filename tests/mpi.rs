@@ -37,11 +37,10 @@ fn job(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn two_or_three_processes_write_the_bytes_of_one() {
+fn three_processes_write_the_bytes_of_one() {
     let folder = tempfile::tempdir().unwrap();
     let job = job(folder.path());
-    let jobs = [("npu", &[3][..]), ("w4a16-fast", &[2, 3]), ("w8a8", &[2])];
-    for (preset, counts) in jobs {
+    for preset in ["npu", "w4a16-fast", "w8a8"] {
         let one = format!("{preset}-one");
         let arguments = ["--preset", preset, "-o", &one].map(str::to_owned);
         let done = Command::new(ENCIRCLE)
@@ -50,7 +49,7 @@ fn two_or_three_processes_write_the_bytes_of_one() {
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        for &processes in counts {
+        for processes in [2, 3] {
             let many = format!("{preset}-{processes}");
             let own = ["--preset", preset, "-o", &many].map(str::to_owned);
             let arguments: Vec<&str> = job.iter().chain(&own).map(String::as_str).collect();
