@@ -16,31 +16,7 @@ const SHORT_RUN: usize = 16;
 /// # Panics
 /// If `params` does not fit `shape` (see [`QuantParams::check`]): a mistake of ours.
 pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
-    match params {
-        QuantParams::Mx { format, axis } => mx::fake_quant(*format, *axis, shape, data),
-        QuantParams::Affine { dtype, scale, zero_point, grain } => {
-            let channels = Channels::of(shape, *grain, data.len(), scale.len());
-            if dtype.bits() > 16 {
-                return channels.for_each_run(|c, run| {
-                    for x in &mut data[run] {
-                        let q = wide_step(f64::from(*x), scale[c], zero_point[c], *dtype);
-                        *x = ((q - i64::from(zero_point[c])) as f64 * f64::from(scale[c])) as f32;
-                    }
-                });
-            }
-            let grids: Vec<Grid> =
-                scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
-            if channels.run >= SHORT_RUN || channels.outer == 1 {
-                channels.for_each_run(|c, run| kernel::fake_quant(&mut data[run], grids[c]));
-            } else {
-                let row: Vec<Grid> =
-                    grids.iter().flat_map(|&g| std::iter::repeat_n(g, channels.run)).collect();
-                for data in data.chunks_exact_mut(row.len().max(1)) {
-                    kernel::fake_quant_row(data, &row);
-                }
-            }
-        }
-    }
+    filled(params, shape, data, |_, _| ());
 }
 
 /// Snaps a tensor to the grid: in its place, or, if others hold it, to memory of its own.
@@ -48,31 +24,63 @@ pub fn fake_quant(params: &QuantParams, shape: &[usize], data: &mut [f32]) {
 /// # Panics
 /// As [`fake_quant`].
 pub fn round(params: &QuantParams, tensor: &mut Tensor) {
+    let shape = tensor.shape().to_vec();
     if !tensor.is_shared() {
-        let shape = tensor.shape().to_vec();
         return fake_quant(params, &shape, tensor.data_mut());
     }
-    let (shape, data) = (tensor.shape(), tensor.data());
-    *tensor = Tensor::written(shape, |out| {
-        if let QuantParams::Affine { dtype, scale, zero_point, grain } = params
-            && dtype.bits() <= 16
-        {
+    let data = tensor.data();
+    *tensor = Tensor::written(&shape[..], |out| {
+        filled(params, &shape, out, |at, out| out.copy_from_slice(&data[at..at + out.len()]));
+    });
+}
+
+/// Snaps what `fill` puts into each piece of `data`, given the index of its first element.
+fn filled(
+    params: &QuantParams,
+    shape: &[usize],
+    data: &mut [f32],
+    fill: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    match params {
+        QuantParams::Mx { format, axis } => {
+            fill(0, data);
+            mx::fake_quant(*format, *axis, shape, data);
+        }
+        QuantParams::Affine { dtype, scale, zero_point, grain } => {
             let channels = Channels::of(shape, *grain, data.len(), scale.len());
-            let part = |c: usize, at: usize, out: &mut [f32]| {
-                let grid = grid(*dtype, scale[c], zero_point[c]);
-                kernel::on_grid(out, &data[at..at + out.len()], grid);
-            };
-            if channels.count == 1 {
-                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
-                return tensor::in_pieces(out, 1, par, |at, out| part(0, at, out));
+            if dtype.bits() > 16 {
+                return channels.for_each_run(|c, run| {
+                    fill(run.start, &mut data[run.clone()]);
+                    for x in &mut data[run] {
+                        let q = wide_step(f64::from(*x), scale[c], zero_point[c], *dtype);
+                        *x = ((q - i64::from(zero_point[c])) as f64 * f64::from(scale[c])) as f32;
+                    }
+                });
             }
-            if channels.run >= SHORT_RUN {
-                return channels.for_each_run(|c, run| part(c, run.start, &mut out[run]));
+            if let Some(snap) = snap(params) {
+                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
+                return tensor::in_pieces(data, 1, par, |at, data| {
+                    fill(at, data);
+                    snap(data);
+                });
+            }
+            let grids: Vec<Grid> =
+                scale.iter().zip(zero_point).map(|(&s, &z)| grid(*dtype, s, z)).collect();
+            if channels.run >= SHORT_RUN || channels.outer == 1 {
+                channels.for_each_run(|c, run| {
+                    fill(run.start, &mut data[run.clone()]);
+                    kernel::fake_quant(&mut data[run], grids[c]);
+                });
+            } else {
+                let row: Vec<Grid> =
+                    grids.iter().flat_map(|&g| std::iter::repeat_n(g, channels.run)).collect();
+                fill(0, data);
+                for data in data.chunks_exact_mut(row.len().max(1)) {
+                    kernel::fake_quant_row(data, &row);
+                }
             }
         }
-        out.copy_from_slice(data);
-        fake_quant(params, shape, out);
-    });
+    }
 }
 
 /// What snaps any piece of a tensor to its grid: there is one where one grid serves all.

@@ -57,15 +57,6 @@ dispatch! {
 }
 
 dispatch! {
-    /// Every value of `data` on `grid`.
-    pub(super) fn on_grid(out: &mut [f32], data: &[f32], grid: Grid) {
-        for (y, &x) in out.iter_mut().zip(data) {
-            *y = step(x, grid) * grid.scale;
-        }
-    }
-}
-
-dispatch! {
     /// Snaps the i-th value to the i-th grid.
     pub(super) fn fake_quant_row(data: &mut [f32], grids: &[Grid]) {
         for (x, &grid) in data.iter_mut().zip(grids) {
