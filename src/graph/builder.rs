@@ -75,11 +75,7 @@ impl Builder {
     /// Scope path of `name`.
     pub fn path(&self, name: &str) -> String {
         let parts = self.scope.iter().map(String::as_str).chain([name]);
-        let joined = |path: String, part| match path.is_empty() {
-            true => path + part,
-            false => path + "." + part,
-        };
-        parts.filter(|part| !part.is_empty()).fold(String::with_capacity(64), joined)
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
     }
 
     fn fail(&mut self, name: &str, message: String) {
