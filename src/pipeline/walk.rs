@@ -30,9 +30,15 @@ pub(super) struct Lane {
 
 /// Samples of a lane, of samples of the greatest length: at most so many, if lanes are free.
 pub(super) fn batch(samples: &[Sample], width: usize) -> usize {
-    let share = samples.len().div_ceil(rayon::current_num_threads()).max(1);
     let len = samples.iter().map(|sample| sample.input_ids.len()).max().unwrap_or(1);
-    (LANE_ELEMENTS / (len * width).max(1)).clamp(1, share)
+    widest(samples.len(), len * width)
+}
+
+/// How many of `samples` samples may share a lane if a hidden state of one has so many elements: no
+/// more than leave every thread a lane.
+fn widest(samples: usize, elements: usize) -> usize {
+    let share = samples.div_ceil(rayon::current_num_threads()).max(1);
+    (LANE_ELEMENTS / elements.max(1)).clamp(1, share)
 }
 
 /// Groups samples into lanes; `len` gives the length each runs at, `width` the hidden size.
@@ -41,12 +47,10 @@ pub(super) fn lanes(samples: &[Sample], len: impl Fn(&Sample) -> usize, width: u
     for (i, sample) in samples.iter().enumerate() {
         by_len.entry(len(sample)).or_default().push(i);
     }
-    let share = samples.len().div_ceil(rayon::current_num_threads()).max(1);
     let mut lanes = Vec::new();
     for (len, members) in by_len {
-        let batch = (LANE_ELEMENTS / (len * width).max(1)).clamp(1, share);
         // Equal parts: a rest of one would cost a graph of its own.
-        let parts = members.len().div_ceil(batch);
+        let parts = members.len().div_ceil(widest(samples.len(), len * width));
         let batch = members.len().div_ceil(parts);
         lanes.extend(members.chunks(batch).map(|part| Lane { len, samples: part.to_vec() }));
     }

@@ -3,7 +3,7 @@
 
 use super::Products;
 
-/// The widest instruction set the processor has, of those we have a tile for.
+/// An instruction set that we have a tile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isa {
     #[cfg(target_arch = "x86_64")]
@@ -17,6 +17,9 @@ pub(super) enum Isa {
     /// Multiplies pairs of 16-bit integers.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// The same, in two instructions.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Whole,
     /// The same.
     #[cfg(target_arch = "x86_64")]
     Avx2Whole,
@@ -73,34 +76,55 @@ fn prefetch(at: *const f32) {
     let _ = at;
 }
 
+/// For f32, the widest first.
+#[cfg(target_arch = "x86_64")]
+pub(super) const FLOATS: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const FLOATS: [Isa; 1] = [Isa::Portable];
+
+/// For pairs of integers, the fastest first: none is slower than f32, and all give the same numbers.
+#[cfg(target_arch = "x86_64")]
+pub(super) const WHOLES: [Isa; 3] = [Isa::Avx512Vnni, Isa::Avx512Whole, Isa::Avx2Whole];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const WHOLES: [Isa; 0] = [];
+
 impl Isa {
+    /// The one for such products; for bf16 an f32 one where there are no pairs.
     pub(super) fn detect(products: Products) -> Isa {
         #[cfg(target_arch = "x86_64")]
-        {
-            let wide = is_x86_feature_detected!("avx512f");
-            if products == Products::Bf16 && wide && is_x86_feature_detected!("avx512bf16") {
-                return Isa::Avx512Bf16;
-            }
-            if wide {
-                return Isa::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Isa::Avx2;
-            }
+        if products == Products::Bf16 && Isa::Avx512Bf16.is_here() {
+            return Isa::Avx512Bf16;
         }
         let _ = products;
-        Isa::Portable
+        FLOATS.into_iter().find(|isa| isa.is_here()).unwrap_or(Isa::Portable)
     }
 
-    /// The one for integers, where it is faster than f32.
+    /// The one for integers.
     pub(super) fn whole() -> Option<Isa> {
+        WHOLES.into_iter().find(|isa| isa.is_here())
+    }
+
+    /// Whether the processor has it.
+    pub(super) fn is_here(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        match Isa::detect(Products::F32) {
-            Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => return Some(Isa::Avx512Vnni),
-            Isa::Avx2 => return Some(Isa::Avx2Whole),
-            _ => {}
+        macro_rules! has {
+            ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
         }
-        None
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => has!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => has!("avx2" "fma"),
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => has!("avx512f" "avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => has!("avx512f" "avx512vnni"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Whole => has!("avx512f" "avx512bw"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Whole => has!("avx2"),
+        }
     }
 
     /// Whether a word of its tiles is a pair of bf16, not one f32.
@@ -116,7 +140,7 @@ impl Isa {
     pub(super) fn panel_width(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni => 32,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 32,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx2Whole => 16,
             Isa::Portable => 8,
@@ -127,23 +151,25 @@ impl Isa {
     pub(super) fn tile_rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni => 12,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 12,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx2Whole => 6,
             Isa::Portable => 4,
         }
     }
 
-    /// Length of a block of a reduction of `k`: a panel of it stays in the first- or second-level
-    /// cache. It is a matter of `k` alone, since other blocks add up in another order.
+    /// Length of a block of a reduction of `k` words: a panel of it stays in the first- or second-level
+    /// cache. It is a matter of `k` and of what is multiplied alone, since other blocks add up in another
+    /// order: neither threads nor instruction sets may change a result.
     pub(super) fn block(self, k: usize) -> usize {
-        match self {
+        let long = match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if k >= 2048 => 256,
+            Isa::Avx512Bf16 => usize::MAX,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2Whole if k >= 1024 => 256,
-            _ => 1024,
-        }
+            Isa::Avx512Vnni | Isa::Avx512Whole | Isa::Avx2Whole => 1024,
+            _ => 2048,
+        };
+        if k >= long { 256 } else { 1024 }
     }
 
     /// Numbers of the left operand that are gathered into strips at a time, to stay in the
@@ -182,6 +208,8 @@ impl Isa {
                 Isa::Avx512Bf16 => x86::avx512_bf16(panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Vnni => x86::avx512_vnni(panel),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Whole => x86::avx512_whole(panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2Whole => x86::avx2_whole(panel),
             }
@@ -392,17 +420,26 @@ mod x86 {
         let a: __m512bh = transmute(_mm512_set1_ps(a));
         _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
     });
-    sixteen!(
-        SixteenWhole,
-        |a, b, sum| {
-            let (a, b) = (_mm512_castps_si512(_mm512_set1_ps(a)), _mm512_castps_si512(b));
-            _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(sum), a, b))
-        },
-        |steps, by| {
-            let step = _mm512_mul_ps(_mm512_loadu_ps(steps), _mm512_set1_ps(by));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
-        }
-    );
+    /// A vector of AVX-512 for pairs of integers, by how their products are added up.
+    macro_rules! sixteen_whole {
+        ($name:ident, |$a:ident, $b:ident, $sum:ident| $added:expr) => {
+            sixteen!(
+                $name,
+                |a, b, sum| {
+                    let $a = _mm512_castps_si512(_mm512_set1_ps(a));
+                    let ($b, $sum) = (_mm512_castps_si512(b), _mm512_castps_si512(sum));
+                    _mm512_castsi512_ps($added)
+                },
+                |steps, by| {
+                    let step = _mm512_mul_ps(_mm512_loadu_ps(steps), _mm512_set1_ps(by));
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
+                }
+            );
+        };
+    }
+
+    sixteen_whole!(SixteenVnni, |a, b, sum| _mm512_dpwssd_epi32(sum, a, b));
+    sixteen_whole!(SixteenWhole, |a, b, sum| _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)));
     eight!(
         EightWhole,
         |a, b, sum| {
@@ -430,6 +467,12 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) unsafe fn avx512_vnni(panel: &Panel<'_>) {
+        // SAFETY: passed on from `Isa::panel`.
+        unsafe { tiles!(SixteenVnni, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) unsafe fn avx512_whole(panel: &Panel<'_>) {
         // SAFETY: passed on from `Isa::panel`.
         unsafe { tiles!(SixteenWhole, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
     }

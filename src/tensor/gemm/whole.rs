@@ -10,7 +10,6 @@ use super::super::in_pieces;
 use super::super::run::Run;
 use super::super::simd::{ROUNDER, dispatch};
 use super::kernel::Isa;
-use super::transpose::transpose;
 use super::{Columns, Packed, Par, Products, pairs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -60,11 +59,7 @@ impl Whole {
         let (isa, [_, right]) = (Isa::whole()?, both);
         block(both).filter(|_| right.sizes.len() == 1 || right.sizes.len() == n)?;
         let words = words(b, k, right, Par::Seq)?;
-        let depth = pairs::words(k);
-        let packed =
-            Packed::fill([k, n, depth], isa, Products::F32, |panel, width, first, columns| {
-                transpose(panel, width, &words[first * depth..(first + columns) * depth], depth);
-            });
+        let packed = Packed::from_words(&words, [k, n, pairs::words(k)], isa, Products::F32);
         let mut steps = right.sizes.to_vec();
         if let [one] = steps[..] {
             steps.resize(n, one);
