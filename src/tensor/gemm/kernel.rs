@@ -1,29 +1,7 @@
 //! The register tile: `MR` rows by two vectors of columns, for each instruction set and for f32, bf16
 //! and 16-bit integer factors. A tile sees 32-bit words: one f32 each, or two of the others.
 
-use super::Products;
-
-/// An instruction set that we have a tile for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Portable,
-    /// Multiplies pairs of bf16.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
-    /// Multiplies pairs of 16-bit integers.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Vnni,
-    /// The same, in two instructions.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Whole,
-    /// The same.
-    #[cfg(target_arch = "x86_64")]
-    Avx2Whole,
-}
+use super::isa::{FUSED, Isa};
 
 /// The tiles of a panel, one below the other: `out [rows, columns] (+)= a [rows, depth] · b [depth, width]`.
 pub(super) struct Panel<'a> {
@@ -76,112 +54,7 @@ fn prefetch(at: *const f32) {
     let _ = at;
 }
 
-/// For f32, the widest first.
-#[cfg(target_arch = "x86_64")]
-pub(super) const FLOATS: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) const FLOATS: [Isa; 1] = [Isa::Portable];
-
-/// For pairs of integers, the fastest first: none is slower than f32, and all give the same numbers.
-#[cfg(target_arch = "x86_64")]
-pub(super) const WHOLES: [Isa; 3] = [Isa::Avx512Vnni, Isa::Avx512Whole, Isa::Avx2Whole];
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) const WHOLES: [Isa; 0] = [];
-
 impl Isa {
-    /// The one for such products; for bf16 an f32 one where there are no pairs.
-    pub(super) fn detect(products: Products) -> Isa {
-        #[cfg(target_arch = "x86_64")]
-        if products == Products::Bf16 && Isa::Avx512Bf16.is_here() {
-            return Isa::Avx512Bf16;
-        }
-        let _ = products;
-        FLOATS.into_iter().find(|isa| isa.is_here()).unwrap_or(Isa::Portable)
-    }
-
-    /// The one for integers.
-    pub(super) fn whole() -> Option<Isa> {
-        WHOLES.into_iter().find(|isa| isa.is_here())
-    }
-
-    /// Whether the processor has it.
-    pub(super) fn is_here(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        macro_rules! has {
-            ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
-        }
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => has!("avx512f"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => has!("avx2" "fma"),
-            Isa::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => has!("avx512f" "avx512bf16"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => has!("avx512f" "avx512vnni"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Whole => has!("avx512f" "avx512bw"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2Whole => has!("avx2"),
-        }
-    }
-
-    /// Whether a word of its tiles is a pair of bf16, not one f32.
-    pub(super) fn pairs(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => true,
-            _ => false,
-        }
-    }
-
-    /// Columns of a panel: two vectors.
-    pub(super) fn panel_width(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 32,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole => 16,
-            Isa::Portable => 8,
-        }
-    }
-
-    /// Rows of a tile.
-    pub(super) fn tile_rows(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 12,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole => 6,
-            Isa::Portable => 4,
-        }
-    }
-
-    /// Length of a block of a reduction of `k` words: a panel of it stays in the first- or second-level
-    /// cache. It is a matter of `k` and of what is multiplied alone, since other blocks add up in another
-    /// order: neither threads nor instruction sets may change a result.
-    pub(super) fn block(self, k: usize) -> usize {
-        let long = match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => usize::MAX,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512Whole | Isa::Avx2Whole => 1024,
-            _ => 2048,
-        };
-        if k >= long { 256 } else { 1024 }
-    }
-
-    /// Numbers of the left operand that are gathered into strips at a time, to stay in the
-    /// second-level cache, in a product by `n` columns; none: it is read in place.
-    pub(super) fn strips(self, n: usize) -> Option<usize> {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole if n >= 512 => Some(64 << 10),
-            _ => None,
-        }
-    }
-
     /// Computes the tiles of a panel.
     ///
     /// # Safety
@@ -203,7 +76,8 @@ impl Isa {
                 Isa::Avx512 => x86::avx512(panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => x86::avx2(panel),
-                Isa::Portable => portable(panel),
+                Isa::Portable => portable::<false>(panel),
+                Isa::PortableWhole => portable::<true>(panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Bf16 => x86::avx512_bf16(panel),
                 #[cfg(target_arch = "x86_64")]
@@ -315,17 +189,18 @@ macro_rules! tiles {
     }};
 }
 
+/// Four numbers, or as many pairs of integers.
 #[derive(Clone, Copy)]
-struct Four([f32; 4]);
+struct Four<const WHOLE: bool>([f32; 4]);
 
-impl Vector for Four {
+impl<const WHOLE: bool> Vector for Four<WHOLE> {
     const LANES: usize = 4;
     #[inline(always)]
-    unsafe fn zero() -> Four {
+    unsafe fn zero() -> Self {
         Four([0.0; 4])
     }
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> Four {
+    unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller passes a pointer to at least four floats.
         Four(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
     }
@@ -335,18 +210,40 @@ impl Vector for Four {
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
     #[inline(always)]
-    unsafe fn mul_add(self, a: f32, b: Four) -> Four {
-        Four(std::array::from_fn(|i| self.0[i] + a * b.0[i]))
+    unsafe fn mul_add(self, a: f32, b: Self) -> Self {
+        Four(std::array::from_fn(|i| match (WHOLE, FUSED) {
+            (true, _) => pairs_added(self.0[i], a, b.0[i]),
+            (false, true) => a.mul_add(b.0[i], self.0[i]),
+            (false, false) => self.0[i] + a * b.0[i],
+        }))
     }
     #[inline(always)]
-    unsafe fn plus(self, other: Four) -> Four {
+    unsafe fn plus(self, other: Self) -> Self {
         Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn scaled(self, steps: *const f32, by: f32) -> Self {
+        // SAFETY: the caller passes a pointer to a whole vector.
+        let steps = unsafe { Self::load(steps) };
+        let sum = |i: usize| self.0[i].to_bits().cast_signed() as f32;
+        Four(std::array::from_fn(|i| if WHOLE { sum(i) * (steps.0[i] * by) } else { self.0[i] }))
     }
 }
 
-unsafe fn portable(panel: &Panel<'_>) {
+/// The bits of a sum of 32 bits, and both products of two pairs of 16.
+#[inline(always)]
+fn pairs_added(sum: f32, a: f32, b: f32) -> f32 {
+    let [a, b] = [a, b].map(|word| {
+        let word = word.to_bits().cast_signed();
+        [word << 16 >> 16, word >> 16]
+    });
+    let two = (a[0] * b[0]).wrapping_add(a[1] * b[1]);
+    f32::from_bits(sum.to_bits().wrapping_add(two.cast_unsigned()))
+}
+
+unsafe fn portable<const WHOLE: bool>(panel: &Panel<'_>) {
     // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(Four, panel, 4; 1 2 3) }
+    unsafe { tiles!(Four<WHOLE>, panel, 4; 1 2 3) }
 }
 
 #[cfg(target_arch = "x86_64")]

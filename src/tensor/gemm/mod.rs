@@ -6,6 +6,7 @@
 //! tile, so results depend neither on the number of threads, nor on where a tile falls, nor on the
 //! width of vectors.
 
+mod isa;
 mod kernel;
 mod pairs;
 #[cfg(test)]
@@ -18,7 +19,8 @@ pub(super) use whole::{Integers, Whole};
 
 use super::buffer::Buffer;
 use super::run::Run;
-use kernel::{Isa, Left, Panel};
+use isa::Isa;
+use kernel::{Left, Panel};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

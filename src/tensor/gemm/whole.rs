@@ -9,7 +9,7 @@ use super::super::buffer::Buffer;
 use super::super::in_pieces;
 use super::super::run::Run;
 use super::super::simd::{ROUNDER, dispatch};
-use super::kernel::Isa;
+use super::isa::Isa;
 use super::{Columns, Packed, Par, Products, pairs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,10 +53,10 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    /// Packs `b` stored `[n, k]` for products of such operands; none where the processor has no such
-    /// products, sums do not fit, or `b` is not what its steps say.
+    /// Packs `b` stored `[n, k]` for products of such operands; none where sums do not fit, or `b` is
+    /// not what its steps say.
     pub(crate) fn from_nt(b: &[f32], [n, k]: [usize; 2], both: [Steps<'_>; 2]) -> Option<Whole> {
-        let (isa, [_, right]) = (Isa::whole()?, both);
+        let (isa, [_, right]) = (Isa::whole(), both);
         block(both).filter(|_| right.sizes.len() == 1 || right.sizes.len() == n)?;
         let words = words(b, k, right, Par::Seq)?;
         let packed = Packed::from_words(&words, [k, n, pairs::words(k)], isa, Products::F32);
@@ -105,10 +105,9 @@ pub(crate) struct Integers {
 }
 
 impl Integers {
-    /// Rows of `k` numbers for products of such operands; none where the processor has no such products,
-    /// sums do not fit, or `a` is not what its steps say.
+    /// Rows of `k` numbers for products of such operands; none where sums do not fit, or `a` is not
+    /// what its steps say.
     pub(crate) fn of(a: &[f32], k: usize, both: [Steps<'_>; 2], par: Par) -> Option<Integers> {
-        Isa::whole()?;
         let ([left, _], block) = (both, block(both)?);
         let &[step] = left.sizes else { return None };
         Some(Integers { words: words(a, k, left, par)?, step, block })
@@ -239,10 +238,7 @@ mod tests {
             let a = on_grid(&noise(m * k, seed), k, &[0.37], left);
             let b = on_grid(&noise(n * k, !seed), k, &sizes, right);
             let steps = [Steps { sizes: &[0.37], limits: left }, Steps { sizes: &sizes, limits: right }];
-            let Some(whole) = Whole::from_nt(&b, [n, k], steps) else {
-                prop_assert!(Isa::whole().is_none());
-                return Ok(());
-            };
+            let whole = Whole::from_nt(&b, [n, k], steps).unwrap();
             let (mut out, mut again) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
             for (out, par) in [(&mut out, Par::Seq), (&mut again, Par::All)] {
                 whole.multiply(out, &Integers::of(&a, k, steps, par).unwrap(), par.into());
@@ -280,18 +276,17 @@ mod tests {
             (past, bytes, false),
             (bytes, past, false),
         ] {
-            let (both, packs) = ([left, right], Isa::whole().is_some() && fits);
-            assert_eq!(Integers::of(&[1.0; 4], 4, both, Par::Seq).is_some(), packs, "{both:?}");
-            assert_eq!(Whole::from_nt(&[1.0; 4], [1, 4], both).is_some(), packs, "{both:?}");
+            let both = [left, right];
+            assert_eq!(Integers::of(&[1.0; 4], 4, both, Par::Seq).is_some(), fits, "{both:?}");
+            assert_eq!(Whole::from_nt(&[1.0; 4], [1, 4], both).is_some(), fits, "{both:?}");
         }
         // The extremes of both, summed up over a block and further.
         let k = 2000;
         let (a, b) = (vec![-32768.0; k], vec![-128.0; k]);
-        if let Some(whole) = Whole::from_nt(&b, [1, k], [wide, bytes]) {
-            let mut out = [0.0];
-            let a = Integers::of(&a, k, [wide, bytes], Par::Seq).unwrap();
-            whole.multiply(&mut out, &a, Par::Seq.into());
-            assert_eq!(out, [32768.0 * 128.0 * k as f32]);
-        }
+        let whole = Whole::from_nt(&b, [1, k], [wide, bytes]).unwrap();
+        let mut out = [0.0];
+        let a = Integers::of(&a, k, [wide, bytes], Par::Seq).unwrap();
+        whole.multiply(&mut out, &a, Par::Seq.into());
+        assert_eq!(out, [32768.0 * 128.0 * k as f32]);
     }
 }

@@ -1,0 +1,137 @@
+//! Which instruction sets there are, which of them the processor has, and how a product is cut for each.
+
+use super::Products;
+
+/// An instruction set that we have a tile for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+    /// Multiplies pairs of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// Multiplies pairs of 16-bit integers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// The same, in two instructions.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Whole,
+    /// The same.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Whole,
+    /// The same, without saying how.
+    PortableWhole,
+}
+
+/// For f32, the widest first.
+#[cfg(target_arch = "x86_64")]
+pub(super) const FLOATS: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const FLOATS: [Isa; 1] = [Isa::Portable];
+
+/// For pairs of integers, the fastest first.
+#[cfg(target_arch = "x86_64")]
+pub(super) const WHOLES: [Isa; 4] =
+    [Isa::Avx512Vnni, Isa::Avx512Whole, Isa::Avx2Whole, Isa::PortableWhole];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const WHOLES: [Isa; 1] = [Isa::PortableWhole];
+
+/// Whether any processor that this program runs on multiplies and adds at once, as the wider tiles do.
+pub(super) const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
+impl Isa {
+    /// The one for such products; for bf16 an f32 one where there are no pairs.
+    pub(super) fn detect(products: Products) -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        if products == Products::Bf16 && Isa::Avx512Bf16.is_here() {
+            return Isa::Avx512Bf16;
+        }
+        let _ = products;
+        FLOATS.into_iter().find(|isa| isa.is_here()).unwrap_or(Isa::Portable)
+    }
+
+    /// The one for integers.
+    pub(super) fn whole() -> Isa {
+        WHOLES.into_iter().find(|isa| isa.is_here()).unwrap_or(Isa::PortableWhole)
+    }
+
+    /// Whether the processor has it.
+    pub(super) fn is_here(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        macro_rules! has {
+            ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
+        }
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => has!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => has!("avx2" "fma"),
+            Isa::Portable | Isa::PortableWhole => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => has!("avx512f" "avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => has!("avx512f" "avx512vnni"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Whole => has!("avx512f" "avx512bw"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Whole => has!("avx2"),
+        }
+    }
+
+    /// Whether a word of its tiles is a pair of bf16, not one f32.
+    pub(super) fn pairs(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => true,
+            _ => false,
+        }
+    }
+
+    /// Columns of a panel: two vectors.
+    pub(super) fn panel_width(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 32,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx2Whole => 16,
+            Isa::Portable | Isa::PortableWhole => 8,
+        }
+    }
+
+    /// Rows of a tile.
+    pub(super) fn tile_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 12,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx2Whole => 6,
+            Isa::Portable | Isa::PortableWhole => 4,
+        }
+    }
+
+    /// Length of a block of a reduction of `k` words: a panel of it stays in the first- or second-level
+    /// cache. It is a matter of `k` and of what is multiplied alone, since other blocks add up in another
+    /// order: neither threads nor instruction sets may change a result.
+    pub(super) fn block(self, k: usize) -> usize {
+        let long = match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => usize::MAX,
+            isa if WHOLES.contains(&isa) => 1024,
+            _ => 2048,
+        };
+        if k >= long { 256 } else { 1024 }
+    }
+
+    /// Numbers of the left operand that are gathered into strips at a time, to stay in the
+    /// second-level cache, in a product by `n` columns; none: it is read in place.
+    pub(super) fn strips(self, n: usize) -> Option<usize> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx2Whole if n >= 512 => Some(64 << 10),
+            _ => None,
+        }
+    }
+}
