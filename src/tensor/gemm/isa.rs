@@ -90,26 +90,25 @@ impl Isa {
         }
     }
 
-    /// Columns of a panel: two vectors.
-    pub(super) fn panel_width(self) -> usize {
+    /// Rows of a tile, and its columns: two vectors.
+    fn tile(self) -> [usize; 2] {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 32,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => [12, 32],
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole => 16,
-            Isa::Portable | Isa::PortableWhole => 8,
+            Isa::Avx2 | Isa::Avx2Whole => [6, 16],
+            Isa::Portable | Isa::PortableWhole => [4, 8],
         }
     }
 
     /// Rows of a tile.
     pub(super) fn tile_rows(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => 12,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole => 6,
-            Isa::Portable | Isa::PortableWhole => 4,
-        }
+        self.tile()[0]
+    }
+
+    /// Columns of a panel, which is as wide as a tile.
+    pub(super) fn panel_width(self) -> usize {
+        self.tile()[1]
     }
 
     /// Length of a block of a reduction of `k` words: a panel of it stays in the first- or second-level
