@@ -83,37 +83,39 @@ def built(path):
                 run(["strip", "-o", os.path.join(path, name), executable])
 
 
-def system(folder, filters, toy):
-    """What the kernel unpacks as its first file system."""
-    system = os.path.join(folder, "system")
-    places = ("bin", "proc", "dev", "tmp", "lib64", "lib/x86_64-linux-gnu")
-    for place in places:
-        os.makedirs(os.path.join(system, place))
-    shutil.copy("/bin/busybox", os.path.join(system, "bin"))
-    shutil.copy(os.path.realpath(LOADER), system + LOADER)
+def job(toy):
+    """Arguments of encircle for the toy in this folder."""
+    return ["bench-toy", f"{toy}/checkpoint", f"{toy}/inputs.safetensors", "--repeat", "1", "--json"]
+
+
+def system(root, filters, toy):
+    """Fills `root`: what the kernel unpacks as its first file system."""
+    for place in ("bin", "proc", "dev", "tmp", "lib64", "lib/x86_64-linux-gnu"):
+        os.makedirs(os.path.join(root, place))
+    shutil.copy("/bin/busybox", root + "/bin")
+    shutil.copy(os.path.realpath(LOADER), root + LOADER)
     for library in LIBRARIES:
         library = "/lib/x86_64-linux-gnu/" + library
-        shutil.copy(os.path.realpath(library), system + library)
-    built(os.path.join(system, "bin"))
+        shutil.copy(os.path.realpath(library), root + library)
+    built(root + "/bin")
     # Tests find their data where they were compiled.
     for data in ("tests/data", "assets"):
-        shutil.copytree(os.path.join(ROOT, data), system + os.path.join(ROOT, data))
+        shutil.copytree(os.path.join(ROOT, data), root + os.path.join(ROOT, data))
     init = INIT
     for program in ("unit", "it"):
         init += f"/bin/{program} --test-threads 1 {' '.join(filters)} || failed=1\n"
     if toy:
-        shutil.copytree(toy, system + "/toy")
-        init += "/bin/encircle bench-toy /toy/checkpoint /toy/inputs.safetensors --repeat 1 || failed=1\n"
+        shutil.copytree(toy, root + "/toy")
+        init += f"/bin/encircle {' '.join(job('/toy'))} || failed=1\n"
     # Its serial line is slower than its end.
     init += "echo STATUS $failed\nb sleep 1\nb poweroff -f\n"
-    with open(os.path.join(system, "init"), "w") as file:
+    with open(root + "/init", "w") as file:
         file.write(init)
-    os.chmod(os.path.join(system, "init"), 0o755)
-    return system
+    os.chmod(root + "/init", 0o755)
 
 
-def disc(folder, system):
-    """Writes `folder`/boot.iso: a boot loader, Debian's kernel, the system."""
+def disc(folder, root):
+    """Writes `folder`/boot.iso: a boot loader, Debian's kernel, and `root`."""
     iso = os.path.join(folder, "iso")
     os.makedirs(os.path.join(iso, "isolinux"))
     depends = run(["apt-cache", "depends", KERNEL], stdout=subprocess.PIPE, text=True).stdout
@@ -122,25 +124,19 @@ def disc(folder, system):
     run(download, cwd=folder, stdout=subprocess.DEVNULL)
     package = next(name for name in os.listdir(folder) if name.endswith(".deb"))
     run(["dpkg", "-x", package, "kernel"], cwd=folder)
-    boot = os.path.join(folder, "kernel", "boot")
-    linux = next(name for name in os.listdir(boot) if name.startswith("vmlinuz"))
-    shutil.copy(os.path.join(boot, linux), os.path.join(iso, "vmlinuz"))
+    images = os.path.join(folder, "kernel", "boot")
+    linux = next(name for name in os.listdir(images) if name.startswith("vmlinuz"))
+    shutil.copy(os.path.join(images, linux), os.path.join(iso, "vmlinuz"))
     with open(os.path.join(iso, "initrd"), "wb") as file:
-        run("find . | cpio -o -H newc --quiet", shell=True, cwd=system, stdout=file)
+        run("find . | cpio -o -H newc --quiet", shell=True, cwd=root, stdout=file)
     loader = os.path.join(iso, "isolinux")
     shutil.copy("/usr/lib/ISOLINUX/isolinux.bin", loader)
     shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", loader)
     with open(os.path.join(loader, "isolinux.cfg"), "w") as file:
         file.write(f"DEFAULT linux\nLABEL linux\n KERNEL /vmlinuz\n APPEND {COMMAND_LINE}\n")
-    boot = "-b isolinux/isolinux.bin -c isolinux/catalog -no-emul-boot -boot-load-size 4 -boot-info-table"
-    command = ["xorriso", "-as", "mkisofs", "-o", "boot.iso", *boot.split(), "iso"]
+    start = "-b isolinux/isolinux.bin -c isolinux/catalog -no-emul-boot -boot-load-size 4 -boot-info-table"
+    command = ["xorriso", "-as", "mkisofs", "-o", "boot.iso", *start.split(), "iso"]
     run(command, cwd=folder, stderr=subprocess.DEVNULL)
-
-
-def figures(said):
-    """The error figures that `encircle bench-toy` printed."""
-    found = re.search(r'"error": ({[^}]*})', said)
-    return found and json.loads(found[1])
 
 
 def drain(path):
@@ -186,14 +182,20 @@ def main():
     parser.add_argument("--toy")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        disc(folder, system(folder, a.filters, a.toy))
+        root = os.path.join(folder, "system")
+        system(root, a.filters, a.toy)
+        if a.toy:
+            done = run([root + "/bin/encircle", *job(a.toy)], stdout=subprocess.PIPE)
+            expected = json.loads(done.stdout)["error"]
+        disc(folder, root)
         said = boot(folder, a.cpu)
-        here = os.path.join(folder, "system", "bin", "encircle")
-        command = [here, "bench-toy", f"{a.toy}/checkpoint", f"{a.toy}/inputs.safetensors", "--repeat", "1"]
-        expected = a.toy and figures(run(command, stdout=subprocess.PIPE, text=True).stdout)
     print(said)
-    if a.toy and figures(said) != expected:
-        sys.exit(f"the toy's error figures differ from those of this processor, {expected}")
+    if a.toy:
+        found = re.search(r'"error":({[^}]*})', said)
+        if not found or json.loads(found[1]) != expected:
+            sys.exit(f"the toy's error figures are not those of this processor: {expected}")
+    if not re.search(r"^running [1-9]", said, re.MULTILINE):
+        sys.exit(f"no test's name contains one of: {' '.join(a.filters)}")
     sys.exit(0 if "STATUS 0" in said else 1)
 
 
