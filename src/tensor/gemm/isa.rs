@@ -124,13 +124,32 @@ impl Isa {
         if k >= long { 256 } else { 1024 }
     }
 
+    /// Words of a reduction that a tile walks before its results leave the registers for memory; a panel
+    /// of them stays in the second-level cache.
+    pub(super) fn walk(self) -> usize {
+        if self.is_wide() { 1024 } else { 256 }
+    }
+
     /// Numbers of the left operand that are gathered into strips at a time, to stay in the
     /// second-level cache, in a product by `n` columns; none: it is read in place.
     pub(super) fn strips(self, n: usize) -> Option<usize> {
         match self {
+            _ if n < 512 => None,
+            _ if self.is_wide() => Some(128 << 10),
+            Isa::Portable | Isa::PortableWhole => None,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx2Whole if n >= 512 => Some(64 << 10),
-            _ => None,
+            _ => Some(64 << 10),
         }
+    }
+
+    /// Whether tiles fetch the panel after theirs: a processor soon notices that a long one is read from
+    /// end to end.
+    pub(super) fn fetches(self) -> bool {
+        !self.is_wide()
+    }
+
+    /// Whether its vectors are of 512 bits.
+    fn is_wide(self) -> bool {
+        self.panel_width() == 32
     }
 }

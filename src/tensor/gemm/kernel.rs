@@ -14,6 +14,8 @@ pub(super) struct Panel<'a> {
     pub(super) left: Left<'a>,
     pub(super) b: &'a [f32],
     pub(super) depth: usize,
+    /// Words of it that are summed up by themselves.
+    pub(super) block: usize,
     /// What sums of integers are multiplied by: a step for each column of the panel, and one for all.
     pub(super) scale: Option<(&'a [f32], f32)>,
     /// Whether to add to `out` instead of replacing it.
@@ -107,20 +109,24 @@ trait Vector: Copy {
     }
 }
 
-/// The tile of the `R` rows from `row` on; all accumulators stay in registers. `tile` counts them.
+/// The sums of a tile over one block of the reduction, which starts at `a` and `b`, as `t.left` says.
 #[inline(always)]
-unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize) {
-    // SAFETY: the caller of `Isa::panel` vouches for `out`; `a` and `b` were checked there.
+unsafe fn sums<V: Vector, const R: usize>(
+    t: &Panel<'_>,
+    a: *const f32,
+    mut b: *const f32,
+    words: usize,
+) -> [[V; 2]; R] {
+    // SAFETY: passed on from `rows`.
     unsafe {
         let mut acc = [[V::zero(); 2]; R];
-        let (mut b, out) = (t.b.as_ptr(), t.out.add(row * t.n));
         // A macro, not a closure: a closure would be compiled without the tile's instructions.
         macro_rules! step {
-            ($a:expr, $first:expr, $stride:expr) => {
+            ($first:expr, $stride:expr) => {
                 let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
                 b = b.add(2 * V::LANES);
                 for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = *$a.add($first + r * $stride);
+                    let x = *a.add($first + r * $stride);
                     acc[0] = acc[0].mul_add(x, b0);
                     acc[1] = acc[1].mul_add(x, b1);
                 }
@@ -128,21 +134,13 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize
         }
         match t.left {
             Left::Rows { stride } => {
-                let a = t.a.as_ptr().add(row * stride);
-                for p in 0..t.depth {
-                    step!(a, p, stride);
+                for p in 0..words {
+                    step!(p, stride);
                 }
             }
-            Left::Strips { after, share } => {
-                for r in 0..R {
-                    prefetch(out.add(r * t.n));
-                }
-                for line in after.chunks(share).nth(tile).unwrap_or_default().chunks(LINE) {
-                    prefetch(line.as_ptr());
-                }
-                let a = t.a.as_ptr().add(row * t.depth);
-                for p in 0..t.depth {
-                    step!(a, p * R, 1);
+            Left::Strips { .. } => {
+                for p in 0..words {
+                    step!(p * R, 1);
                 }
             }
         }
@@ -152,23 +150,61 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize
                 acc[1] = acc[1].scaled(steps.as_ptr().add(V::LANES), by);
             }
         }
-        for (r, acc) in acc.into_iter().enumerate() {
-            let out = out.add(r * t.n);
-            if t.columns == 2 * V::LANES {
-                for (i, mut v) in acc.into_iter().enumerate() {
-                    let out = out.add(i * V::LANES);
-                    if t.add {
-                        v = v.plus(V::load(out));
+        acc
+    }
+}
+
+/// The tile of the `R` rows from `row` on; all accumulators stay in registers. `tile` counts them.
+#[inline(always)]
+unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize) {
+    // SAFETY: the caller of `Isa::panel` vouches for `out`; `a` and `b` were checked there.
+    unsafe {
+        let out = t.out.add(row * t.n);
+        // Where its first row starts, and how far the words of a row lie apart.
+        let (start, along) = match t.left {
+            Left::Rows { stride } => (row * stride, 1),
+            Left::Strips { after, share } => {
+                for r in 0..R {
+                    for line in (0..2 * V::LANES).step_by(LINE) {
+                        prefetch(out.add(r * t.n + line));
                     }
-                    v.store(out);
                 }
-            } else {
-                let mut edge = [0.0f32; 32];
-                acc[0].store(edge.as_mut_ptr());
-                acc[1].store(edge.as_mut_ptr().add(V::LANES));
-                for (i, x) in edge.into_iter().enumerate().take(t.columns) {
-                    *out.add(i) = if t.add { x + *out.add(i) } else { x };
+                for line in after.chunks(share).nth(tile).unwrap_or_default().chunks(LINE) {
+                    prefetch(line.as_ptr());
                 }
+                (row * t.depth, R)
+            }
+        };
+        let (a, b) = (t.a.as_ptr().add(start), t.b.as_ptr());
+        let mut done = t.block.min(t.depth);
+        let mut acc = sums::<V, R>(t, a, b, done);
+        let whole = t.columns == 2 * V::LANES;
+        let mut edge = [0.0f32; 32];
+        if t.add {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let mut out = out.add(r * t.n).cast_const();
+                if !whole {
+                    std::ptr::copy_nonoverlapping(out, edge.as_mut_ptr(), t.columns);
+                    out = edge.as_ptr();
+                }
+                *acc = [acc[0].plus(V::load(out)), acc[1].plus(V::load(out.add(V::LANES)))];
+            }
+        }
+        while done < t.depth {
+            let words = t.block.min(t.depth - done);
+            let next = sums::<V, R>(t, a.add(done * along), b.add(done * 2 * V::LANES), words);
+            for (acc, next) in acc.iter_mut().zip(next) {
+                *acc = [next[0].plus(acc[0]), next[1].plus(acc[1])];
+            }
+            done += words;
+        }
+        for (r, [first, second]) in acc.into_iter().enumerate() {
+            let row = out.add(r * t.n);
+            let to = if whole { row } else { edge.as_mut_ptr() };
+            first.store(to);
+            second.store(to.add(V::LANES));
+            if !whole {
+                std::ptr::copy_nonoverlapping(to, row, t.columns);
             }
         }
     }

@@ -61,6 +61,9 @@ const FEW: usize = 1 << 15;
 /// Below this many multiply-adds, waking the pool costs more than the product.
 const WORTHWHILE: usize = 1 << 20;
 
+/// Rows that a thread takes at least, if there are so many: it reads the whole right operand for them.
+const ROWS: usize = 128;
+
 /// A right operand `[k, n]` in panels, ready for any number of products.
 #[derive(Clone, Debug)]
 pub struct Packed {
@@ -158,17 +161,17 @@ fn product(out: &mut [f32], a: &[f32], b: &Packed, scaled: Option<Scaled<'_>>, r
         tile.run(0..m, 0..n.div_ceil(width));
         return;
     }
-    // Rows in pieces that keep a few tiles per thread; every piece walks all panels, so packed
-    // weights stream through the shared cache once.
-    let rows = m.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(isa.tile_rows());
-    let panels = n.div_ceil(width);
-    let panel_step = panels.div_ceil(rayon::current_num_threads()).max(1);
+    // A piece walks its panels once for all its rows, so as many rows as keep a panel busy while the next
+    // one comes; only where that leaves threads idle are columns split too.
+    let (panels, pieces) = (n.div_ceil(width), 4 * rayon::current_num_threads());
+    let row_pieces = m.div_ceil(ROWS).min(pieces);
+    let rows = m.div_ceil(row_pieces).next_multiple_of(isa.tile_rows());
     let row_pieces = m.div_ceil(rows);
-    let column_pieces = if row_pieces < 4 { panels.div_ceil(panel_step) } else { 1 };
-    let panel_step = if column_pieces == 1 { panels } else { panel_step };
+    let some = panels.div_ceil(pieces.div_ceil(row_pieces));
+    let column_pieces = panels.div_ceil(some);
     (0..row_pieces * column_pieces).into_par_iter().for_each(|i| {
-        let (r, c) = (i % row_pieces * rows, i / row_pieces * panel_step);
-        tile.run(r..m.min(r + rows), c..panels.min(c + panel_step));
+        let (r, c) = (i % row_pieces * rows, i / row_pieces * some);
+        tile.run(r..m.min(r + rows), c..panels.min(c + some));
     });
 }
 
@@ -244,16 +247,17 @@ impl Tiles<'_> {
             // so many that none is much shorter than the others
             Some(scaled) => k.max(1).div_ceil(k.max(1).div_ceil(isa.block(k).min(scaled.block))),
         };
-        for start in (0..k.max(1)).step_by(block) {
-            let part = start..k.min(start + block);
+        let walk = block * (isa.walk() / block).max(1);
+        for start in (0..k.max(1)).step_by(walk) {
+            let part = start..k.min(start + walk);
             match isa.strips(n) {
-                None => self.block(rows.clone(), panels.clone(), part, None),
+                None => self.block(rows.clone(), panels.clone(), part, block, None),
                 Some(room) => {
                     let some = (room / part.len().max(1)).next_multiple_of(isa.tile_rows());
                     for first in rows.clone().step_by(some) {
                         let rows = first..rows.end.min(first + some);
                         let strips = self.strips(rows.clone(), part.clone());
-                        self.block(rows, panels.clone(), part.clone(), Some(&strips));
+                        self.block(rows, panels.clone(), part.clone(), block, Some(&strips));
                     }
                 }
             }
@@ -279,6 +283,7 @@ impl Tiles<'_> {
         rows: Range<usize>,
         panels: Range<usize>,
         part: Range<usize>,
+        block: usize,
         strips: Option<&[f32]>,
     ) {
         let Packed { n, isa, depth: k, ref data, .. } = *self.b;
@@ -294,7 +299,10 @@ impl Tiles<'_> {
             let b = &of(panel)[..depth * width];
             let scale = self.scaled.map(|s| (&s.steps[panel * width..][..width], s.by));
             let (a, left) = match strips {
-                Some(strips) => (strips, Left::Strips { after: of(panel + 1), share }),
+                Some(strips) => {
+                    let after = if isa.fetches() { of(panel + 1) } else { &[] };
+                    (strips, Left::Strips { after, share })
+                }
                 None => {
                     let reach = rows.len().saturating_sub(1) * k + depth;
                     (&self.a[rows.start * k + part.start..][..reach], Left::Rows { stride: k })
@@ -306,7 +314,7 @@ impl Tiles<'_> {
             unsafe {
                 let out = self.out.data.add(rows.start * self.out.stride + column);
                 let rows = rows.len();
-                isa.panel(&Panel { out, n, rows, columns, a, left, b, depth, scale, add });
+                isa.panel(&Panel { out, n, rows, columns, a, left, b, depth, block, scale, add });
             }
             let done = panel + 1 - first;
             if part.end == k && (done == finished || panel + 1 == last) {
