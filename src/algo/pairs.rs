@@ -123,6 +123,7 @@ impl<'a> Pairs<'a> {
     ) -> Result<(), SpoolError> {
         let Pairs { lanes, inputs, spool, wanted_at, seen_at } = self;
         let step = Step { inputs, wanted_at: *wanted_at, seen_at: *seen_at, to, weights };
+        step.pack(lanes.first());
         let mut show = |first: usize, items: &[Vec<Stream>]| {
             let pairs: Vec<Pair<'_>> = items
                 .iter()
@@ -157,6 +158,7 @@ impl<'a> Pairs<'a> {
         };
         let Pairs { lanes, inputs, mut spool, wanted_at, seen_at } = self;
         let step = Step { inputs: &inputs, wanted_at, seen_at, to: last, weights };
+        step.pack(lanes.first());
         let work = |i: usize, item: &mut Vec<Stream>, par: Par| {
             step.run(&lanes[i], i, item, par);
             let output = |k: usize| item[k].get(lanes[i].float.outputs[0]);
@@ -179,6 +181,14 @@ struct Step<'s> {
 }
 
 impl Step<'_> {
+    /// What lanes are multiplied by; their graphs have the same nodes.
+    fn pack(&self, lane: Option<&Arc<Lane<'_>>>) {
+        let Some(lane) = lane else { return };
+        let (wanted, seen) = (self.wanted_at.unwrap_or(0), self.seen_at.unwrap_or(0));
+        self.weights.float.pack(lane.float, wanted..self.to.max(wanted), false);
+        self.weights.rounded.pack(lane.quantized, seen..self.to, true);
+    }
+
     fn run(&self, lane: &Lane<'_>, i: usize, item: &mut Vec<Stream>, par: Par) {
         if self.wanted_at.is_none() {
             item.push(Stream::start(lane.float, (self.inputs)(i), &mut Float));

@@ -12,8 +12,10 @@ pub use spool::{Gait, Outline, Room, Spool, SpoolError};
 pub(crate) use spool::{AHEAD, nameless};
 
 use crate::graph::{Graph, Node, Source, ValueId};
+use crate::ops::Op;
 use crate::quant::QuantParams;
 use crate::tensor::{Finish, Par, Products, Run, Steps, Tensor};
+use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -102,6 +104,19 @@ impl Weights {
     /// The tensor, if present.
     pub fn get(&self, id: ValueId) -> Option<&Tensor> {
         self.tensors[id.index()].as_ref()
+    }
+
+    /// Packs the matrices that these nodes multiply by, side by side, as a run with values `on_grids`
+    /// or without wants them. Left to the first samples, which run in step, it is one thread's work while
+    /// the others wait, matrix after matrix.
+    pub fn pack(&self, graph: &Graph, nodes: Range<usize>, on_grids: bool) {
+        let linear = |node: &&Node| matches!(node.op, Op::Linear(_)) && node.routed.is_none();
+        let nodes: Vec<&Node> = graph.nodes[nodes].iter().filter(linear).collect();
+        nodes.par_iter().with_max_len(1).for_each(|node| {
+            if let Some(matrix) = self.get(node.inputs[1]) {
+                matrix.pack(if on_grids { steps(graph, node, self) } else { None });
+            }
+        });
     }
 }
 

@@ -44,6 +44,7 @@ impl Observation<'_> {
             (0..rayon::current_num_threads()).map(|_| fresh()).collect();
         for (i, nodes) in legs.iter().enumerate().skip(first.unwrap_or(0)) {
             let weights = self.floats.load(graph, nodes.clone())?.with_products(self.products);
+            weights.pack(graph, nodes.clone(), false);
             let stay = i > 0 && i + 1 == legs.len();
             let step = Step { of: self, walk, weights: &weights, nodes, shards: &shards, stay };
             let gait = walk.gait(self.legs, nodes, self.plan.mergeable());

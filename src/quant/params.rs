@@ -185,7 +185,7 @@ impl QuantParams {
         let ends = zero_point
             .iter()
             .fold([0; 2], |[low, high], z| [low.min(dtype.qmin() - z), high.max(dtype.qmax() - z)]);
-        Some(Steps { sizes: scale, limits: ends })
+        Some(Steps { sizes: scale, limits: ends, span: dtype.qmax().abs_diff(dtype.qmin()) })
     }
 
     /// Whether all of a tensor is on one affine grid.

@@ -59,6 +59,11 @@ pub fn device_trouble() -> Option<String> {
     TROUBLE.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// Whether products may be computed elsewhere.
+pub(super) fn in_use() -> bool {
+    super::cuda::opened().is_some()
+}
+
 /// `out [m, n] = a [m, k] · bᵀ` for a weight `[n, k]`, if a device does it.
 pub(super) fn multiplied<'b>(
     out: &mut [f32],

@@ -28,7 +28,7 @@ pub use run::{Finish, Run, copy, in_pieces};
 pub(crate) use random::Random;
 
 use buffer::Buffer;
-use gemm::{Integers, Whole};
+use gemm::{Integers, Wholes};
 use rows::Made;
 use std::sync::{Arc, OnceLock};
 
@@ -70,7 +70,7 @@ pub struct Tensor {
 struct Operand {
     packed: OnceLock<Packed>,
     /// As integers, if that can be.
-    whole: OnceLock<Option<Whole>>,
+    whole: Wholes,
     /// On another device.
     held: device::Slot,
 }
@@ -295,12 +295,23 @@ impl Tensor {
         }
     }
 
+    /// Packs a matrix in memory as [`Tensor::matmul_nt`] beside operands on such grids wants it.
+    pub fn pack(&self, steps: Option<[Steps<'_>; 2]>) {
+        let &[n, k] = &self.shape[..] else { return };
+        if self.is_made() || device::in_use() {
+            return;
+        }
+        let whole = steps.and_then(|both| self.operand.whole.of(|| self.data(), [n, k], both));
+        if whole.is_none() {
+            self.packed_nt();
+        }
+    }
+
     /// Whether the product could be computed in integers, and was.
     fn multiplied_whole(&self, out: &mut [f32], a: &[f32], nk: [usize; 2], run: Run<'_>) -> bool {
         let Some(both) = run.steps else { return false };
-        let whole = self.operand.whole.get_or_init(|| Whole::from_nt(self.data(), nk, both));
-        let integers = whole.as_ref().and_then(|_| Integers::of(a, nk[1], both, run.par));
-        let (Some(whole), Some(a)) = (whole, integers) else { return false };
+        let Some(whole) = self.operand.whole.of(|| self.data(), nk, both) else { return false };
+        let Some(a) = Integers::of(a, nk[1], both, run.par) else { return false };
         whole.multiply(out, &a, run);
         true
     }

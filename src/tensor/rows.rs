@@ -122,8 +122,8 @@ mod tests {
             let on = |x: f32, most: f32, size: f32| (x * most).round_ties_even() * size;
             let a: Vec<f32> = a.iter().map(|&x| on(x, 120.0, 0.1)).collect();
             let b: Vec<f32> = b.iter().zip(0..).map(|(&x, i)| on(x, 7.0, sizes[i / k])).collect();
-            let left = Steps { sizes: &[0.1], limits: [-128, 127] };
-            let right = Steps { sizes: &sizes, limits: [-8, 7] };
+            let left = Steps { sizes: &[0.1], limits: [-128, 127], span: 255 };
+            let right = Steps { sizes: &sizes, limits: [-8, 7], span: 15 };
             let grids = |par: Par| Run::from(par).on_grids(Some([left, right]));
             let mut dense = vec![0.0; m * n];
             Tensor::new([n, k], b.clone()).matmul_nt(&mut dense, &a, grids(Par::Seq));

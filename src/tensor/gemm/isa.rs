@@ -13,6 +13,9 @@ pub(super) enum Isa {
     /// Multiplies pairs of bf16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// Multiplies fours of 8-bit integers, unsigned by signed ones.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bytes,
     /// Multiplies pairs of 16-bit integers.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
@@ -58,6 +61,23 @@ impl Isa {
         WHOLES.into_iter().find(|isa| isa.is_here()).unwrap_or(Isa::PortableWhole)
     }
 
+    /// The one for integers of 8 bits, if there is one.
+    pub(super) fn bytes() -> Option<Isa> {
+        #[cfg(target_arch = "x86_64")]
+        return Some(Isa::Avx512Bytes).filter(|isa| isa.is_here());
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
+    /// Integers in a word of its tiles.
+    pub(super) fn integers(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bytes => 4,
+            _ => 2,
+        }
+    }
+
     /// Whether the processor has it.
     pub(super) fn is_here(self) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -73,7 +93,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => has!("avx512f" "avx512bf16"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => has!("avx512f" "avx512vnni"),
+            Isa::Avx512Bytes | Isa::Avx512Vnni => has!("avx512f" "avx512vnni"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Whole => has!("avx512f" "avx512bw"),
             #[cfg(target_arch = "x86_64")]
@@ -94,7 +114,11 @@ impl Isa {
     fn tile(self) -> [usize; 2] {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Vnni | Isa::Avx512Whole => [12, 32],
+            Isa::Avx512
+            | Isa::Avx512Bf16
+            | Isa::Avx512Bytes
+            | Isa::Avx512Vnni
+            | Isa::Avx512Whole => [12, 32],
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx2Whole => [6, 16],
             Isa::Portable | Isa::PortableWhole => [4, 8],
@@ -111,14 +135,13 @@ impl Isa {
         self.tile()[1]
     }
 
-    /// Length of a block of a reduction of `k` words: a panel of it stays in the first- or second-level
-    /// cache. It is a matter of `k` and of what is multiplied alone, since other blocks add up in another
-    /// order: neither threads nor instruction sets may change a result.
+    /// Length of a block of a reduction of `k` f32, or pairs of bf16: a panel of it stays in the first- or
+    /// second-level cache. It is a matter of `k` and of what is multiplied alone, since other blocks add up
+    /// in another order: neither threads nor instruction sets may change a result.
     pub(super) fn block(self, k: usize) -> usize {
         let long = match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => usize::MAX,
-            isa if WHOLES.contains(&isa) => 1024,
             _ => 2048,
         };
         if k >= long { 256 } else { 1024 }

@@ -6,6 +6,7 @@
 //! tile, so results depend neither on the number of threads, nor on where a tile falls, nor on the
 //! width of vectors.
 
+mod gather;
 mod isa;
 mod kernel;
 mod pairs;
@@ -15,7 +16,7 @@ mod transpose;
 mod whole;
 
 pub use whole::Steps;
-pub(super) use whole::{Integers, Whole};
+pub(super) use whole::{Integers, Whole, Wholes};
 
 use super::buffer::Buffer;
 use super::run::Run;
@@ -242,11 +243,7 @@ struct Tiles<'a> {
 impl Tiles<'_> {
     fn run(&self, rows: Range<usize>, panels: Range<usize>) {
         let Packed { n, isa, depth: k, .. } = *self.b;
-        let block = match self.scaled {
-            None => isa.block(k),
-            // so many that none is much shorter than the others
-            Some(scaled) => k.max(1).div_ceil(k.max(1).div_ceil(isa.block(k).min(scaled.block))),
-        };
+        let block = self.scaled.map_or_else(|| isa.block(k), Scaled::block);
         let walk = block * (isa.walk() / block).max(1);
         for start in (0..k.max(1)).step_by(walk) {
             let part = start..k.min(start + walk);
@@ -297,7 +294,7 @@ impl Tiles<'_> {
             let of =
                 |panel: usize| data.get((panel * k + part.start) * width..).unwrap_or_default();
             let b = &of(panel)[..depth * width];
-            let scale = self.scaled.map(|s| (&s.steps[panel * width..][..width], s.by));
+            let scale = self.scaled.map(|s| s.of(rows.start, panel, part.start / block));
             let (a, left) = match strips {
                 Some(strips) => {
                     let after = if isa.fetches() { of(panel + 1) } else { &[] };

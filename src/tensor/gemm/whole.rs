@@ -1,17 +1,19 @@
 //! Products of numbers on grids, in integers: where both factors are whole multiples of a step, sums of
-//! products are whole multiples of both steps, and a processor multiplies two pairs of 16-bit integers
-//! where it multiplies one pair of f32.
+//! products are whole multiples of both steps, and a processor multiplies two pairs of 16-bit integers,
+//! or four of 8 bits, where it multiplies one pair of f32.
 //!
-//! The integers of two neighbours along the reduction share a word, as bf16 do (see `pairs.rs`). Sums of
-//! one block are exact in 32 bits; blocks are added in f32, scaled.
+//! The integers of two or four neighbours along the reduction share a word, as bf16 do (see `pairs.rs`).
+//! Sums of one block are exact in 32 bits; blocks are added in f32, scaled. Of four, those of the left
+//! operand are unsigned and those of the right one signed. What is taken from them to make them so comes
+//! back by the sums of the other operand's rows or columns, so sums of a block are the same either way.
 
 use super::super::buffer::Buffer;
-use super::super::in_pieces;
 use super::super::run::Run;
-use super::super::simd::{ROUNDER, dispatch};
+use super::gather::{gathered, range};
 use super::isa::Isa;
-use super::{Columns, Packed, Par, Products, pairs};
-use std::sync::atomic::{AtomicBool, Ordering};
+use super::kernel::Scale;
+use super::{Columns, Packed, Par, Products};
+use std::sync::OnceLock;
 
 /// What is known of numbers on a grid: each is a whole multiple of a step.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,8 @@ pub struct Steps<'a> {
     pub sizes: &'a [f32],
     /// The smallest and the largest multiple.
     pub limits: [i32; 2],
+    /// How far apart multiples of one step lie at most.
+    pub span: u32,
 }
 
 impl<'a> Steps<'a> {
@@ -29,6 +33,11 @@ impl<'a> Steps<'a> {
             [_] => self,
             sizes => Steps { sizes: &sizes[first..first + count], ..self },
         }
+    }
+
+    /// Whether signed bytes of a row may need something taken from them.
+    fn shifted(self) -> bool {
+        self.limits.into_iter().any(|limit| i8::try_from(limit).is_err())
     }
 
     /// The largest multiple, either way, where it is a 16-bit integer.
@@ -41,31 +50,64 @@ impl<'a> Steps<'a> {
 /// Shortest block of a reduction, in words, that is worth its pass over the results.
 const SHORTEST: usize = 128;
 
-/// How far from a whole number a multiple may lie: rounding to f32 takes it 2⁻⁷ away at most.
-const TOLERANCE: f32 = 1.0 / 32.0;
-
 /// A right operand as integers.
 #[derive(Clone, Debug)]
 pub(crate) struct Whole {
     packed: Packed,
     /// Step of each column, padded to whole panels.
     steps: Vec<f32>,
+    /// Sums of each column over each block, the bits of `i32`, `[panels, blocks, width]`; only of bytes.
+    columns: Vec<f32>,
+    /// What was taken from each column to make it bytes, the bits of `i32`, padded; none: nothing.
+    shifts: Vec<f32>,
+}
+
+/// A right operand for left ones of 16 bits and for those of 8, each made at the first product.
+#[derive(Debug, Default)]
+pub(crate) struct Wholes([OnceLock<Option<Whole>>; 2]);
+
+impl Wholes {
+    /// As [`Whole::from_nt`], once.
+    pub(crate) fn of<'a>(
+        &self,
+        b: impl FnOnce() -> &'a [f32],
+        nk: [usize; 2],
+        both: [Steps<'_>; 2],
+    ) -> Option<&Whole> {
+        let way = Way::of(nk[1], both)?;
+        let made = &self.0[usize::from(way.isa.integers() == 4)];
+        made.get_or_init(|| Whole::from_nt(b(), nk, both)).as_ref()
+    }
 }
 
 impl Whole {
     /// Packs `b` stored `[n, k]` for products of such operands; none where sums do not fit, or `b` is
     /// not what its steps say.
-    pub(crate) fn from_nt(b: &[f32], [n, k]: [usize; 2], both: [Steps<'_>; 2]) -> Option<Whole> {
-        let (isa, [_, right]) = (Isa::whole(), both);
-        block(both).filter(|_| right.sizes.len() == 1 || right.sizes.len() == n)?;
-        let words = words(b, k, right, Par::Seq)?;
-        let packed = Packed::from_words(&words, [k, n, pairs::words(k)], isa, Products::F32);
+    pub(crate) fn from_nt(b: &[f32], nk: [usize; 2], both: [Steps<'_>; 2]) -> Option<Whole> {
+        Whole::by(Way::of(nk[1], both)?, b, nk, both[1])
+    }
+
+    fn by(way: Way, b: &[f32], [n, k]: [usize; 2], right: Steps<'_>) -> Option<Whole> {
+        if right.sizes.len() != 1 && right.sizes.len() != n {
+            return None;
+        }
+        let (isa, bytes) = (way.isa, way.isa.integers() == 4);
+        let shifts = if bytes { shifts(b, k, right)? } else { Vec::new() };
+        let words = gathered(b, k, right, (isa.integers(), &shifts), Par::Seq)?;
+        let depth = k.div_ceil(isa.integers());
+        let packed = Packed::from_words(&words, [k, n, depth], isa, Products::F32);
         let mut steps = right.sizes.to_vec();
         if let [one] = steps[..] {
             steps.resize(n, one);
         }
         steps.resize(n.next_multiple_of(isa.panel_width()), 0.0);
-        Some(Whole { packed, steps })
+        let columns = if bytes { way.columns(&words, [n, depth]) } else { Vec::new() };
+        let mut shifts: Vec<f32> =
+            shifts.iter().map(|shift| f32::from_bits(shift.cast_unsigned())).collect();
+        if !shifts.is_empty() {
+            shifts.resize(steps.len(), 0.0);
+        }
+        Some(Whole { packed, steps, columns, shifts })
     }
 
     /// `out [m, n] = a [m, k] · b`.
@@ -91,8 +133,8 @@ impl Whole {
         unsafe { super::words_into(out, first, &a.words, &self.packed, Some(self.scaled(a)), run) };
     }
 
-    fn scaled(&self, a: &Integers) -> Scaled<'_> {
-        Scaled { steps: &self.steps, by: a.step, block: a.block }
+    fn scaled<'a>(&'a self, a: &'a Integers) -> Scaled<'a> {
+        Scaled { right: self, left: a }
     }
 }
 
@@ -100,7 +142,11 @@ impl Whole {
 pub(crate) struct Integers {
     words: Buffer,
     step: f32,
-    /// Words that can be summed up.
+    /// What was taken from each.
+    low: i32,
+    /// Sums of each row over each block, before that, `[rows, blocks]`; only of bytes.
+    rows: Vec<i32>,
+    /// Words that are summed up.
     block: usize,
 }
 
@@ -108,100 +154,129 @@ impl Integers {
     /// Rows of `k` numbers for products of such operands; none where sums do not fit, or `a` is not
     /// what its steps say.
     pub(crate) fn of(a: &[f32], k: usize, both: [Steps<'_>; 2], par: Par) -> Option<Integers> {
-        let ([left, _], block) = (both, block(both)?);
+        Integers::by(Way::of(k, both)?, a, k, both, par)
+    }
+
+    fn by(way: Way, a: &[f32], k: usize, both: [Steps<'_>; 2], par: Par) -> Option<Integers> {
+        let (Way { isa, block }, [left, right]) = (way, both);
         let &[step] = left.sizes else { return None };
-        Some(Integers { words: words(a, k, left, par)?, step, block })
+        let (of, bytes) = (isa.integers(), isa.integers() == 4);
+        let low = if bytes { left.limits[0] } else { 0 };
+        let words = gathered(a, k, left, (of, &[low]), par)?;
+        let mut rows = Vec::new();
+        if bytes && right.shifted() {
+            let depth = k.div_ceil(of);
+            rows = isa.sums(&words, depth, block, par);
+            let last = depth.div_ceil(block).max(1) - 1;
+            for sums in rows.chunks_exact_mut(last + 1) {
+                sums[..last].iter_mut().for_each(|sum| *sum += low * (of * block) as i32);
+                sums[last] += low * (k - last * of * block) as i32;
+            }
+        }
+        Some(Integers { words, step, low, rows, block })
     }
 }
 
-/// What a product of integers is to be multiplied by.
+/// What makes numbers of a product's integers.
 #[derive(Clone, Copy)]
 pub(super) struct Scaled<'a> {
-    /// Step of each column.
-    pub(super) steps: &'a [f32],
-    /// Step of the left operand.
-    pub(super) by: f32,
-    /// Words that can be summed up.
-    pub(super) block: usize,
+    right: &'a Whole,
+    left: &'a Integers,
 }
 
-/// Words of which 32 bits hold the sum of products, if so few are worth it.
-fn block([left, right]: [Steps<'_>; 2]) -> Option<usize> {
-    let most = 2 * left.most()? * right.most()?;
-    usize::try_from(i32::MAX as u64 / most).ok().filter(|&words| words >= SHORTEST)
-}
+impl<'a> Scaled<'a> {
+    /// Words that are summed up.
+    pub(super) fn block(self) -> usize {
+        self.left.block
+    }
 
-/// Rows of `k` numbers as rows of words, two multiples each; none if one of them is no such multiple.
-fn words(data: &[f32], k: usize, steps: Steps<'_>, par: Par) -> Option<Buffer> {
-    let (k, width) = (k.max(1), pairs::words(k).max(1));
-    let mut out = Buffer::arbitrary(data.len() / k * width);
-    let wrong = AtomicBool::new(false);
-    let limits = steps.limits.map(|limit| limit as f32);
-    // Even rows of one step are one long row.
-    let long = k.is_multiple_of(2) && steps.sizes.len() == 1;
-    in_pieces(&mut out, width, par, |at, out| {
-        let each = if long { out.len() } else { width };
-        for (i, out) in out.chunks_exact_mut(each).enumerate() {
-            let row = (at + i * each) / width;
-            let size = steps.sizes[if steps.sizes.len() == 1 { 0 } else { row }];
-            if !pair(out, &data[row * k..][..each / width * k], size.recip(), limits) {
-                wrong.store(true, Ordering::Relaxed);
-            }
+    /// That of the rows from `row` on and a panel, from a block of the reduction on.
+    pub(super) fn of(self, row: usize, panel: usize, block: usize) -> Scale<'a> {
+        let Scaled { right, left } = self;
+        let (width, depth) = (right.packed.isa.panel_width(), right.packed.depth);
+        let blocks = depth.div_ceil(left.block).max(1);
+        let columns = panel * width..(panel + 1) * width;
+        Scale {
+            steps: &right.steps[columns.clone()],
+            by: left.step,
+            low: left.low,
+            columns: right.columns.get((panel * blocks + block) * width..).unwrap_or_default(),
+            shifts: right.shifts.get(columns).unwrap_or_default(),
+            rows: left.rows.get(row * blocks + block..).unwrap_or_default(),
+            blocks,
         }
-    });
-    (!wrong.into_inner()).then_some(out)
-}
-
-/// Numbers that are rounded at a time.
-const BLOCK: usize = 16;
-
-dispatch! {
-    fn pair(out: &mut [f32], row: &[f32], inverse: f32, limits: [f32; 2]) -> bool {
-        let (blocks, rest) = row.as_chunks::<BLOCK>();
-        let (words, last) = out.split_at_mut(blocks.len() * BLOCK / 2);
-        let (mut off, mut least, mut most) = ([0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]);
-        for (words, block) in words.as_chunks_mut::<{ BLOCK / 2 }>().0.iter_mut().zip(blocks) {
-            let mut halves = [0; BLOCK];
-            for i in 0..BLOCK {
-                halves[i] = half(block[i] * inverse, &mut off[i], &mut least[i], &mut most[i]);
-            }
-            for (word, two) in words.iter_mut().zip(halves.as_chunks().0) {
-                *word = word_of(*two);
-            }
-        }
-        for (word, some) in last.iter_mut().zip(rest.chunks(2)) {
-            let mut two = [0; 2];
-            for (whole, x) in two.iter_mut().zip(some) {
-                *whole = half(x * inverse, &mut off[0], &mut least[0], &mut most[0]);
-            }
-            *word = word_of(two);
-        }
-        off == [0; BLOCK]
-            && least.into_iter().all(|least| limits[0] <= least)
-            && most.into_iter().all(|most| most <= limits[1])
     }
 }
 
-/// The word of two halves.
-#[inline(always)]
-fn word_of([low, high]: [u16; 2]) -> f32 {
-    f32::from_bits(u32::from(low) | u32::from(high) << 16)
+/// How integers are multiplied.
+#[derive(Clone, Copy)]
+struct Way {
+    isa: Isa,
+    /// Words that are summed up before they are scaled: the same integers whatever the words hold.
+    block: usize,
 }
 
-/// The lower half of a number that should be whole; whether it is far from that, and the extremes.
-#[inline(always)]
-fn half(x: f32, off: &mut u32, least: &mut f32, most: &mut f32) -> u16 {
-    let rounded = x + ROUNDER;
-    let whole = rounded - ROUNDER;
-    // NaN is near to nothing.
-    *off |= if (x - whole).abs() <= TOLERANCE { 0 } else { u32::MAX };
-    *least = if whole < *least { whole } else { *least };
-    *most = if whole > *most { whole } else { *most };
-    rounded.to_bits() as u16
+impl Way {
+    /// That of operands with `k` numbers a row; none if so few words have sums of 32 bits that it does not
+    /// pay.
+    fn of(k: usize, both: [Steps<'_>; 2]) -> Option<Way> {
+        let isa = Isa::bytes().filter(|_| bytes(both)).unwrap_or_else(Isa::whole);
+        Way::by(isa, k, both)
+    }
+
+    fn by(isa: Isa, k: usize, both: [Steps<'_>; 2]) -> Option<Way> {
+        let most = 2 * both[0].most()? * both[1].most()?;
+        let fit = usize::try_from(i32::MAX as u64 / most).ok().filter(|&fit| fit >= SHORTEST)?;
+        let pairs = k.div_ceil(2).max(1);
+        // So many that none is much shorter than the others.
+        let block = pairs.div_ceil(pairs.div_ceil(fit.min(if pairs >= 1024 { 256 } else { 1024 })));
+        let block = if bytes(both) { block.next_multiple_of(2) } else { block };
+        Some(Way { isa, block: 2 * block / isa.integers() })
+    }
+
+    /// Sums of `words` `[n, depth]` of four signed integers over each block, as [`Whole`] holds them.
+    fn columns(self, words: &[f32], [n, depth]: [usize; 2]) -> Vec<f32> {
+        let (width, blocks) = (self.isa.panel_width(), depth.div_ceil(self.block).max(1));
+        let mut columns = vec![0.0; n.next_multiple_of(width) * blocks];
+        // Flipping the sign bits of all makes them unsigned, each 128 more.
+        let flip = |word: &f32| f32::from_bits(word.to_bits() ^ 0x8080_8080);
+        let words: Vec<f32> = words.iter().map(flip).collect();
+        for (i, sum) in self.isa.sums(&words, depth, self.block, Par::Seq).into_iter().enumerate() {
+            let (column, block) = (i / blocks, i % blocks);
+            let count = 4 * (depth - block * self.block).min(self.block) as i32;
+            let at = (column / width * blocks + block) * width + column % width;
+            columns[at] = f32::from_bits((sum - 128 * count).cast_unsigned());
+        }
+        columns
+    }
+}
+
+/// What is to be taken from each row of `k` multiples so that they are signed bytes, nothing if it is empty;
+/// none if that cannot be.
+fn shifts(b: &[f32], k: usize, steps: Steps<'_>) -> Option<Vec<i32>> {
+    if !steps.shifted() {
+        return Some(Vec::new());
+    }
+    let row = |(row, numbers): (usize, &[f32])| {
+        let [least, most] = range(numbers, steps.sizes[row % steps.sizes.len()].recip());
+        match (least, most) {
+            (-128.0.., ..=127.0) => Some(0),
+            _ if most - least <= 255.0 => Some(least as i32 + 128),
+            _ => None,
+        }
+    };
+    b.chunks_exact(k.max(1)).enumerate().map(row).collect()
+}
+
+/// Whether integers of both operands have 8 bits, once something is taken from those of one step.
+fn bytes([left, right]: [Steps<'_>; 2]) -> bool {
+    let [low, high] = left.limits;
+    high.abs_diff(low) <= u8::MAX.into() && right.span <= u8::MAX.into()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::isa::WHOLES;
     use super::*;
     use proptest::prelude::*;
 
@@ -226,7 +301,7 @@ mod tests {
             seed: u64,
         ) {
             let left = [[-128, 127], [-200, 55], [-32768, 32767], [0, 255]][bits];
-            let right = [[-127, 127], [-128, 127], [-8, 7], [-15, 15]][bits];
+            let right = [[-127, 127], [-128, 127], [-8, 7], [-200, 55]][bits];
             let noise = |n: usize, seed: u64| -> Vec<u64> {
                 let next = |x: &mut u64| {
                     *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -237,7 +312,11 @@ mod tests {
             let sizes: Vec<f32> = (0..if per_row { n } else { 1 }).map(|i| 0.01 + 0.003 * i as f32).collect();
             let a = on_grid(&noise(m * k, seed), k, &[0.37], left);
             let b = on_grid(&noise(n * k, !seed), k, &sizes, right);
-            let steps = [Steps { sizes: &[0.37], limits: left }, Steps { sizes: &sizes, limits: right }];
+            let span = |[low, high]: [i32; 2]| high.abs_diff(low);
+            let steps = [
+                Steps { sizes: &[0.37], limits: left, span: span(left) },
+                Steps { sizes: &sizes, limits: right, span: span(right) },
+            ];
             let whole = Whole::from_nt(&b, [n, k], steps).unwrap();
             let (mut out, mut again) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
             for (out, par) in [(&mut out, Par::Seq), (&mut again, Par::All)] {
@@ -252,22 +331,81 @@ mod tests {
         }
     }
 
+    fn grid<'a>(sizes: &'a [f32], [low, high]: [i32; 2]) -> Steps<'a> {
+        Steps { sizes, limits: [low, high], span: high.abs_diff(low) }
+    }
+
+    /// As in `gemm/tests.rs` for f32.
     #[test]
-    fn numbers_off_their_grid_are_noticed() {
-        let steps = Steps { sizes: &[0.5], limits: [-8, 7] };
-        for wrong in [0.25, 4.0, -4.5, f32::NAN, f32::INFINITY, 3e9] {
-            for at in 0..3 {
-                let mut numbers = [0.5, 1.0, -4.0];
-                assert!(words(&numbers, 3, steps, Par::Seq).is_some());
-                numbers[at] = wrong;
-                assert!(words(&numbers, 3, steps, Par::Seq).is_none(), "{wrong} at {at}");
+    fn every_instruction_set_multiplies_integers_alike() {
+        for [m, k, n] in [[13_usize, 57, 37], [1, 3, 1], [14, 2302, 70], [25, 5003, 33]] {
+            for (left, right) in [
+                ([0, 255], [-128, 127]),
+                ([-255, 0], [-8, 7]),
+                ([-128, 127], [0, 255]),
+                ([-3, 252], [-203, 52]),
+                ([-32768, 32767], [-203, 52]),
+            ] {
+                let spread = |n: usize, by: usize, [low, high]: [i32; 2]| -> Vec<f32> {
+                    let range = (high - low + 1) as usize;
+                    (0..n).map(|i| (low + (i * by % 8191 % range) as i32) as f32 * 0.25).collect()
+                };
+                let (a, mut b) = (spread(m * k, 7919, left), spread(n * k, 104_729, right));
+                // Of one row nothing need be taken.
+                b[..k].iter_mut().for_each(|x| *x = x.clamp(-32.0, 31.75));
+                let both = [grid(&[0.25], left), grid(&[0.25], right)];
+                let product = |isa: Isa| {
+                    let way = Way::by(isa, k, both).unwrap();
+                    let b = Whole::by(way, &b, [n, k], both[1]).unwrap();
+                    let a = Integers::by(way, &a, k, both, Par::Seq).unwrap();
+                    let mut out = vec![f32::NAN; m * n];
+                    b.multiply(&mut out, &a, Par::Seq.into());
+                    out
+                };
+                let pairs = product(Isa::PortableWhole);
+                let fours = Isa::bytes().filter(|_| bytes(both));
+                let here = WHOLES.into_iter().filter(|isa| isa.is_here()).chain(fours);
+                for isa in here {
+                    assert_eq!(pairs, product(isa), "{isa:?} {m} {k} {n} {left:?} {right:?}");
+                }
             }
         }
     }
 
     #[test]
+    fn a_row_that_does_not_fit_its_claim_is_left_to_f32() {
+        let (left, right) = (grid(&[1.0], [0, 255]), grid(&[1.0], [-255, 255]));
+        let both = [left, Steps { span: 255, ..right }];
+        assert!(bytes(both));
+        assert!(Whole::from_nt(&[-100.0, 0.0, 155.0, 0.0], [2, 2], both).is_some());
+        if Isa::bytes().is_some() {
+            assert!(Whole::from_nt(&[-100.0, 156.0, 155.0, 0.0], [2, 2], both).is_none());
+        }
+    }
+
+    #[test]
+    fn a_right_operand_serves_left_ones_of_both_widths() {
+        let (k, n) = (70, 3);
+        let b: Vec<f32> = (0..n * k).map(|i| (i % 15) as f32 - 7.0).collect();
+        let a: Vec<f32> = (0..k).map(|i| (i % 200) as f32).collect();
+        let exact = |row: usize| (0..k).map(|p| a[p] * b[row * k + p]).sum::<f32>();
+        let wholes = Wholes::default();
+        for limits in [[0, 255], [-32768, 32767], [-10, 245]] {
+            let both = [grid(&[1.0], limits), grid(&[1.0], [-8, 7])];
+            let mut out = [f32::NAN; 3];
+            let whole = wholes.of(|| &b, [n, k], both).unwrap();
+            whole.multiply(
+                &mut out,
+                &Integers::of(&a, k, both, Par::Seq).unwrap(),
+                Par::Seq.into(),
+            );
+            assert_eq!(out, [0, 1, 2].map(exact));
+        }
+    }
+
+    #[test]
     fn sums_that_32_bits_cannot_hold_are_left_to_f32() {
-        let steps = |low, high| Steps { sizes: &[1.0], limits: [low, high] };
+        let steps = |low, high| grid(&[1.0], [low, high]);
         let (bytes, wide, past) = (steps(-128, 127), steps(-32768, 32767), steps(0, 65535));
         for (left, right, fits) in [
             (wide, bytes, true),

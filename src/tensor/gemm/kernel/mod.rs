@@ -1,7 +1,12 @@
 //! The register tile: `MR` rows by two vectors of columns, for each instruction set and for f32, bf16
-//! and 16-bit integer factors. A tile sees 32-bit words: one f32 each, or two of the others.
+//! and integer factors. A tile sees 32-bit words: one f32 each, two bf16 or 16-bit integers, or four of 8 bits.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::Par;
 use super::isa::{FUSED, Isa};
+use rayon::prelude::*;
 
 /// The tiles of a panel, one below the other: `out [rows, columns] (+)= a [rows, depth] · b [depth, width]`.
 pub(super) struct Panel<'a> {
@@ -16,10 +21,39 @@ pub(super) struct Panel<'a> {
     pub(super) depth: usize,
     /// Words of it that are summed up by themselves.
     pub(super) block: usize,
-    /// What sums of integers are multiplied by: a step for each column of the panel, and one for all.
-    pub(super) scale: Option<(&'a [f32], f32)>,
+    /// Of products of integers.
+    pub(super) scale: Option<Scale<'a>>,
     /// Whether to add to `out` instead of replacing it.
     pub(super) add: bool,
+}
+
+/// From sums of integers to numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Scale<'a> {
+    /// What sums are multiplied by: a step for each column of the panel.
+    pub(super) steps: &'a [f32],
+    /// And one for all.
+    pub(super) by: f32,
+    /// What was taken from the left operand's numbers, to make them unsigned.
+    pub(super) low: i32,
+    /// Sums of the right operand's columns over each block, the bits of `i32`, where it is bytes.
+    pub(super) columns: &'a [f32],
+    /// What was taken from the numbers of each column, the bits of `i32`; none: nothing.
+    pub(super) shifts: &'a [f32],
+    /// Sums of the left operand's rows over each block, before anything was taken, where there are shifts.
+    pub(super) rows: &'a [i32],
+    /// From one row of those to the next.
+    pub(super) blocks: usize,
+}
+
+impl Scale<'_> {
+    /// Whether it has all that a panel of bytes asks for.
+    fn covers(&self, panel: &Panel<'_>) -> bool {
+        let (width, blocks) = (self.steps.len(), panel.depth.div_ceil(panel.block));
+        let rows = (panel.rows.max(1) - 1) * self.blocks + blocks;
+        self.columns.len() >= blocks * width
+            && (self.shifts.is_empty() || self.shifts.len() == width && self.rows.len() >= rows)
+    }
 }
 
 /// How a panel's `a` lies.
@@ -70,7 +104,8 @@ impl Isa {
         };
         assert!(panel.a.len() >= reach);
         assert_eq!(panel.b.len(), panel.depth * self.panel_width());
-        assert!(panel.scale.is_none_or(|(steps, _)| steps.len() == self.panel_width()));
+        assert!(panel.scale.is_none_or(|scale| scale.steps.len() == self.panel_width()));
+        assert!(self.integers() == 2 || panel.scale.is_some_and(|scale| scale.covers(panel)));
         // SAFETY: detection made sure of the instructions; bounds were checked above.
         unsafe {
             match self {
@@ -83,6 +118,8 @@ impl Isa {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Bf16 => x86::avx512_bf16(panel),
                 #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Bytes => x86::avx512_bytes(panel),
+                #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Vnni => x86::avx512_vnni(panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512Whole => x86::avx512_whole(panel),
@@ -93,15 +130,56 @@ impl Isa {
     }
 }
 
+impl Isa {
+    /// Sums of the unsigned integers in rows of `width` words of four, over blocks of so many words each.
+    ///
+    /// # Panics
+    /// If its words are of something else: a mistake of ours.
+    pub(super) fn sums(self, words: &[f32], width: usize, block: usize, par: Par) -> Vec<i32> {
+        assert_eq!(self.integers(), 4);
+        let (blocks, width) = (width.div_ceil(block).max(1), width.max(1));
+        let mut sums = vec![0; words.len() / width * blocks];
+        let some = |(words, sums): (&[f32], &mut [i32])| {
+            let rows = words.chunks_exact(width).zip(sums.chunks_exact_mut(blocks));
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this instruction set was detected, or nobody would have made such words.
+            unsafe {
+                x86::byte_sums(rows, block);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            drop(rows);
+        };
+        match par {
+            Par::Seq => some((words, &mut sums)),
+            Par::All => {
+                let some_rows =
+                    words.len().div_ceil(width).div_ceil(4 * rayon::current_num_threads()).max(1);
+                let parts = words
+                    .par_chunks(some_rows * width)
+                    .zip(sums.par_chunks_mut(some_rows * blocks));
+                parts.for_each(some);
+            }
+        }
+        sums
+    }
+}
+
 /// A vector register.
 trait Vector: Copy {
     const LANES: usize;
+    /// Whether something was taken from its integers.
+    const BYTES: bool = false;
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// self + a · b, of pairs the sum of both products.
     unsafe fn mul_add(self, a: f32, b: Self) -> Self;
     unsafe fn plus(self, other: Self) -> Self;
+    /// Integers, each plus a multiple of another.
+    unsafe fn plus_times(self, others: *const f32, times: i32) -> Self {
+        let _ = (others, times);
+        self
+    }
     /// Sums of integers as f32, each times its step and the common one.
     unsafe fn scaled(self, steps: *const f32, by: f32) -> Self {
         let _ = (steps, by);
@@ -109,17 +187,26 @@ trait Vector: Copy {
     }
 }
 
-/// The sums of a tile over one block of the reduction, which starts at `a` and `b`, as `t.left` says.
+/// The sums of a tile over one `block` of the reduction, which starts at `a` and `b`, as `t.left` says.
 #[inline(always)]
 unsafe fn sums<V: Vector, const R: usize>(
     t: &Panel<'_>,
-    a: *const f32,
-    mut b: *const f32,
+    [row, block]: [usize; 2],
+    [a, mut b]: [*const f32; 2],
     words: usize,
 ) -> [[V; 2]; R] {
     // SAFETY: passed on from `rows`.
     unsafe {
         let mut acc = [[V::zero(); 2]; R];
+        if let (true, Some(scale)) = (V::BYTES, &t.scale) {
+            acc = [both(acc[0], scale.columns.as_ptr().add(block * 2 * V::LANES), scale.low); R];
+            if !scale.shifts.is_empty() {
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let sum = *scale.rows.as_ptr().add((row + r) * scale.blocks + block);
+                    *acc = both(*acc, scale.shifts.as_ptr(), sum);
+                }
+            }
+        }
         // A macro, not a closure: a closure would be compiled without the tile's instructions.
         macro_rules! step {
             ($first:expr, $stride:expr) => {
@@ -144,7 +231,7 @@ unsafe fn sums<V: Vector, const R: usize>(
                 }
             }
         }
-        if let Some((steps, by)) = t.scale {
+        if let Some(Scale { steps, by, .. }) = t.scale {
             for acc in acc.iter_mut() {
                 acc[0] = acc[0].scaled(steps.as_ptr(), by);
                 acc[1] = acc[1].scaled(steps.as_ptr().add(V::LANES), by);
@@ -152,6 +239,13 @@ unsafe fn sums<V: Vector, const R: usize>(
         }
         acc
     }
+}
+
+/// [`Vector::plus_times`] of a row of a tile.
+#[inline(always)]
+unsafe fn both<V: Vector>(acc: [V; 2], others: *const f32, times: i32) -> [V; 2] {
+    // SAFETY: passed on from `sums`.
+    unsafe { [acc[0].plus_times(others, times), acc[1].plus_times(others.add(V::LANES), times)] }
 }
 
 /// The tile of the `R` rows from `row` on; all accumulators stay in registers. `tile` counts them.
@@ -177,7 +271,7 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize
         };
         let (a, b) = (t.a.as_ptr().add(start), t.b.as_ptr());
         let mut done = t.block.min(t.depth);
-        let mut acc = sums::<V, R>(t, a, b, done);
+        let mut acc = sums::<V, R>(t, [row, 0], [a, b], done);
         let whole = t.columns == 2 * V::LANES;
         let mut edge = [0.0f32; 32];
         if t.add {
@@ -192,7 +286,8 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize
         }
         while done < t.depth {
             let words = t.block.min(t.depth - done);
-            let next = sums::<V, R>(t, a.add(done * along), b.add(done * 2 * V::LANES), words);
+            let from = [a.add(done * along), b.add(done * 2 * V::LANES)];
+            let next = sums::<V, R>(t, [row, done / t.block], from, words);
             for (acc, next) in acc.iter_mut().zip(next) {
                 *acc = [next[0].plus(acc[0]), next[1].plus(acc[1])];
             }
@@ -224,6 +319,8 @@ macro_rules! tiles {
         }
     }};
 }
+#[cfg(target_arch = "x86_64")]
+use tiles;
 
 /// Four numbers, or as many pairs of integers.
 #[derive(Clone, Copy)]
@@ -282,143 +379,21 @@ unsafe fn portable<const WHOLE: bool>(panel: &Panel<'_>) {
     unsafe { tiles!(Four<WHOLE>, panel, 4; 1 2 3) }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Panel, Vector, rows};
-    use std::arch::x86_64::*;
-    use std::mem::transmute;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    macro_rules! vector {
-        ($name:ident, $inner:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $add:ident, |$a:ident, $b:ident, $sum:ident| $fma:expr
-            $(, |$steps:ident, $by:ident| $scaled:expr)?) => {
-            #[derive(Clone, Copy)]
-            struct $name($inner);
-
-            impl Vector for $name {
-                const LANES: usize = $lanes;
-                #[inline(always)]
-                unsafe fn zero() -> Self {
-                    // SAFETY: the tile function enables the instruction.
-                    Self(unsafe { $zero() })
-                }
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: as above; the caller passes a pointer to a whole vector.
-                    Self(unsafe { $load(from) })
-                }
-                #[inline(always)]
-                unsafe fn store(self, to: *mut f32) {
-                    // SAFETY: as above; the caller passes a pointer to a whole vector.
-                    unsafe { $store(to, self.0) }
-                }
-                #[inline(always)]
-                unsafe fn mul_add(self, a: f32, b: Self) -> Self {
-                    let ($a, $b, $sum) = (a, b.0, self.0);
-                    // SAFETY: the tile function enables the instructions; transmutations are
-                    // between registers of one size.
-                    Self(unsafe { $fma })
-                }
-                #[inline(always)]
-                unsafe fn plus(self, other: Self) -> Self {
-                    // SAFETY: the tile function enables the instruction.
-                    Self(unsafe { $add(self.0, other.0) })
-                }
-                $(#[inline(always)]
-                unsafe fn scaled(self, steps: *const f32, by: f32) -> Self {
-                    let ($steps, $by, $sum) = (steps, by, self.0);
-                    // SAFETY: as for `mul_add`; the caller passes a pointer to a whole vector.
-                    Self(unsafe { $scaled })
-                })?
-            }
+    #[test]
+    fn sums_are_those_of_all_bytes() {
+        let words: Vec<f32> =
+            (0..3 * 41).map(|i: u32| f32::from_bits(i.wrapping_mul(0x9e37_79b9))).collect();
+        let bytes = |words: &[f32]| -> i32 {
+            words.iter().flat_map(|word| word.to_bits().to_le_bytes()).map(i32::from).sum()
         };
-    }
-
-    /// A vector of AVX-512, by what it does with products.
-    macro_rules! sixteen {
-        ($name:ident, $($products:tt)*) => {
-            vector!($name, __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, $($products)*);
-        };
-    }
-
-    /// A vector of AVX2, by what it does with products.
-    macro_rules! eight {
-        ($name:ident, $($products:tt)*) => {
-            vector!($name, __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, $($products)*);
-        };
-    }
-
-    sixteen!(Sixteen, |a, b, sum| _mm512_fmadd_ps(_mm512_set1_ps(a), b, sum));
-    eight!(Eight, |a, b, sum| _mm256_fmadd_ps(_mm256_set1_ps(a), b, sum));
-    sixteen!(SixteenPairs, |a, b, sum| {
-        let a: __m512bh = transmute(_mm512_set1_ps(a));
-        _mm512_dpbf16_ps(sum, a, transmute::<__m512, __m512bh>(b))
-    });
-    /// A vector of AVX-512 for pairs of integers, by how their products are added up.
-    macro_rules! sixteen_whole {
-        ($name:ident, |$a:ident, $b:ident, $sum:ident| $added:expr) => {
-            sixteen!(
-                $name,
-                |a, b, sum| {
-                    let $a = _mm512_castps_si512(_mm512_set1_ps(a));
-                    let ($b, $sum) = (_mm512_castps_si512(b), _mm512_castps_si512(sum));
-                    _mm512_castsi512_ps($added)
-                },
-                |steps, by| {
-                    let step = _mm512_mul_ps(_mm512_loadu_ps(steps), _mm512_set1_ps(by));
-                    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
-                }
-            );
-        };
-    }
-
-    sixteen_whole!(SixteenVnni, |a, b, sum| _mm512_dpwssd_epi32(sum, a, b));
-    sixteen_whole!(SixteenWhole, |a, b, sum| _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)));
-    eight!(
-        EightWhole,
-        |a, b, sum| {
-            let (a, b) = (_mm256_castps_si256(_mm256_set1_ps(a)), _mm256_castps_si256(b));
-            let two = _mm256_madd_epi16(a, b);
-            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), two))
-        },
-        |steps, by| {
-            let step = _mm256_mul_ps(_mm256_loadu_ps(steps), _mm256_set1_ps(by));
-            _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum)), step)
+        let exact: Vec<i32> = words.chunks(41).flat_map(|row| row.chunks(18)).map(bytes).collect();
+        for par in [Par::Seq, Par::All] {
+            let isa = Isa::bytes();
+            assert!(isa.is_none_or(|isa| isa.sums(&words, 41, 18, par) == exact));
         }
-    );
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn avx512(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(Sixteen, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn avx512_bf16(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(SixteenPairs, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(super) unsafe fn avx512_vnni(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(SixteenVnni, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn avx512_whole(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(SixteenWhole, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-    }
-
-    #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn avx2_whole(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(EightWhole, panel, 6; 1 2 3 4 5) }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(panel: &Panel<'_>) {
-        // SAFETY: passed on from `Isa::panel`.
-        unsafe { tiles!(Eight, panel, 6; 1 2 3 4 5) }
     }
 }
