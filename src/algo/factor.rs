@@ -41,7 +41,7 @@ impl Factor {
     pub(super) fn of(hessian: &[f64], order: Vec<usize>, damp: f64) -> Result<Factor, AlgoError> {
         let k = order.len();
         let trace: f64 = (0..k).map(|i| hessian[i * k + i]).sum();
-        if !hessian.iter().all(|x| x.is_finite()) {
+        if !hessian.par_iter().all(|x| x.is_finite()) {
             return Err(AlgoError::NonFinite);
         }
         if trace <= 0.0 {
@@ -112,21 +112,32 @@ fn upper_factor(hessian: &[f64], order: &[usize], damping: f64) -> Option<Vec<f6
     let k = order.len();
     let reversed = |i: usize| order[k - 1 - i];
     let mut a = vec![0.0; k * k];
-    for i in 0..k {
-        for j in 0..=i {
-            // Row-major, lower triangle.
-            a[i * k + j] = hessian[reversed(i) * k + reversed(j)];
-        }
-        a[i * k + i] += damping;
-    }
+    a.par_chunks_exact_mut(k.max(1)).enumerate().for_each(|(i, row)| {
+        let from = &hessian[reversed(i) * k..][..k];
+        // Row-major, lower triangle.
+        row[..=i].iter_mut().enumerate().for_each(|(j, x)| *x = from[reversed(j)]);
+        row[i] += damping;
+    });
     cholesky(&mut a, k)?;
-    // Reversing both axes is reversing all of it, in place: k² numbers may be most of the memory.
-    a.reverse();
-    for i in 0..k {
-        a[i * k..i * k + i].fill(0.0);
-    }
+    turned(&mut a);
+    a.par_chunks_exact_mut(k.max(1)).enumerate().for_each(|(i, row)| row[..i].fill(0.0));
     let upper = a;
     (0..k).all(|i| upper[i * k + i].is_finite() && upper[i * k + i] > 0.0).then_some(upper)
+}
+
+/// Reverses both axes of a matrix, which is to reverse all of it, in place: it may be most of the memory.
+fn turned(a: &mut [f64]) {
+    const PIECE: usize = 1 << 11;
+    let half = a.len() / 2;
+    let (head, tail) = a.split_at_mut(half);
+    // Of an odd number the one in the middle stays.
+    let odd = tail.len() - half;
+    let tail = &mut tail[odd..];
+    head.par_chunks_mut(PIECE).zip(tail.par_rchunks_mut(PIECE)).for_each(|(head, tail)| {
+        head.swap_with_slice(tail);
+        head.reverse();
+        tail.reverse();
+    });
 }
 
 /// L of a row-major symmetric matrix, in its lower triangle; none if it is not positive.
@@ -148,8 +159,9 @@ fn cholesky(a: &mut [f64], k: usize) -> Option<()> {
             // X Lᵀ = B, that is L Xᵀ = Bᵀ.
             solve_lower_triangular_in_place(diagonal, rows.transpose_mut(), Par::Seq);
         });
-        let panel: Vec<f64> =
-            below.chunks_exact(k).flat_map(|row| row[start..end].iter().copied()).collect();
+        let mut panel = vec![0.0; (k - end) * n];
+        let rows = panel.par_chunks_exact_mut(n).zip(below.par_chunks_exact(k));
+        rows.for_each(|(to, row)| to.copy_from_slice(&row[start..end]));
         let panel = MatRef::from_row_major_slice(&panel, k - end, n);
         below.par_chunks_mut(PANEL * k).enumerate().for_each(|(i, rows)| {
             let m = rows.len() / k;

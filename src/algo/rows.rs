@@ -28,7 +28,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 /// Rows that are treated together, at most; fixed, so that results do not depend on threads.
-pub(super) const ROWS: usize = 32;
+pub(super) const ROWS: usize = 64;
 /// Rows under one grid each that are rounded together: what `ROWS` means with several candidates.
 const LANES: usize = 64;
 /// Inputs whose effect on later ones is added at once.
