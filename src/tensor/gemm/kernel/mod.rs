@@ -380,20 +380,4 @@ unsafe fn portable<const WHOLE: bool>(panel: &Panel<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_are_those_of_all_bytes() {
-        let words: Vec<f32> =
-            (0..3 * 41).map(|i: u32| f32::from_bits(i.wrapping_mul(0x9e37_79b9))).collect();
-        let bytes = |words: &[f32]| -> i32 {
-            words.iter().flat_map(|word| word.to_bits().to_le_bytes()).map(i32::from).sum()
-        };
-        let exact: Vec<i32> = words.chunks(41).flat_map(|row| row.chunks(18)).map(bytes).collect();
-        for par in [Par::Seq, Par::All] {
-            let isa = Isa::bytes();
-            assert!(isa.is_none_or(|isa| isa.sums(&words, 41, 18, par) == exact));
-        }
-    }
-}
+mod tests;
