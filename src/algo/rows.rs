@@ -27,10 +27,9 @@ use crate::tensor::simd::dispatch;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// Rows that are treated together, at most; fixed, so that results do not depend on threads.
+/// Rows, or candidates of rows, that are treated together, at most: the factor, which no cache holds, is
+/// read once for all of them. Fixed, so that results do not depend on threads.
 pub(super) const ROWS: usize = 64;
-/// Rows under one grid each that are rounded together: what `ROWS` means with several candidates.
-const LANES: usize = 64;
 /// Inputs whose effect on later ones is added at once.
 const BLOCK: usize = 32;
 
@@ -73,7 +72,7 @@ impl Form<'_> {
     /// of all groups; the best by f, the first of equals.
     pub(super) fn nearest_plane(&self, rows: &[f64], candidates: &[Vec<Vec<RowGrid>>]) -> Vec<Row> {
         let most = candidates.iter().map(Vec::len).max().unwrap_or(1).max(1);
-        let together = (LANES / most).max(1);
+        let together = (ROWS / most).max(1);
         let parts = rows.chunks(together * self.width()).zip(candidates.chunks(together));
         let round = |(rows, candidates): (&[f64], &[Vec<Vec<RowGrid>>])| {
             let lanes = candidates.iter().enumerate();

@@ -29,7 +29,13 @@ LIBRARIES = ("libc.so.6", "libm.so.6", "libgcc_s.so.1")
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 # What Bochs 2.7 announces but does not do as Linux 6.1 expects.
 UNSOUND = "smap,smep,umip,fsrm,erms,pku,ospke,xsaves,xsavec,ibt,shstk"
-PRODUCTS = ["gemm::whole", "products_equal_the_definition", "every_instruction_set"]
+PRODUCTS = [
+    "gemm::whole",
+    "gemm::gather",
+    "gemm::kernel",
+    "products_equal_the_definition",
+    "every_instruction_set",
+]
 COMMAND_LINE = (
     "initrd=/initrd console=ttyS0 quiet mitigations=off tsc=reliable lpj=1000000 noreplace-smp idle=poll "
     "lapic=notscdeadline nohz=off highres=off nopku nopcid noinvpcid nofsgsbase no5lvl "

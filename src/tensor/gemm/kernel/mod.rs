@@ -67,7 +67,7 @@ pub(super) enum Left<'a> {
     /// Gathered, `[depth, count]` for each tile: the product is too large for the cache, so a tile
     /// fetches what it will write and its share of the panel after this one.
     Strips {
-        /// The panel after this one.
+        /// That panel; nothing where the processor finds it by itself.
         after: &'a [f32],
         /// How much of it is fetched by each tile.
         share: usize,

@@ -1,4 +1,4 @@
-//! Against the definition.
+//! Against the definition, where the processor multiplies bytes.
 
 use super::*;
 
