@@ -5,6 +5,7 @@ use crate::calibrate::{Quantizing, Tokens};
 use crate::exec::{Float, Gait, Lifetimes, Spool, SpoolError, Stream, Weights, rows_on};
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{Par, Tensor};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// The graphs of the shape that samples have which run together.
@@ -184,9 +185,14 @@ impl Step<'_> {
     /// What lanes are multiplied by; their graphs have the same nodes.
     fn pack(&self, lane: Option<&Arc<Lane<'_>>>) {
         let Some(lane) = lane else { return };
-        let (wanted, seen) = (self.wanted_at.unwrap_or(0), self.seen_at.unwrap_or(0));
-        self.weights.float.pack(lane.float, wanted..self.to.max(wanted), false);
-        self.weights.rounded.pack(lane.quantized, seen..self.to, true);
+        self.weights.float.pack(lane.float, self.left(self.wanted_at), false);
+        self.weights.rounded.pack(lane.quantized, self.left(self.seen_at), true);
+    }
+
+    /// The nodes that a stream has before it, standing there; none if it is further already.
+    fn left(&self, at: Option<usize>) -> Range<usize> {
+        let at = at.unwrap_or(0);
+        at..self.to.max(at)
     }
 
     fn run(&self, lane: &Lane<'_>, i: usize, item: &mut Vec<Stream>, par: Par) {
@@ -196,11 +202,17 @@ impl Step<'_> {
         if self.seen_at.is_none() {
             item.push(Stream::start(lane.quantized, (self.inputs)(i), &mut &lane.tap));
         }
-        let left = |at: Option<usize>| at.unwrap_or(0)..self.to;
         let Both { float, rounded } = self.weights;
         let (wanted, seen) = item.split_at_mut(1);
         let lifetimes = lane.lifetimes;
-        wanted[0].run(lane.float, left(self.wanted_at), float, lifetimes, &mut Float, par);
-        seen[0].run(lane.quantized, left(self.seen_at), rounded, lifetimes, &mut &lane.tap, par);
+        wanted[0].run(lane.float, self.left(self.wanted_at), float, lifetimes, &mut Float, par);
+        seen[0].run(
+            lane.quantized,
+            self.left(self.seen_at),
+            rounded,
+            lifetimes,
+            &mut &lane.tap,
+            par,
+        );
     }
 }

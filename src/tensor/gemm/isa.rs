@@ -69,13 +69,18 @@ impl Isa {
         None
     }
 
-    /// Integers in a word of its tiles.
-    pub(super) fn integers(self) -> usize {
+    /// Whether a word of its tiles is four integers of 8 bits.
+    pub(super) fn takes_bytes(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bytes => 4,
-            _ => 2,
+            Isa::Avx512Bytes => true,
+            _ => false,
         }
+    }
+
+    /// Integers in a word of its tiles.
+    pub(super) fn integers(self) -> usize {
+        if self.takes_bytes() { 4 } else { 2 }
     }
 
     /// Whether the processor has it.

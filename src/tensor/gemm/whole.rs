@@ -56,10 +56,10 @@ pub(crate) struct Whole {
     packed: Packed,
     /// Step of each column, padded to whole panels.
     steps: Vec<f32>,
-    /// Sums of each column over each block, the bits of `i32`, `[panels, blocks, width]`; only of bytes.
-    columns: Vec<f32>,
-    /// What was taken from each column to make it bytes, the bits of `i32`, padded; none: nothing.
-    shifts: Vec<f32>,
+    /// Sums of each column over each block, `[panels, blocks, width]`; only of bytes.
+    columns: Vec<i32>,
+    /// What was taken from each column to make it bytes, padded; none: nothing.
+    shifts: Vec<i32>,
 }
 
 /// A right operand for left ones of 16 bits and for those of 8, each made at the first product.
@@ -75,7 +75,7 @@ impl Wholes {
         both: [Steps<'_>; 2],
     ) -> Option<&Whole> {
         let way = Way::of(nk[1], both)?;
-        let made = &self.0[usize::from(way.isa.integers() == 4)];
+        let made = &self.0[usize::from(way.isa.takes_bytes())];
         made.get_or_init(|| Whole::from_nt(b(), nk, both)).as_ref()
     }
 }
@@ -91,8 +91,8 @@ impl Whole {
         if right.sizes.len() != 1 && right.sizes.len() != n {
             return None;
         }
-        let (isa, bytes) = (way.isa, way.isa.integers() == 4);
-        let shifts = if bytes { shifts(b, k, right)? } else { Vec::new() };
+        let (isa, bytes) = (way.isa, way.isa.takes_bytes());
+        let mut shifts = if bytes { shifts(b, k, right)? } else { Vec::new() };
         let words = gathered(b, k, right, (isa.integers(), &shifts), Par::Seq)?;
         let depth = k.div_ceil(isa.integers());
         let packed = Packed::from_words(&words, [k, n, depth], isa, Products::F32);
@@ -102,10 +102,8 @@ impl Whole {
         }
         steps.resize(n.next_multiple_of(isa.panel_width()), 0.0);
         let columns = if bytes { way.columns(&words, [n, depth]) } else { Vec::new() };
-        let mut shifts: Vec<f32> =
-            shifts.iter().map(|shift| f32::from_bits(shift.cast_unsigned())).collect();
         if !shifts.is_empty() {
-            shifts.resize(steps.len(), 0.0);
+            shifts.resize(steps.len(), 0);
         }
         Some(Whole { packed, steps, columns, shifts })
     }
@@ -160,13 +158,13 @@ impl Integers {
     fn by(way: Way, a: &[f32], k: usize, both: [Steps<'_>; 2], par: Par) -> Option<Integers> {
         let (Way { isa, block }, [left, right]) = (way, both);
         let &[step] = left.sizes else { return None };
-        let (of, bytes) = (isa.integers(), isa.integers() == 4);
+        let (of, bytes) = (isa.integers(), isa.takes_bytes());
         let low = if bytes { left.limits[0] } else { 0 };
         let words = gathered(a, k, left, (of, &[low]), par)?;
         let mut rows = Vec::new();
         if bytes && right.shifted() {
             let depth = k.div_ceil(of);
-            rows = isa.sums(&words, depth, block, par);
+            rows = isa.sums::<false>(&words, depth, block, par);
             let last = depth.div_ceil(block).max(1) - 1;
             for sums in rows.chunks_exact_mut(last + 1) {
                 sums[..last].iter_mut().for_each(|sum| *sum += low * (of * block) as i32);
@@ -235,17 +233,13 @@ impl Way {
     }
 
     /// Sums of `words` `[n, depth]` of four signed integers over each block, as [`Whole`] holds them.
-    fn columns(self, words: &[f32], [n, depth]: [usize; 2]) -> Vec<f32> {
+    fn columns(self, words: &[f32], [n, depth]: [usize; 2]) -> Vec<i32> {
         let (width, blocks) = (self.isa.panel_width(), depth.div_ceil(self.block).max(1));
-        let mut columns = vec![0.0; n.next_multiple_of(width) * blocks];
-        // Flipping the sign bits of all makes them unsigned, each 128 more.
-        let flip = |word: &f32| f32::from_bits(word.to_bits() ^ 0x8080_8080);
-        let words: Vec<f32> = words.iter().map(flip).collect();
-        for (i, sum) in self.isa.sums(&words, depth, self.block, Par::Seq).into_iter().enumerate() {
+        let mut columns = vec![0; n.next_multiple_of(width) * blocks];
+        let sums = self.isa.sums::<true>(words, depth, self.block, Par::Seq);
+        for (i, sum) in sums.into_iter().enumerate() {
             let (column, block) = (i / blocks, i % blocks);
-            let count = 4 * (depth - block * self.block).min(self.block) as i32;
-            let at = (column / width * blocks + block) * width + column % width;
-            columns[at] = f32::from_bits((sum - 128 * count).cast_unsigned());
+            columns[(column / width * blocks + block) * width + column % width] = sum;
         }
         columns
     }

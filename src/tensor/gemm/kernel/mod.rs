@@ -36,10 +36,10 @@ pub(super) struct Scale<'a> {
     pub(super) by: f32,
     /// What was taken from the left operand's numbers, to make them unsigned.
     pub(super) low: i32,
-    /// Sums of the right operand's columns over each block, the bits of `i32`, where it is bytes.
-    pub(super) columns: &'a [f32],
-    /// What was taken from the numbers of each column, the bits of `i32`; none: nothing.
-    pub(super) shifts: &'a [f32],
+    /// Sums of the right operand's columns over each block, where it is bytes.
+    pub(super) columns: &'a [i32],
+    /// What was taken from the numbers of each column; none: nothing.
+    pub(super) shifts: &'a [i32],
     /// Sums of the left operand's rows over each block, before anything was taken, where there are shifts.
     pub(super) rows: &'a [i32],
     /// From one row of those to the next.
@@ -105,7 +105,7 @@ impl Isa {
         assert!(panel.a.len() >= reach);
         assert_eq!(panel.b.len(), panel.depth * self.panel_width());
         assert!(panel.scale.is_none_or(|scale| scale.steps.len() == self.panel_width()));
-        assert!(self.integers() == 2 || panel.scale.is_some_and(|scale| scale.covers(panel)));
+        assert!(!self.takes_bytes() || panel.scale.is_some_and(|scale| scale.covers(panel)));
         // SAFETY: detection made sure of the instructions; bounds were checked above.
         unsafe {
             match self {
@@ -128,36 +128,35 @@ impl Isa {
             }
         }
     }
-}
 
-impl Isa {
-    /// Sums of the unsigned integers in rows of `width` words of four, over blocks of so many words each.
+    /// Sums of the bytes in rows of `width` words, over blocks of so many words each.
     ///
     /// # Panics
     /// If its words are of something else: a mistake of ours.
-    pub(super) fn sums(self, words: &[f32], width: usize, block: usize, par: Par) -> Vec<i32> {
-        assert_eq!(self.integers(), 4);
+    pub(super) fn sums<const SIGNED: bool>(
+        self,
+        words: &[f32],
+        width: usize,
+        block: usize,
+        par: Par,
+    ) -> Vec<i32> {
+        assert!(self.takes_bytes());
         let (blocks, width) = (width.div_ceil(block).max(1), width.max(1));
         let mut sums = vec![0; words.len() / width * blocks];
-        let some = |(words, sums): (&[f32], &mut [i32])| {
-            let rows = words.chunks_exact(width).zip(sums.chunks_exact_mut(blocks));
+        let row = |(row, sums): (&[f32], &mut [i32])| {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this instruction set was detected, or nobody would have made such words.
             unsafe {
-                x86::byte_sums(rows, block);
+                x86::byte_sums::<SIGNED>(row, block, sums);
             }
             #[cfg(not(target_arch = "x86_64"))]
-            drop(rows);
+            let _ = (row, sums);
         };
         match par {
-            Par::Seq => some((words, &mut sums)),
+            Par::Seq => words.chunks_exact(width).zip(sums.chunks_exact_mut(blocks)).for_each(row),
             Par::All => {
-                let some_rows =
-                    words.len().div_ceil(width).div_ceil(4 * rayon::current_num_threads()).max(1);
-                let parts = words
-                    .par_chunks(some_rows * width)
-                    .zip(sums.par_chunks_mut(some_rows * blocks));
-                parts.for_each(some);
+                let rows = words.par_chunks_exact(width).zip(sums.par_chunks_exact_mut(blocks));
+                rows.for_each(row);
             }
         }
         sums
@@ -176,7 +175,7 @@ trait Vector: Copy {
     unsafe fn mul_add(self, a: f32, b: Self) -> Self;
     unsafe fn plus(self, other: Self) -> Self;
     /// Integers, each plus a multiple of another.
-    unsafe fn plus_times(self, others: *const f32, times: i32) -> Self {
+    unsafe fn plus_times(self, others: *const i32, times: i32) -> Self {
         let _ = (others, times);
         self
     }
@@ -243,7 +242,7 @@ unsafe fn sums<V: Vector, const R: usize>(
 
 /// [`Vector::plus_times`] of a row of a tile.
 #[inline(always)]
-unsafe fn both<V: Vector>(acc: [V; 2], others: *const f32, times: i32) -> [V; 2] {
+unsafe fn both<V: Vector>(acc: [V; 2], others: *const i32, times: i32) -> [V; 2] {
     // SAFETY: passed on from `sums`.
     unsafe { [acc[0].plus_times(others, times), acc[1].plus_times(others.add(V::LANES), times)] }
 }

@@ -47,7 +47,7 @@ macro_rules! vector {
             }
             $(const BYTES: bool = true;
             #[inline(always)]
-            unsafe fn plus_times(self, others: *const f32, times: i32) -> Self {
+            unsafe fn plus_times(self, others: *const i32, times: i32) -> Self {
                 let ($others, $times, $sum) = (others, times, self.0);
                 // SAFETY: as above.
                 Self(unsafe { $plus })
@@ -91,7 +91,7 @@ macro_rules! sixteen_whole {
                 _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum)), step)
             }
             $(, |others, times| {
-                let ($others, $times) = (_mm512_castps_si512(_mm512_loadu_ps(others)), times);
+                let ($others, $times) = (_mm512_loadu_epi32(others), times);
                 _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum), $more))
             })?
         );
@@ -116,68 +116,43 @@ eight!(
     }
 );
 
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn avx512(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(Sixteen, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
+/// Functions that compute all tiles of a panel: the vector, the instructions that it needs, and the rows of
+/// tiles, the most and those of a rest.
+macro_rules! panels {
+    ($($name:ident: $vector:ident, $features:literal, [$($rows:tt)*];)*) => {
+        $(#[target_feature(enable = $features)]
+        pub(super) unsafe fn $name(panel: &Panel<'_>) {
+            // SAFETY: passed on from `Isa::panel`.
+            unsafe { tiles!($vector, panel, $($rows)*) }
+        })*
+    };
 }
 
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn avx512_bf16(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(SixteenPairs, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
+panels! {
+    avx512: Sixteen, "avx512f", [12; 1 2 3 4 5 6 7 8 9 10 11];
+    avx512_bf16: SixteenPairs, "avx512f,avx512bf16", [12; 1 2 3 4 5 6 7 8 9 10 11];
+    avx512_bytes: SixteenBytes, "avx512f,avx512vnni", [12; 1 2 3 4 5 6 7 8 9 10 11];
+    avx512_vnni: SixteenVnni, "avx512f,avx512vnni", [12; 1 2 3 4 5 6 7 8 9 10 11];
+    avx512_whole: SixteenWhole, "avx512f,avx512bw", [12; 1 2 3 4 5 6 7 8 9 10 11];
+    avx2: Eight, "avx2,fma", [6; 1 2 3 4 5];
+    avx2_whole: EightWhole, "avx2", [6; 1 2 3 4 5];
 }
 
+/// Sums of the bytes of a row over blocks of so many words.
 #[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) unsafe fn avx512_bytes(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(SixteenBytes, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-}
-
-#[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) unsafe fn avx512_vnni(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(SixteenVnni, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn avx512_whole(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(SixteenWhole, panel, 12; 1 2 3 4 5 6 7 8 9 10 11) }
-}
-
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2_whole(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(EightWhole, panel, 6; 1 2 3 4 5) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn avx2(panel: &Panel<'_>) {
-    // SAFETY: passed on from `Isa::panel`.
-    unsafe { tiles!(Eight, panel, 6; 1 2 3 4 5) }
-}
-
-/// Sums of unsigned bytes over blocks of so many words of each row.
-#[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) fn byte_sums<'a>(rows: impl Iterator<Item = (&'a [f32], &'a mut [i32])>, block: usize) {
+pub(super) fn byte_sums<const SIGNED: bool>(row: &[f32], block: usize, sums: &mut [i32]) {
     let ones = _mm512_set1_epi8(1);
-    for (row, sums) in rows {
-        for (words, sum) in row.chunks(block).zip(sums) {
-            let (vectors, rest) = words.as_chunks::<16>();
-            let mut all = _mm512_setzero_si512();
-            for words in vectors {
-                // SAFETY: a chunk is a whole vector.
-                let words = unsafe { _mm512_loadu_ps(words.as_ptr()) };
-                all = _mm512_dpbusd_epi32(all, _mm512_castps_si512(words), ones);
-            }
-            if !rest.is_empty() {
-                let some = (1 << rest.len()) - 1;
-                // SAFETY: only what is there is loaded.
-                let words = unsafe { _mm512_maskz_loadu_ps(some, rest.as_ptr()) };
-                all = _mm512_dpbusd_epi32(all, _mm512_castps_si512(words), ones);
-            }
-            *sum = _mm512_reduce_add_epi32(all);
+    for (words, sum) in row.chunks(block).zip(sums) {
+        let mut all = _mm512_setzero_si512();
+        for words in words.chunks(16) {
+            let there = u16::MAX >> (16 - words.len());
+            // SAFETY: only what is there is loaded.
+            let words = unsafe { _mm512_maskz_loadu_ps(there, words.as_ptr()) };
+            let words = _mm512_castps_si512(words);
+            // Unsigned ones by signed ones.
+            let (a, b) = if SIGNED { (ones, words) } else { (words, ones) };
+            all = _mm512_dpbusd_epi32(all, a, b);
         }
+        *sum = _mm512_reduce_add_epi32(all);
     }
 }
