@@ -28,6 +28,12 @@ impl<'a> Grid<'a> {
         (dtype.bits() <= 16).then_some(Grid { scale, zero: zero_point, axis, low, high })
     }
 
+    /// Whether there is one scale for all elements, or, `by_rows`, at most one for each index of the
+    /// first axis.
+    pub(super) fn suits(&self, by_rows: bool) -> bool {
+        self.scale.len() == 1 || (by_rows && self.axis == 0)
+    }
+
     /// Scale of channel `c`.
     pub(super) fn scale(&self, c: usize) -> f32 {
         self.scale[if self.scale.len() == 1 { 0 } else { c }]

@@ -194,6 +194,25 @@ impl Program {
         Error::Operator { index, operator: node.op.name().into(), message }
     }
 
+    /// The codes of an operand in another shape on the same grid, which may have several scales: the
+    /// weights of a convolution.
+    fn reshaped(&self, node: &Node, operands: &[&Tensor]) -> Option<Tensor> {
+        let (id, graph) = (node.inputs[0], &self.graph);
+        let same = graph.value(id).qparams == graph.value(node.output).qparams;
+        if !same || !matches!(node.op, Op::Reshape(_)) {
+            return None;
+        }
+        let codes = self.codes.get(&id.index()).and_then(super::Codes::integers).map(|codes| {
+            Tensor::new(operands[0].shape(), codes.iter().map(|&q| q as f32).collect())
+        });
+        Some(node.op.def().eval(&[codes.as_ref().unwrap_or(operands[0])], Par::All.into()))
+    }
+
+    fn refuse_channels(&self, n: usize, node: &Node, name: &str, by_rows: bool) -> Error {
+        let expected = if by_rows { "one or one for each row" } else { "one" };
+        self.refuse(n, node, &format!("reads \"{name}\" of several scales, expected {expected}"))
+    }
+
     fn cross(&self, node: &Node, x: &Tensor) -> Tensor {
         let reals = self.reals_of(node.inputs[0], x);
         let moved = node.op.def().eval(&[&reals], Par::All.into());
@@ -205,22 +224,31 @@ impl Program {
 
     fn integers(&self, n: usize, node: &Node, operands: &[&Tensor]) -> Result<Tensor, Error> {
         let graph = &self.graph;
-        let grid = |id: ValueId| {
-            let params = graph.value(id).qparams.as_ref();
-            let grid = params.and_then(Grid::of);
-            grid.ok_or_else(|| self.refuse(n, node, "needs affine grids of at most 16 bits"))
+        let grid = |id: ValueId, by_rows: bool| {
+            let value = graph.value(id);
+            let grid = value.qparams.as_ref().and_then(Grid::of);
+            let grid =
+                grid.ok_or_else(|| self.refuse(n, node, "needs affine grids of at most 16 bits"))?;
+            match grid.suits(by_rows) {
+                true => Ok(grid),
+                false => Err(self.refuse_channels(n, node, &value.name, by_rows)),
+            }
         };
-        let out = grid(node.output)?;
-        let steps = |i: usize| -> Result<Steps<'_>, Error> {
+        if let Some(moved) = self.reshaped(node, operands) {
+            return Ok(moved);
+        }
+        let out = grid(node.output, false)?;
+        let of_grid = |i: usize, by_rows: bool| -> Result<Steps<'_>, Error> {
             let id = node.inputs[i];
             let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
-            Ok(grid(id)?.steps(graph.value(id).shape.as_slice(), operands[i], codes))
+            Ok(grid(id, by_rows)?.steps(graph.value(id).shape.as_slice(), operands[i], codes))
         };
+        let (steps, rows) = (|i| of_grid(i, false), |i| of_grid(i, true));
         Ok(match &node.op {
             Op::Linear(_) => {
-                let (x, w) = (steps(0)?, steps(1)?);
-                let bias = node.inputs.get(2).map(|&id| self.bias(id, &x, &w));
-                products::linear(&x, &w, bias.as_deref(), &out)
+                let (x, w) = (steps(0)?, rows(1)?);
+                let bias = node.inputs.get(2).map(|&id| self.bias((n, node), id, [&x, &w]));
+                products::linear(&x, &w, bias.transpose()?.as_deref(), &out)
             }
             Op::MatMul(op) => products::matmul(&steps(0)?, &steps(1)?, op.transpose_rhs, &out),
             Op::Scatter(_) => products::matmul(&steps(0)?, &steps(1)?, false, &out),
@@ -234,11 +262,11 @@ impl Program {
                     BinaryKind::Sub => rows::sum(&a, &b, -1, shape, &out),
                 }
             }
-            Op::Gather(_) => products::gather(&steps(0)?, operands[1], &out),
+            Op::Gather(_) => products::gather(&rows(0)?, operands[1], &out),
             Op::Mean(_) => rows::mean(&steps(0)?, &out),
             Op::Softmax(_) => rows::softmax(&steps(0)?, &out),
             Op::RmsNorm(op) => rows::rms_norm(&steps(0)?, &steps(1)?, op.epsilon, &out),
-            Op::Unary(op) => rows::table(op, &grid(node.inputs[0])?, operands[0], &out),
+            Op::Unary(op) => rows::table(op, &grid(node.inputs[0], false)?, operands[0], &out),
             Op::Concat(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_) => {
                 let mut moved = Vec::with_capacity(operands.len());
                 for (i, _) in operands.iter().enumerate() {
@@ -250,20 +278,26 @@ impl Program {
     }
 
     /// A bias as integers of its accumulator, whose scale is that of input times weight.
-    fn bias(&self, id: ValueId, x: &Steps<'_>, w: &Steps<'_>) -> Vec<i64> {
+    fn bias(
+        &self,
+        (n, node): (usize, &Node),
+        id: ValueId,
+        [x, w]: [&Steps<'_>; 2],
+    ) -> Result<Vec<i64>, Error> {
         let value = self.graph.value(id);
         let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
-        let reals = match &value.source {
-            Source::Const(tensor) => tensor.data(),
-            _ => &[],
+        // One that is computed would have more bits than codes are kept in.
+        let Source::Const(reals) = &value.source else {
+            return Err(self.refuse(n, node, "adds a bias that is no constant"));
         };
+        let reals = reals.data();
         let scale = |c: usize| f64::from(x.grid.scale(0)) * f64::from(w.grid.scale(c));
         let own = match &value.qparams {
             Some(QuantParams::Affine { scale, .. }) => &scale[..],
             _ => &[],
         };
         let at = |c: usize| own.get(if own.len() == 1 { 0 } else { c }).copied();
-        (0..value.shape[0])
+        let codes = (0..value.shape[0])
             .map(|c| match (&codes, at(c)) {
                 // The file's scale is the f32 product, ours the exact one.
                 (Some(codes), Some(own)) if (f64::from(own) / scale(c) - 1.0).abs() < 1e-6 => {
@@ -271,7 +305,8 @@ impl Program {
                 }
                 _ => (f64::from(reals[c]) / scale(c)).round_ties_even() as i64,
             })
-            .collect()
+            .collect();
+        Ok(codes)
     }
 }
 

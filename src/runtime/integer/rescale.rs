@@ -23,6 +23,13 @@ impl Rescale {
         Rescale { mantissa, shift: shift as u32 }
     }
 
+    /// The multiplier's shift in two: of what is divided by, which must stay inside 128 bits, and of
+    /// the quotient, which is zero then.
+    pub(super) fn shifts(self) -> [u32; 2] {
+        let first = self.shift.min(60);
+        [first, self.shift - first]
+    }
+
     /// `acc · ratio`, rounded to nearest, halves up.
     pub(super) fn apply(self, acc: i64) -> i64 {
         round_shift(i128::from(acc) * i128::from(self.mantissa), self.shift)

@@ -71,14 +71,15 @@ pub(super) fn softmax(x: &Steps<'_>, out: &Grid<'_>) -> Tensor {
     let exp = |d: usize| ((-(d as f64) * scale).exp() * one).round() as i64;
     let table: Vec<i64> = (0..=span).map(exp).collect();
     let per_one = Rescale::of(1.0 / f64::from(out.scale(0)));
+    let [shift, excess] = per_one.shifts();
     let mut codes = Vec::with_capacity(x.steps.len());
     for row in x.steps.chunks(x.width()) {
         let max = row.iter().copied().max().unwrap_or(0);
         let e: Vec<i64> = row.iter().map(|&q| table[max.abs_diff(q) as usize]).collect();
-        let sum = i128::from(e.iter().sum::<i64>()) << per_one.shift;
+        let sum = i128::from(e.iter().sum::<i64>()) << shift;
         codes.extend(e.iter().map(|&e| {
             let scaled = i128::from(e) * i128::from(per_one.mantissa);
-            out.code(round_div(scaled, sum))
+            out.code(round_div(scaled, sum) >> excess)
         }));
     }
     Tensor::new(x.shape.clone(), codes)
@@ -91,14 +92,13 @@ pub(super) fn rms_norm(x: &Steps<'_>, gamma: &Steps<'_>, epsilon: f32, out: &Gri
     let step = f64::from(x.grid.scale(0));
     let epsilon = f64::from(epsilon) / (step * step) * 2_f64.powi(SQUARE_BITS as i32);
     let epsilon = epsilon.min(EPSILON_MAX) as u128;
+    let [shift, excess] = rescale.shifts();
     let mut codes = Vec::with_capacity(x.steps.len());
     for row in x.steps.chunks(width) {
         let square: u64 = row.iter().map(|&q| u64::from(q.unsigned_abs()).pow(2)).sum();
         let mean = (u128::from(square) << SQUARE_BITS) / width as u128;
         let root = (mean + epsilon).isqrt();
-        // Shifts of the multiplier beyond what 128 bits hold make the result zero anyway.
-        let root = (root.max(1) as i128) << rescale.shift.min(60);
-        let excess = rescale.shift - rescale.shift.min(60);
+        let root = (root.max(1) as i128) << shift;
         codes.extend(row.iter().zip(&gamma.steps).map(|(&q, &g)| {
             let product = i128::from(i64::from(q) * i64::from(g));
             let scaled = (product * i128::from(rescale.mantissa)) << (SQUARE_BITS / 2);

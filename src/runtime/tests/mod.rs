@@ -2,4 +2,5 @@
 
 mod files;
 mod hostile;
+mod integer;
 mod npy;
