@@ -26,6 +26,14 @@ pub enum Note {
         /// The share that was needed.
         needed: f64,
     },
+    /// The mask's value may not hide later tokens: the scores that it is added to are far apart, so the
+    /// float network is not the checkpoint's either.
+    Unmasked {
+        /// The scores.
+        scores: String,
+        /// The lowest and the highest that calibration saw.
+        range: [f32; 2],
+    },
     /// No calibration token of the quantized network is sent to it: rounded to nearest.
     Unreached {
         /// The weight.
@@ -45,6 +53,11 @@ impl fmt::Display for Note {
                 f,
                 "{layer}: damping raised from {asked:e} to {needed:e} of the mean diagonal, as its \
                  Hessian had no Cholesky factor"
+            ),
+            Note::Unmasked { scores, range: [low, high] } => write!(
+                f,
+                "{scores}: attention scores from {low} to {high} are too far apart for the mask, which \
+                 may leave later tokens visible, in float too"
             ),
             Note::Unreached { layer } => {
                 write!(f, "{layer}: rounded to nearest, as no calibration token is sent to it")

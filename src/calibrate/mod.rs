@@ -8,6 +8,7 @@ mod annotate;
 mod check;
 mod emphasis;
 mod experts;
+mod mask;
 mod parts;
 mod plan;
 mod sites;

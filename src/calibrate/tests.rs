@@ -234,3 +234,23 @@ fn visual_rows_that_count_thrice_are_observed_thrice() {
     };
     assert_ne!(plain(&x), observer);
 }
+
+#[test]
+fn scores_that_the_mask_cannot_hide_are_named() {
+    let mut g = Builder::new("attention");
+    let scores = g.input("scores", [1, 1, 2, 2], Kind::Real);
+    let mask = g.constant("causal_mask", Tensor::new([1, 1, 2, 2], vec![0.0, -120.0, 0.0, 0.0]));
+    let out = g.add("mask_add", scores, mask);
+    let graph = g.finish(&[out]).unwrap();
+    let plan = Plan::new(&graph, &Policy::new(spec("")).unwrap()).unwrap();
+    let found = |spread: f32| {
+        let mut statistics = Statistics::new(&plan);
+        let seen = Tensor::new([1, 1, 2, 2], vec![-30.0, spread - 30.0, 0.0, 1.0]);
+        let mut observing = Observing { plan: &plan, statistics: &mut statistics };
+        run(&graph, &[seen], &Weights::none(&graph), &mut observing, Par::Seq);
+        plan.unhidden(&graph, &statistics)
+    };
+    assert_eq!(found(99.0), []);
+    let far = found(101.0);
+    assert_eq!((far.len(), &far[0].0[..], far[0].1.max), (1, "scores", 71.0));
+}

@@ -6,13 +6,18 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::Row;
 use crate::pipeline::{Chain, Reading, Sampling};
 use std::io::Write;
+use std::path::PathBuf;
 
 pub(super) fn run(args: &GenerateArgs) -> Outcome {
     let checkpoint = match &args.checkpoint {
         Some(dir) => Checkpoint::open(dir)?,
         None => Checkpoint::embedded(demo::checkpoint())?,
     };
-    let images: Vec<String> = args.image.iter().map(|path| path.display().to_string()).collect();
+    let image = |path: &PathBuf| {
+        let refused = || format!("{}: --image: found a name that is not UTF-8", path.display());
+        path.to_str().map(str::to_owned).ok_or_else(refused)
+    };
+    let images = args.image.iter().map(image).collect::<Result<Vec<_>, _>>()?;
     let row = Row::asking(&args.prompt, &images)?;
     let reading = match (args.float, args.integer) {
         (true, _) => Reading::Float,
@@ -28,15 +33,19 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
     let chain = Chain::open(&args.out, reading)?;
     let mut stdout = std::io::stdout().lock();
     let mut failed = None;
-    chain.generate(&checkpoint, &row, sampling, args.max_tokens, &mut |_, text| {
+    let answer = chain.generate(&checkpoint, &row, sampling, args.max_tokens, &mut |text| {
         let shown = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         failed = failed.take().or(shown.err());
     })?;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => {
-            writeln!(stdout)?;
-            Ok(Verdict::Fine)
-        }
+    if let Some(error) = failed {
+        return Err(error.into());
     }
+    writeln!(stdout)?;
+    if answer.full {
+        eprintln!(
+            "warning: the answer breaks off after {} tokens, where the cache of the files is full",
+            answer.tokens.len()
+        );
+    }
+    Ok(Verdict::Fine)
 }

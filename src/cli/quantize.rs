@@ -404,7 +404,10 @@ impl Summary<'_> {
         let files: Vec<Value> = self
             .written
             .iter()
-            .map(|f| json!({"path": f.path, "size": f.size, "operators": f.operators, "tensors": f.tensors}))
+            .map(|f| {
+                let path = f.path.display().to_string();
+                json!({"path": path, "size": f.size, "operators": f.operators, "tensors": f.tensors})
+            })
             .collect();
         let answers = outcome
             .answers

@@ -79,7 +79,7 @@ pub(super) fn observe(args: &QuantizeArgs, share: Share, job: &Shared<'_>, bars:
         let facts = json!({
             "shard": share.to_string(),
             "rows": {"first": first, "last": last, "of": job.calib.len()},
-            "file": path,
+            "file": path.display().to_string(),
             "size": size,
         });
         writeln!(stdout, "{facts}")?;
@@ -102,7 +102,8 @@ pub(super) fn merge(args: &MergeArgs) -> Outcome {
     let rows = known.collected.rows();
     let (seen, of) = (rows.to_string(), rows.total());
     if args.json {
-        let facts = json!({"rows": seen, "of": of, "file": args.out, "size": size});
+        let facts =
+            json!({"rows": seen, "of": of, "file": args.out.display().to_string(), "size": size});
         writeln!(stdout, "{facts}")?;
     } else {
         writeln!(stdout, "calibration rows {seen} of {of}")?;

@@ -152,7 +152,7 @@ impl Facts<'_> {
             "quantcheck": {"unquantized": unquantized.len(), "tensors": unquantized},
             "unread_tensors": unread,
             "read_bytes": read,
-            "files": [{"path": written.path, "size": written.size, "operators": written.operators, "tensors": written.tensors}],
+            "files": [{"path": written.path.display().to_string(), "size": written.size, "operators": written.operators, "tensors": written.tensors}],
             "total_seconds": self.total,
         })
     }

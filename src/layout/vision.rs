@@ -119,11 +119,11 @@ fn samples(count: usize, side: usize) -> Vec<(usize, usize, f32)> {
     let step = if count > 1 { last / (count - 1) as f32 } else { 0.0 };
     (0..count)
         .map(|i| {
-            // counted from the nearer end, like torch's linspace
+            // counted from the nearer end and rounded once, like torch's linspace
             let at = if count == 1 || i < count / 2 {
                 step * i as f32
             } else {
-                last - step * (count - 1 - i) as f32
+                (-step).mul_add((count - 1 - i) as f32, last)
             };
             let floor = at as usize;
             (floor, (floor + 1).min(side - 1), at - floor as f32)

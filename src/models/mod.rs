@@ -119,12 +119,14 @@ pub fn sizes() -> impl Iterator<Item = Size> {
 /// The family of a checkpoint.
 ///
 /// # Errors
-/// [`ModelError::UnknownArchitecture`] with the list of what is known.
+/// [`ModelError::UnknownArchitecture`] with the list of what is known; [`ModelError::Misfit`] if
+/// `model_type`, whose defaults the config has, is another family's.
 pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
     let known = |family: &&&Family| {
         family.architectures.iter().any(|a| config.architectures.iter().any(|found| found == a))
     };
-    FAMILIES.iter().find(known).copied().ok_or_else(|| ModelError::UnknownArchitecture {
+    let family = FAMILIES.iter().find(known).copied();
+    let family = family.ok_or_else(|| ModelError::UnknownArchitecture {
         found: config.architectures.clone(),
         known: FAMILIES
             .iter()
@@ -132,7 +134,25 @@ pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
             .copied()
             .collect::<Vec<_>>()
             .join(", "),
-    })
+    })?;
+    let (found, expected) = (&config.model_type, family.name);
+    match FAMILIES.iter().any(|other| other.name == found && found != expected) {
+        false => Ok(family),
+        true => Err(ModelError::Misfit(format!(
+            "field \"model_type\": found \"{found}\", expected \"{expected}\" as in architectures"
+        ))),
+    }
+}
+
+/// Refuses a sequence of which some layer would see a part only.
+fn check_window(config: &Config, seq: usize) -> Result<(), ModelError> {
+    match config.text.sliding_window.filter(|&window| window < seq) {
+        None => Ok(()),
+        Some(window) => Err(ModelError::Misfit(format!(
+            "field \"sliding_window\": found {window}, expected at least the {seq} positions of the \
+             sequence: attention to a window is not built"
+        ))),
+    }
 }
 
 /// Builds the graph of a checkpoint for one request.
@@ -147,6 +167,7 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
             "sequence length {seq} is beyond max_position_embeddings {limit}"
         )));
     }
+    check_window(config, seq)?;
     if request.batch == 0 {
         return Err(ModelError::Misfit("batch is 0, expected at least 1".into()));
     }
@@ -168,6 +189,7 @@ pub fn build_decode(config: &Config, past: usize) -> Result<Graph, ModelError> {
             limit.saturating_sub(1)
         )));
     }
+    check_window(config, past + 1)?;
     (family(config)?.decode)(config, past)
 }
 

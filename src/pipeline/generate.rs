@@ -48,6 +48,29 @@ struct Cache {
     valid: usize,
 }
 
+/// How much of a text has been shown: bytes of what all tokens together decode to. A character of
+/// which there is only the beginning decodes to U+FFFD and waits for the rest.
+#[derive(Default)]
+struct Spoken(usize);
+
+impl Spoken {
+    /// What `text` adds.
+    fn more<'t>(&mut self, text: &'t str) -> &'t str {
+        let new = text.get(self.0..).unwrap_or_default();
+        self.0 += new.len();
+        new
+    }
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its tokens, without the end of the turn.
+    pub tokens: Vec<u32>,
+    /// Whether it ends where the cache is full rather than where the model ended it.
+    pub full: bool,
+}
+
 impl Chain {
     /// Reads `manifest.json` of a folder and every file it lists for this reading.
     ///
@@ -86,8 +109,8 @@ impl Chain {
         Ok(Chain { manifest, folder: folder.display().to_string(), reading, programs })
     }
 
-    /// Asks a question about pictures and hands every token to `say` as it is drawn; ends at the
-    /// end of the turn, after `limit` tokens, or where the cache is full.
+    /// Asks a question about pictures and hands what every token adds to `say` as it is drawn; ends at
+    /// the end of the turn, after `limit` tokens, or where the cache is full.
     ///
     /// # Errors
     /// A prompt that does not fit the static layout; files that do not chain; a sampling that makes
@@ -98,8 +121,8 @@ impl Chain {
         row: &Row,
         sampling: Sampling,
         limit: usize,
-        say: &mut dyn FnMut(u32, &str),
-    ) -> Result<Vec<u32>, Error> {
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Answer, Error> {
         sampling.check()?;
         let mut sampler = Sampler::new(sampling);
         let processor = Processor::new(checkpoint)?;
@@ -109,7 +132,7 @@ impl Chain {
         let config = checkpoint.config();
         let layout = self.layout(config, &sample)?;
         let mut said: Vec<u32> = Vec::new();
-        let mut spoken = String::new();
+        let (mut spoken, mut full) = (Spoken::default(), false);
         let (mut logits, mut cache) = self.prefill(config, &layout, &sample)?;
         while said.len() < limit {
             let token = sampler.draw(logits.data());
@@ -117,16 +140,17 @@ impl Chain {
                 break;
             }
             said.push(token);
-            // A token may end inside a character; what is shown is what the whole decodes to.
             let text = processor.tokenizer().decode(&said, true)?;
-            say(token, text.strip_prefix(spoken.as_str()).unwrap_or_default());
-            spoken = text;
-            if cache.valid == self.manifest.cache {
+            say(spoken.more(text.trim_end_matches(char::REPLACEMENT_CHARACTER)));
+            full = cache.valid == self.manifest.cache;
+            if full {
                 break;
             }
             logits = self.step(config, &layout, token, &mut cache)?;
         }
-        Ok(said)
+        let text = processor.tokenizer().decode(&said, true)?;
+        say(spoken.more(&text));
+        Ok(Answer { tokens: said, full })
     }
 
     /// The layout of the prompt, which must be that of the set.
@@ -330,5 +354,21 @@ fn put_row(cache: &mut Tensor, new: &Tensor, at: usize) {
     let heads = cache.data_mut().chunks_mut(positions * width);
     for (rows, new) in heads.zip(new.data().chunks(width)) {
         rows[at * width..(at + 1) * width].copy_from_slice(new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_of_several_tokens_is_said_when_it_is_whole() {
+        let mut spoken = Spoken::default();
+        let mut said = Vec::new();
+        for text in ["a", "a\u{fffd}", "a\u{fffd}\u{fffd}", "a\u{1f600}", "a\u{1f600}!"] {
+            said.push(spoken.more(text.trim_end_matches(char::REPLACEMENT_CHARACTER)));
+        }
+        assert_eq!(said, ["a", "", "", "\u{1f600}", "!"]);
+        assert_eq!(spoken.more("a\u{1f600}!\u{fffd}"), "\u{fffd}", "an end that never comes");
     }
 }

@@ -39,7 +39,7 @@ pub use budget::{
 };
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, estimate, free};
-pub use generate::{Chain, Reading};
+pub use generate::{Answer, Chain, Reading};
 pub use prompt::{Fixed, Prompt};
 pub use recipe::{Numerics, RECIPES, with_nearest};
 pub use sampling::Sampling;
@@ -69,7 +69,7 @@ use evaluation::Travellers;
 use floats::{Floats, Trouble};
 use legs::Legs;
 use memo::{Fits, Memo};
-use rounding::{Conversion, Converted, rewrite};
+use rounding::{Conversion, Converted, rewrite, unmasked};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -439,7 +439,7 @@ fn finish(
         progress,
         crew: job.crew,
         done: Weights::none(&job.graph),
-        notes: Vec::new(),
+        notes: unmasked(plan, &job.graph, &statistics),
     };
     let Converted { rounded, notes, error, example, answers } =
         conversion.run(&mut job.graph, calib, eval, &mut job.clock)?;

@@ -12,7 +12,7 @@ use super::{Clock, Error, Progress, Silent, go_on};
 use crate::algo::{
     self, AlgoSpec, Both, Chosen, Ledger, Note, Rounding, Session, Streams, Watched,
 };
-use crate::calibrate::Plan;
+use crate::calibrate::{Plan, Statistics};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Crew;
 use crate::exec::Weights;
@@ -51,6 +51,15 @@ pub(super) struct Converted {
     pub(super) error: ErrorFigures,
     pub(super) example: [Tensor; 2],
     pub(super) answers: Option<[AnswerScore; 2]>,
+}
+
+/// A note for each attention of which the mask may not hide what it is to hide.
+pub(super) fn unmasked(plan: &Plan, graph: &Graph, statistics: &Statistics) -> Vec<Note> {
+    let note = |(scores, range): (String, crate::quant::Range)| Note::Unmasked {
+        scores,
+        range: [range.min, range.max],
+    };
+    plan.unhidden(graph, statistics).into_iter().map(note).collect()
 }
 
 /// Appends the recipe's rewrites to the graph's parameters. Those that need data are fitted to the

@@ -76,7 +76,8 @@ pub(super) fn save_with<T>(
 /// A complete file beside its final name; gone if dropped before it takes that name.
 pub(super) struct Partial {
     path: PathBuf,
-    beside: PathBuf,
+    /// None where there is no file to replace, but a device or a pipe, which took the bytes.
+    beside: Option<PathBuf>,
 }
 
 impl Partial {
@@ -91,19 +92,27 @@ impl Partial {
         if path.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
-        let beside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        let partial = Partial { path: path.to_owned(), beside };
-        let mut out = BufWriter::new(File::create(&partial.beside).map_err(&failed)?);
+        // A link stays one: what it leads to is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let stream = path.metadata().is_ok_and(|found| !found.is_file());
+        let hidden = format!(".{name}.{}.partial", std::process::id());
+        let partial = Partial { beside: (!stream).then(|| path.with_file_name(hidden)), path };
+        let place = partial.beside.as_ref().unwrap_or(&partial.path);
+        let mut out = BufWriter::new(File::create(place).map_err(&failed)?);
         let result = write(&mut out)?;
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-        file.sync_all().map_err(&failed)?;
+        if !stream {
+            file.sync_all().map_err(&failed)?;
+        }
         Ok((partial, result))
     }
 
     /// Gives all of them their names.
     pub(super) fn commit_all(partials: Vec<Partial>) -> Result<(), Error> {
-        for partial in &partials {
-            fs::rename(&partial.beside, &partial.path).map_err(failed(&partial.path))?;
+        for Partial { path, beside } in &partials {
+            if let Some(beside) = beside {
+                fs::rename(beside, path).map_err(failed(path))?;
+            }
         }
         Ok(())
     }
@@ -111,11 +120,36 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.beside);
+        if let Some(beside) = &self.beside {
+            let _ = fs::remove_file(beside);
+        }
     }
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.display().to_string();
     move |source| Error::Write { path: path.clone(), source }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_followed_and_what_is_no_file_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let put = |name: &str| {
+            save_with(&at(name), |out| Ok(out.write_all(b"new").unwrap())).unwrap();
+        };
+        fs::write(at("file"), "old").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        put("link");
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        assert!(at("link").is_symlink());
+        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+        put("device");
+        assert!(at("device").is_symlink() && !Path::new("/dev/null").is_file());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing beside");
+    }
 }

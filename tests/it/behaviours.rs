@@ -376,6 +376,50 @@ fn deepstack_features_are_added_to_exactly_their_span() {
     }
 }
 
+/// The list says which merger a block has; features come in the order of the blocks, as Hugging
+/// Face's vision tower collects them.
+#[test]
+fn deepstack_features_come_in_the_order_of_their_blocks() {
+    let checkpoint = pixie();
+    let mut config = checkpoint.config().clone();
+    config.vision.as_mut().unwrap().deepstack_visual_indexes.reverse();
+    let graph = models::build(&config, &picture(4, 24)).unwrap();
+    let values = values(&graph, &inputs(&graph, 3), &load(&checkpoint, &graph));
+    for level in 0..2 {
+        let before = values[&format!("model.language_model.layers.{level}")].data();
+        let after = values[&format!("model.language_model.deepstack.{level}.add")].data();
+        let merger = format!("model.visual.deepstack_merger_list.{}.linear_fc2", 1 - level);
+        for (i, feature) in values[&merger].data().iter().enumerate() {
+            assert_eq!(after[4 * 128 + i], before[4 * 128 + i] + feature, "level {level}");
+        }
+    }
+}
+
+#[test]
+fn a_window_shorter_than_the_sequence_and_a_family_that_is_none_are_refused() {
+    let checkpoint = pixie();
+    let refused = |config: &encircle::checkpoint::Config| {
+        let refused = models::build(config, &text(8)).unwrap_err().to_string();
+        assert_eq!(models::build_decode(config, 7).unwrap_err().to_string(), refused);
+        refused
+    };
+    let mut config = checkpoint.config().clone();
+    config.text.sliding_window = Some(8);
+    assert!(models::build(&config, &text(8)).is_ok() && models::build_decode(&config, 7).is_ok());
+    config.text.sliding_window = Some(7);
+    assert_eq!(
+        refused(&config),
+        "field \"sliding_window\": found 7, expected at least the 8 positions of the sequence: \
+         attention to a window is not built"
+    );
+    let mut config = checkpoint.config().clone();
+    config.model_type = "qwen3".into();
+    assert_eq!(
+        refused(&config),
+        "field \"model_type\": found \"qwen3\", expected \"qwen3_vl\" as in architectures"
+    );
+}
+
 /// Two prompts with different pictures in one batch: each row equals its own run.
 #[test]
 fn batches_with_pictures_keep_rows_apart() {

@@ -54,7 +54,7 @@ fn pixie() -> Checkpoint {
 }
 
 fn greedy(chain: &Chain, checkpoint: &Checkpoint, row: &Row) -> Vec<u32> {
-    chain.generate(checkpoint, row, Sampling::default(), LIMIT, &mut |_, _| {}).unwrap()
+    chain.generate(checkpoint, row, Sampling::default(), LIMIT, &mut |_| {}).unwrap().tokens
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_seed_repeats_what_was_drawn() {
     let row = asking("Describe the image.", &path("assets/vqa/test_001.jpg"));
     let draw = |seed| {
         let sampling = Sampling { temperature: 3.0, top_k: 50, top_p: 0.99, seed };
-        chain.generate(&checkpoint, &row, sampling, LIMIT, &mut |_, _| {}).unwrap()
+        chain.generate(&checkpoint, &row, sampling, LIMIT, &mut |_| {}).unwrap().tokens
     };
     assert_eq!(draw(1), draw(1));
     assert!((2..12).any(|seed| draw(seed) != draw(1)), "ten seeds draw the same");

@@ -276,7 +276,7 @@ fn sets_with_missing_changed_or_mixed_files_are_refused_by_name() {
     let picture = path("assets/vqa/test_000.jpg").to_str().unwrap().to_string();
     let row = Row::asking("Where does the digit stand?", &[picture]).unwrap();
     let error = chain
-        .generate(&checkpoint, &row, Sampling::default(), 4, &mut |_, _| {})
+        .generate(&checkpoint, &row, Sampling::default(), 4, &mut |_| {})
         .unwrap_err()
         .to_string();
     assert!(error.contains("lists no quantized file for lm_head"), "{error}");

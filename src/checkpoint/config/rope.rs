@@ -16,10 +16,10 @@ pub(super) struct Surroundings {
 }
 
 pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
-    // transformers 5 moved the base inside the object and renamed it
-    let (name, scaling) = match text.object("rope_parameters")? {
-        Some(fields) => ("rope_parameters", Some(fields)),
-        None => ("rope_scaling", text.object("rope_scaling")?),
+    // transformers 5 moved the base inside the object and renamed it; of both it takes the old one
+    let (name, scaling) = match text.object("rope_scaling")? {
+        Some(fields) => ("rope_scaling", Some(fields)),
+        None => ("rope_parameters", text.object("rope_parameters")?),
     };
     if let Some(layer_type) = scaling.as_ref().and_then(Fields::first_object) {
         let expected = "one set of rotary parameters for all layers";
@@ -49,25 +49,27 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         let expected = "a weight that leaves a scale above 0";
         return Err(fields.wrong(ErrorKind::OutOfRange, "mscale", expected, attention_scaling));
     }
-    let mrope_section = sections(scaling.as_ref(), around)?;
+    let mrope_section = sections(scaling.as_ref().unwrap_or(text), around)?;
     let interleaved =
-        scaling.as_ref().map(|fields| fields.flag("mrope_interleaved")).transpose()?;
+        scaling.as_ref().map(|fields| fields.flag("mrope_interleaved")).transpose()?.flatten();
+    if around.multimodal && interleaved == Some(false) {
+        let (name, expected) = ("mrope_interleaved", "true: the family interleaves in any case");
+        let fields = scaling.as_ref().unwrap_or(text);
+        return Err(fields.wrong(ErrorKind::Unsupported, name, expected, false));
+    }
     Ok(Rotary {
         head_dim: around.head_dim,
         theta,
         scaling: stretched,
         mrope_section,
-        interleaved: interleaved.flatten().unwrap_or(around.multimodal),
+        interleaved: interleaved.unwrap_or(around.multimodal),
         attention_scaling,
     })
 }
 
-fn sections(scaling: Option<&Fields>, around: &Surroundings) -> Result<Option<[usize; 3]>> {
+fn sections(fields: &Fields, around: &Surroundings) -> Result<Option<[usize; 3]>> {
     const NAME: &str = "mrope_section";
     const QWEN3_VL: [usize; 3] = [24, 20, 20];
-    let Some(fields) = scaling else {
-        return Ok(around.multimodal.then_some(QWEN3_VL));
-    };
     let section = match fields.sizes(NAME, 0..=HEAD_DIM_MAX, 3)? {
         Some(list) => <[usize; 3]>::try_from(list).map_err(|list| {
             let expected = "three numbers: time, row, column";
@@ -85,12 +87,20 @@ fn sections(scaling: Option<&Fields>, around: &Surroundings) -> Result<Option<[u
 }
 
 fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
+    // the first multimodal files called plain frequencies with three coordinates "mrope"
+    let kind =
+        |name| Ok(fields.text(name)?.map(|kind| if kind == "mrope" { "default" } else { kind }));
     let name = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
+    let (chosen, old) = (kind(name)?, kind("type")?);
+    if old.is_some_and(|old| chosen != Some(old)) {
+        let expected = format!("{}, which type says", quoted(old.unwrap_or_default()));
+        let found = quoted(chosen.unwrap_or_default());
+        return Err(fields.wrong(ErrorKind::Inconsistent, name, expected, found));
+    }
     let factor = || need(fields, "factor");
     let original = || fields.size("original_max_position_embeddings", 1..=POSITIONS_MAX);
-    match fields.text(name)?.unwrap_or("default") {
-        // the first multimodal files called plain frequencies with three coordinates "mrope"
-        "default" | "mrope" => Ok(RopeScaling::Default),
+    match chosen.unwrap_or("default") {
+        "default" => Ok(RopeScaling::Default),
         "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
         "llama3" => {
             let low_freq_factor = need(fields, "low_freq_factor")?;

@@ -135,6 +135,59 @@ fn each_stretching_of_the_rotation_is_read() {
 }
 
 #[test]
+fn of_two_rotations_the_older_field_counts_and_two_kinds_are_refused() {
+    let both = with(llama(), "/rope_scaling", json!({"rope_type": "linear", "factor": 2.0}));
+    let both = with(both, "/rope_parameters", json!({"rope_type": "linear", "factor": 8.0}));
+    assert_eq!(parse(both).unwrap().text.rope.scaling, RopeScaling::Linear { factor: 2.0 });
+    let kinds = |old: &str, new: &str| {
+        let scaling = json!({"type": old, "rope_type": new, "factor": 2.0});
+        parse(with(llama(), "/rope_scaling", scaling)).map(|config| config.text.rope.scaling)
+    };
+    assert_eq!(kinds("mrope", "default").unwrap(), RopeScaling::Default);
+    assert_eq!(
+        kinds("linear", "yarn").unwrap_err().to_string(),
+        "m/config.json: field \"rope_scaling.rope_type\": expected \"linear\", which type says, \
+         found \"yarn\""
+    );
+}
+
+#[test]
+fn sections_that_cannot_be_are_refused_where_the_file_leaves_them_out() {
+    let none = with(pixie(), "/text_config/rope_scaling", Value::Null);
+    assert_eq!(refused(none).item(), Some("field \"text_config.mrope_section\""));
+    let plain = with(pixie(), "/text_config/rope_scaling/mrope_interleaved", json!(false));
+    assert_eq!(refused(plain).kind(), Kind::Unsupported);
+}
+
+#[test]
+fn a_window_is_that_of_the_layers_that_have_one() {
+    let window = |model_type: &str, fields: Value| {
+        let json = with(llama(), "/model_type", json!(model_type));
+        let mut json = with(json, "/num_key_value_heads", json!(4));
+        json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        parse(json).map(|config| config.text.sliding_window)
+    };
+    let layers = llama()["num_hidden_layers"].as_u64().unwrap();
+    let sliding = json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 0});
+    let late =
+        json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": layers});
+    let off = json!({"use_sliding_window": false, "sliding_window": 4, "max_window_layers": 0});
+    for (model_type, fields, expected) in [
+        ("qwen2", &sliding, Some(4)),
+        ("qwen3", &sliding, Some(4)),
+        ("qwen3", &late, None),
+        ("qwen3", &off, None),
+        ("llama", &sliding, None),
+    ] {
+        assert_eq!(window(model_type, fields.clone()).unwrap(), expected, "{model_type} {fields}");
+    }
+    let kinds = |kind: &str| json!({"layer_types": ["full_attention", kind], "sliding_window": 8});
+    assert_eq!(window("qwen3", kinds("sliding_attention")).unwrap(), Some(8));
+    assert_eq!(window("qwen3", kinds("full_attention")).unwrap(), None);
+    assert_eq!(window("qwen3", kinds("linear_attention")).unwrap_err().kind(), Kind::Unsupported);
+}
+
+#[test]
 fn every_wrong_field_is_named_with_what_was_found_and_expected() {
     let cases = [
         ("/text_config/hidden_size", Value::Null, Kind::Missing),

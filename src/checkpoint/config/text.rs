@@ -33,6 +33,8 @@ pub struct TextConfig {
     pub attention_bias: bool,
     /// Longest sequence that the model was made for, in tokens.
     pub max_position_embeddings: usize,
+    /// How many tokens, itself included, a token attends to in some layer, if not to all before it.
+    pub sliding_window: Option<usize>,
     /// Whether the head reuses the token embedding as its weight.
     pub tie_word_embeddings: bool,
     /// Rotary position embedding.
@@ -49,17 +51,17 @@ struct Defaults {
     rope_theta: f64,
 }
 
-fn defaults(family: Family) -> Defaults {
+fn defaults(family: Family, experts: bool) -> Defaults {
     match family {
         Family::Qwen3Vl => Defaults {
-            num_key_value_heads: Some(32),
-            head_dim: Some(128),
+            num_key_value_heads: Some(if experts { 16 } else { 32 }),
+            head_dim: Some(128).filter(|_| !experts),
             max_position_embeddings: 128_000,
             rope_theta: 5_000_000.0,
         },
         Family::Qwen3 => Defaults {
-            num_key_value_heads: Some(32),
-            head_dim: Some(128),
+            num_key_value_heads: Some(if experts { 4 } else { 32 }),
+            head_dim: Some(128).filter(|_| !experts),
             max_position_embeddings: 32_768,
             rope_theta: 10_000.0,
         },
@@ -76,7 +78,7 @@ impl TextConfig {
     pub(super) fn parse(root: &Fields, family: Family, model_type: &str) -> Result<TextConfig> {
         let nested = root.object("text_config")?;
         let fields = nested.as_ref().unwrap_or(root);
-        let defaults = defaults(family);
+        let defaults = defaults(family, model_type.ends_with("_moe"));
         let hidden_size = fields.required("hidden_size", 1..=WIDTH_MAX)?;
         let num_attention_heads = fields.required("num_attention_heads", 1..=HEADS_MAX)?;
         let num_key_value_heads = kv_heads(fields, num_attention_heads, &defaults)?;
@@ -89,11 +91,16 @@ impl TextConfig {
             Some(flag) => flag,
             None => root.flag("tie_word_embeddings")?.unwrap_or(false),
         };
+        let num_hidden_layers = fields.required("num_hidden_layers", 1..=LAYERS_MAX)?;
+        if fields.flag("mlp_bias")? == Some(true) {
+            let (name, expected) = ("mlp_bias", "false: feed-forward blocks without biases");
+            return Err(fields.wrong(ErrorKind::Unsupported, name, expected, true));
+        }
         Ok(TextConfig {
             vocab_size: fields.required("vocab_size", 1..=VOCAB_MAX)?,
             hidden_size,
             intermediate_size: fields.required("intermediate_size", 1..=WIDTH_MAX)?,
-            num_hidden_layers: fields.required("num_hidden_layers", 1..=LAYERS_MAX)?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
@@ -101,6 +108,10 @@ impl TextConfig {
             hidden_act: activation(fields, "silu", &["silu", "swish"])?,
             attention_bias: fields.flag("attention_bias")?.unwrap_or(false),
             max_position_embeddings,
+            sliding_window: match model_type {
+                "qwen2" | "qwen3" | "qwen3_moe" => window(fields, num_hidden_layers, model_type)?,
+                _ => None,
+            },
             tie_word_embeddings,
             rope: rope::parse(
                 fields,
@@ -146,6 +157,30 @@ fn head_dim(fields: &Fields, hidden: usize, heads: usize, defaults: &Defaults) -
         return Err(fields.wrong(ErrorKind::Inconsistent, name, expected, head_dim));
     }
     Ok(head_dim)
+}
+
+/// The window of the layers that have one: those that `layer_types` names; without it those from
+/// `max_window_layers` on, or all where there are experts.
+fn window(fields: &Fields, layers: usize, model_type: &str) -> Result<Option<usize>> {
+    let experts = model_type == "qwen3_moe";
+    let wanted = fields.flag("use_sliding_window")?.unwrap_or(false);
+    let first = fields.size("max_window_layers", 0..=usize::MAX)?.unwrap_or(28);
+    let name = "layer_types";
+    let some = match fields.texts(name)?.filter(|_| !experts) {
+        None => wanted && (experts || first < layers),
+        Some(types) => {
+            let known =
+                |kind: &&String| matches!(&kind[..], "full_attention" | "sliding_attention");
+            if let Some(other) = types.iter().find(|kind| !known(kind)) {
+                let expected = "full_attention or sliding_attention";
+                return Err(fields.wrong(ErrorKind::Unsupported, name, expected, quoted(other)));
+            }
+            types.iter().any(|kind| kind == "sliding_attention")
+        }
+    };
+    let name = "sliding_window";
+    let size = fields.size(name, 1..=POSITIONS_MAX)?.or((!fields.is_null(name)).then_some(4096));
+    Ok(size.filter(|_| some))
 }
 
 /// The name of the feed-forward activation, one of `known`: another function would be built as if

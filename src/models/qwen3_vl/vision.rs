@@ -50,12 +50,10 @@ pub(super) fn tower(
             });
             if let Some(j) = vision.deepstack_visual_indexes.iter().position(|&at| at == i) {
                 let name = format!("deepstack_merger_list.{j}");
-                deepstack.push((j, merger(g, vision, &name, x, true)));
+                deepstack.push(merger(g, vision, &name, x, true));
             }
         }
-        deepstack.sort_unstable();
-        let merged = merger(g, vision, "merger", x, false);
-        Features { merged, deepstack: deepstack.into_iter().map(|(_, value)| value).collect() }
+        Features { merged: merger(g, vision, "merger", x, false), deepstack }
     }))
 }
 

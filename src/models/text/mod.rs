@@ -69,7 +69,9 @@ fn build(
 }
 
 fn flavor(bias: bool, qk_norm: bool, qkv_bias: bool) -> Flavor {
-    Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias: bias, stacked_experts: false }
+    // A family with biases on q, k and v has them there only, whatever the field says.
+    let o_bias = bias && !qkv_bias;
+    Flavor { qk_norm, qkv_bias: bias || qkv_bias, o_bias, stacked_experts: false }
 }
 
 fn decode(
