@@ -1,6 +1,7 @@
 //! PNG and JPEG bytes to 8-bit RGB, with the conversions that PIL's `convert("RGB")` makes.
 
 use super::super::error::{Error, ErrorKind, Result};
+use super::exif;
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
 use zune_jpeg::JpegDecoder;
@@ -47,8 +48,8 @@ impl RgbPicture {
         (bytes == pixels.len() && bytes > 0).then_some(RgbPicture { width, height, pixels })
     }
 
-    /// Decodes PNG or JPEG; `file` is its name in errors. An alpha channel is dropped, not blended;
-    /// the orientation that a camera noted is not applied: PIL does neither.
+    /// Decodes PNG or JPEG; `file` is its name in errors. An alpha channel is dropped, not blended, and
+    /// a picture whose camera noted how it was held is turned upright.
     ///
     /// # Errors
     /// `Malformed` if it is no such picture, or larger than any that is worth decoding.
@@ -62,7 +63,9 @@ impl RgbPicture {
         };
         let ([width, height], pixels) =
             decoded.map_err(|source| malformed("a broken one").caused_by(source))?;
-        RgbPicture::new(width, height, pixels).ok_or_else(|| malformed("an empty one"))
+        let picture =
+            RgbPicture::new(width, height, pixels).ok_or_else(|| malformed("an empty one"))?;
+        Ok(exif::upright(picture, exif::orientation(bytes)))
     }
 
     /// Pixels along a row.

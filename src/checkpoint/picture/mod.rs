@@ -2,6 +2,7 @@
 //! resizes with PIL.
 
 mod decode;
+mod exif;
 mod patches;
 mod resample;
 mod settings;

@@ -247,3 +247,64 @@ proptest! {
         prop_assert!(RgbPicture::decode("p", &bytes).is_err());
     }
 }
+
+/// An EXIF block that notes an orientation, in either order of bytes.
+fn block(little: bool, orientation: u16) -> Vec<u8> {
+    let short = |x: u16| if little { x.to_le_bytes() } else { x.to_be_bytes() };
+    let long = |x: u16| if little { [short(x), [0; 2]] } else { [[0; 2], short(x)] }.concat();
+    let entries = [(0x010f, 2, 7), (0x0112, 3, orientation)];
+    let mut bytes =
+        [if little { b"II" } else { b"MM" }.to_vec(), short(42).to_vec(), long(8)].concat();
+    bytes.extend(short(2));
+    for (tag, kind, value) in entries {
+        bytes.extend([&short(tag)[..], &short(kind), &long(1), &short(value), &[0; 2]].concat());
+    }
+    bytes
+}
+
+/// What PIL's `transpose` makes of the rows 0 1 2 and 3 4 5.
+#[test]
+fn a_picture_is_turned_as_its_camera_was_held() {
+    let numbers: Vec<u8> = (0..6).flat_map(|n| [n; 3]).collect();
+    let picture = RgbPicture::new(3, 2, numbers).unwrap();
+    for (orientation, width, expected) in [
+        (1, 3, [0, 1, 2, 3, 4, 5]),
+        (2, 3, [2, 1, 0, 5, 4, 3]),
+        (3, 3, [5, 4, 3, 2, 1, 0]),
+        (4, 3, [3, 4, 5, 0, 1, 2]),
+        (5, 2, [0, 3, 1, 4, 2, 5]),
+        (6, 2, [3, 0, 4, 1, 5, 2]),
+        (7, 2, [5, 2, 4, 1, 3, 0]),
+        (8, 2, [2, 5, 1, 4, 0, 3]),
+        (9, 3, [0, 1, 2, 3, 4, 5]),
+    ] {
+        let turned = exif::upright(picture.clone(), orientation);
+        let found: Vec<u8> = turned.pixels().iter().step_by(3).copied().collect();
+        assert_eq!((turned.width(), &found[..]), (width, &expected[..]), "{orientation}");
+    }
+}
+
+#[test]
+fn the_orientation_is_read_from_jpeg_and_png_in_either_order_of_bytes() {
+    let jpeg = bytes("pictures", "odd.jpg");
+    let plain = RgbPicture::decode("odd.jpg", &jpeg).unwrap();
+    for little in [true, false] {
+        let segment = [&b"Exif\0\0"[..], &block(little, 6)].concat();
+        let len = u16::try_from(segment.len() + 2).unwrap().to_be_bytes();
+        let noted = [&jpeg[..2], &[0xff, 0xe1], &len, &segment, &jpeg[2..]].concat();
+        let turned = RgbPicture::decode("odd.jpg", &noted).unwrap();
+        assert_eq!([turned.width(), turned.height()], [plain.height(), plain.width()]);
+        assert_eq!(turned, exif::upright(plain.clone(), 6));
+        for cut in 0..noted.len().min(200) {
+            let _ = exif::orientation(&noted[..cut]);
+        }
+        let block = block(little, 8);
+        let len = u32::try_from(block.len()).unwrap().to_be_bytes();
+        let chunk = [&len[..], b"eXIf", &block, &[0; 4]].concat();
+        let png = bytes("pictures", "grey.png");
+        // after the header: 8 bytes of the file, 25 of the chunk
+        let noted = [&png[..33], &chunk, &png[33..]].concat();
+        assert_eq!(exif::orientation(&noted), 8);
+        assert_eq!(exif::orientation(&png), 1);
+    }
+}
