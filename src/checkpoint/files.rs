@@ -49,6 +49,20 @@ impl Bytes {
     }
 }
 
+/// The whole file at `path`, read until it is longer than `limit` bytes: what the file system states
+/// is only a hint, and a device or a pipe may never end.
+pub(crate) fn read_within(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("found more than {limit} bytes, expected at most that"),
+        )),
+        false => Ok(bytes),
+    }
+}
+
 fn copied(bytes: &[u8], start: usize, out: &mut [u8]) -> io::Result<()> {
     let found = bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
     out.copy_from_slice(found);
@@ -110,19 +124,13 @@ impl Files {
         if !path.metadata().map_err(unreadable)?.is_file() {
             return Err(self.missing(name));
         }
-        let mut bytes = Vec::new();
-        let file = File::open(&path).map_err(unreadable)?;
-        // the length that the file system states is only a hint: the limit holds while reading
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        match u64::try_from(bytes.len()) {
-            Ok(len) if len <= limit => Ok(Cow::Owned(bytes)),
-            _ => Err(Error::new(
-                ErrorKind::OutOfRange,
-                self.describe(name),
-                format_args!("at most {limit} bytes"),
-                "more",
-            )),
-        }
+        read_within(&path, limit).map(Cow::Owned).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => {
+                let expected = format_args!("at most {limit} bytes");
+                Error::new(ErrorKind::OutOfRange, self.describe(name), expected, "more")
+            }
+            _ => unreadable(source),
+        })
     }
 
     /// The whole file `name`, which must be UTF-8 text of at most `limit` bytes.

@@ -27,6 +27,7 @@ pub use tokenizer::Tokenizer;
 
 pub(crate) use error::quoted;
 pub(crate) use fields::{Fields, describe};
+pub(crate) use files::read_within;
 
 use crate::tensor::Tensor;
 use safetensors::Store;

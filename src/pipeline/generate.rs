@@ -3,7 +3,7 @@
 use super::sampling::{Sampler, Sampling};
 use super::save::Fnv;
 use super::{Error, FileEntry, Manifest};
-use crate::checkpoint::{Checkpoint, Config};
+use crate::checkpoint::{Checkpoint, Config, read_within};
 use crate::circle::{self, Model};
 use crate::dataset::{Processor, Row, Sample};
 use crate::layout::Layout;
@@ -82,21 +82,11 @@ impl Chain {
         let set =
             |path: &Path, message: String| Error::Set { path: path.display().to_string(), message };
         let refused = |e: std::io::Error| set(&place, format!("cannot read: {e}"));
-        if place.metadata().map_err(refused)?.len() > MANIFEST_MAX {
-            return Err(set(&place, format!("is longer than {MANIFEST_MAX} bytes")));
-        }
-        let json = std::fs::read(&place).map_err(refused)?;
+        let json = read_within(&place, MANIFEST_MAX).map_err(refused)?;
         let manifest: Manifest =
             serde_json::from_slice(&json).map_err(|e| set(&place, e.to_string()))?;
-        if manifest.version != super::stages::VERSION {
-            let (found, expected) = (manifest.version, super::stages::VERSION);
-            return Err(set(&place, format!("version: found {found}, expected {expected}")));
-        }
-        if manifest.seq_len < 2 || manifest.cache != manifest.seq_len - 1 {
-            let (len, cache) = (manifest.seq_len, manifest.cache);
-            return Err(set(&place, format!("seq_len {len} and cache {cache} do not fit")));
-        }
         let quantized = reading != Reading::Float;
+        manifest.check(quantized).map_err(|message| set(&place, message))?;
         let mut programs = BTreeMap::new();
         for entry in manifest.files.iter().filter(|entry| entry.quantized == quantized) {
             let (model, program) = load(folder, entry)?;
@@ -130,6 +120,7 @@ impl Chain {
         let template = checkpoint.chat_template()?;
         let stop = template.turn_end().and_then(|end| processor.tokenizer().token_id(end));
         let config = checkpoint.config();
+        self.fits(config)?;
         let layout = self.layout(config, &sample)?;
         let mut said: Vec<u32> = Vec::new();
         let (mut spoken, mut full) = (Spoken::default(), false);
@@ -151,6 +142,19 @@ impl Chain {
         let text = processor.tokenizer().decode(&said, true)?;
         say(spoken.more(&text));
         Ok(Answer { tokens: said, full })
+    }
+
+    /// Whether the set has as many layers as the checkpoint that prepares prompts for it.
+    fn fits(&self, config: &Config) -> Result<(), Error> {
+        let (found, expected) = (self.manifest.layers, config.text.num_hidden_layers);
+        if found != expected {
+            let path = format!("{}/manifest.json", self.folder);
+            let message = format!(
+                "layers: found {found}, expected {expected}, as config.json has num_hidden_layers"
+            );
+            return Err(Error::Set { path, message });
+        }
+        Ok(())
     }
 
     /// The layout of the prompt, which must be that of the set.
@@ -289,7 +293,7 @@ fn load(folder: &Path, entry: &FileEntry) -> Result<(Model, Program), Error> {
     if !plain {
         return Err(set("is outside the folder of the manifest".into()));
     }
-    let bytes = std::fs::read(&path).map_err(|e| set(format!("cannot read: {e}")))?;
+    let bytes = read_within(&path, entry.size).map_err(|e| set(format!("cannot read: {e}")))?;
     let mut hash = Fnv::default();
     hash.add(&bytes);
     let found = format!("{:016x}", hash.0);

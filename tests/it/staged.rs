@@ -285,6 +285,52 @@ fn sets_with_missing_changed_or_mixed_files_are_refused_by_name() {
     assert!(refuse().contains("manifest.json: missing field"), "{}", refuse());
 }
 
+/// What is wrong with the demo's set once its manifest says something else.
+#[track_caller]
+fn assert_refused(change: impl FnOnce(&mut Manifest), facts: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(demo().join("stages")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let mut manifest = manifest();
+    change(&mut manifest);
+    let json = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(folder.path().join("manifest.json"), json).unwrap();
+    let picture = path("assets/vqa/test_000.jpg").to_str().unwrap().to_string();
+    let row = Row::asking("Where does the digit stand?", &[picture]).unwrap();
+    let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
+    let said = Chain::open(folder.path(), Reading::Rounded).and_then(|chain| {
+        chain.generate(&checkpoint, &row, Sampling::default(), 4, &mut |_, _| {})
+    });
+    let error = said.unwrap_err().to_string();
+    assert!(error.contains("manifest.json: ") && error.contains(facts), "{error}");
+}
+
+#[test]
+fn a_manifest_whose_numbers_contradict_its_files_is_refused_with_both() {
+    let layers = manifest().layers;
+    for found in [0, 1, layers - 1, layers + 1, 1_000_000_000_000, 1 << 62] {
+        assert_refused(|m| m.layers = found, &format!("layers: found {found}, expected "));
+    }
+    let last = |file: &FileEntry| file.layer != Some(layers - 1);
+    let fewer = |m: &mut Manifest| {
+        m.files.retain(last);
+        m.layers -= 1;
+    };
+    let facts = format!("layers: found {}, expected {layers}, as config.json has", layers - 1);
+    assert_refused(fewer, &facts);
+    let twice = |m: &mut Manifest| {
+        m.files.iter_mut().filter(|f| f.layer == Some(1)).for_each(|f| f.layer = Some(0));
+    };
+    assert_refused(twice, "files: found no quantized one of decoder_layer_prefill 1, expected one");
+    let long = 1_000_000_000_000;
+    assert_refused(|m| m.cache = long, &format!("cache: found {long}, expected "));
+    let longer = |m: &mut Manifest| (m.seq_len, m.cache) = (long, long - 1);
+    assert_refused(longer, &format!("seq_len: found {long}, expected that of input hidden"));
+    assert_refused(|m| m.mask_fill = 0.0, "mask_fill: found 0, expected a negative number");
+}
+
 /// The peer's own example of a whole model, which it writes with 377 operators.
 #[test]
 fn the_toy_has_at_most_half_the_operators_of_the_peers_file() {

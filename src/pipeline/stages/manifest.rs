@@ -4,9 +4,11 @@ use crate::circle::SubGraph;
 use crate::layout::Layout;
 use crate::quant::QuantParams;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt::Display;
 
 /// Version of the manifest's own form.
-pub(in super::super) const VERSION: u32 = 2;
+const VERSION: u32 = 2;
 
 /// How to read the ports of the files, for people.
 const CHAIN: &str = "Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
@@ -113,6 +115,54 @@ impl Manifest {
             layers,
             files: Vec::new(),
         }
+    }
+
+    /// Refuses numbers that contradict each other or the files of one kind that are listed.
+    pub(in super::super) fn check(&self, quantized: bool) -> Result<(), String> {
+        let differ = |field: &str, found: &dyn Display, expected: &dyn Display| {
+            Err(format!("{field}: found {found}, expected {expected}"))
+        };
+        let Manifest { version, seq_len, cache, mask_fill, layers, .. } = self;
+        if *version != VERSION {
+            return differ("version", version, &VERSION);
+        }
+        if *seq_len < 2 {
+            return differ("seq_len", seq_len, &"at least 2");
+        }
+        if *cache != seq_len - 1 {
+            return differ("cache", cache, &format_args!("{}, one less than seq_len", seq_len - 1));
+        }
+        if *layers == 0 {
+            return differ("layers", layers, &"at least 1");
+        }
+        if !(f32::MIN..0.0).contains(mask_fill) {
+            return differ("mask_fill", mask_fill, &"a negative number");
+        }
+        for (role, port, axis, field, length) in [
+            ("decoder_layer_prefill", "hidden", 1, "seq_len", seq_len),
+            ("decoder_layer_decode", "past_k", 2, "cache", cache),
+        ] {
+            let of_role = |file: &&FileEntry| file.role == role && file.quantized == quantized;
+            let files = || self.files.iter().filter(of_role);
+            let kind = if quantized { "quantized" } else { "float" };
+            let listed: BTreeSet<Option<usize>> = files().map(|file| file.layer).collect();
+            let count = files().count();
+            if count != *layers {
+                let what = format!("{count}, the number of {kind} files of {role}");
+                return differ("layers", layers, &what);
+            }
+            if let Some(i) = (0..count).find(|i| !listed.contains(&Some(*i))) {
+                return differ("files", &format!("no {kind} one of {role} {i}"), &"one");
+            }
+            for FileEntry { file, inputs, .. } in files() {
+                let shape = inputs.iter().find(|p| p.role == port).map_or(&[][..], |p| &p.shape);
+                if shape.get(axis) != Some(length) {
+                    let what = format!("that of input {port} of {file}, whose shape is {shape:?}");
+                    return differ(field, length, &what);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The file of a role, of a layer where roles have several.

@@ -6,7 +6,6 @@
 
 mod manifest;
 
-pub(super) use manifest::VERSION;
 pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 
 use super::estimate::{FileSize, Sizes};
