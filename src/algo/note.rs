@@ -1,10 +1,10 @@
 //! What a rounding could do, but only just: for people to judge.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Something odd about the calibration of one layer, which was rounded all the same.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "what")]
 pub enum Note {
     /// Fewer tokens than inputs: the Hessian is rank-deficient, so some directions are chosen by

@@ -72,19 +72,20 @@ pub struct Watched<'p, 'a> {
 
 /// What becomes of rounded layers, and which are known from before.
 pub trait Ledger<E>: Sync {
-    /// Grid and values of a weight that need not be rounded again.
-    fn known(&self, graph: &Graph, weight: ValueId) -> Option<Chosen>;
-    /// Told of every weight as soon as its grid and values are known; an error ends the session.
+    /// Grid and values of a weight that need not be rounded again, and what was odd about it.
+    fn known(&self, graph: &Graph, weight: ValueId) -> Option<(Chosen, Vec<Note>)>;
+    /// Told of every weight as soon as its grid and values are known, and of what was odd about its
+    /// calibration; an error ends the session.
     ///
     /// # Errors
     /// What hinders it from going on.
-    fn done(&self, graph: &Graph, weight: ValueId, chosen: &Chosen) -> Result<(), E>;
+    fn done(&self, graph: &Graph, layer: ValueId, rounded: (&Chosen, &[Note])) -> Result<(), E>;
 }
 
 impl Session<'_> {
     /// Rounds every linear layer's weight and bias of the annotated `graph` into `rounded`, which
     /// must hold all other weights of the nodes; `ledger` is told of every layer. What was odd about
-    /// the calibration of those that were not known, in graph order.
+    /// their calibration, in graph order.
     ///
     /// # Errors
     /// The layer and what is wrong with it or its inputs; those of the ledger.
@@ -105,10 +106,10 @@ impl Session<'_> {
                 .par_iter()
                 .map(|target| {
                     let chosen = match ledger.known(graph, target.weight) {
-                        Some(chosen) => chosen,
+                        Some((chosen, _)) => chosen,
                         None => self.choose(graph, target.weight, None)?,
                     };
-                    ledger.done(graph, target.weight, &chosen)?;
+                    ledger.done(graph, target.weight, (&chosen, &[]))?;
                     Ok(chosen)
                 })
                 .collect::<Result<_, E>>()?;
@@ -121,22 +122,23 @@ impl Session<'_> {
         let mut moments: Option<((ValueId, Option<ValueId>), Moments)> = None;
         let mut notes = Vec::new();
         for (i, layer) in targets.iter().enumerate() {
-            if let Some(chosen) = ledger.known(graph, layer.weight) {
-                ledger.done(graph, layer.weight, &chosen)?;
+            if let Some((chosen, odd)) = ledger.known(graph, layer.weight) {
+                ledger.done(graph, layer.weight, (&chosen, &odd))?;
                 self.settle(graph, rounded, layer, chosen)?;
+                notes.extend(odd);
                 continue;
             }
+            let mut own = false;
             let known = if worthwhile(self.plan, layer.weight) {
                 let key = (layer.input, layer.routed);
+                // The first of those that share the input, even if that one is known already.
+                let before = targets[..=i].iter().rev().filter(|t| worthwhile(self.plan, t.weight));
+                let first = before.take_while(|t| (t.input, t.routed) == key).last();
+                let first = first.unwrap_or(layer);
+                own = first.weight == layer.weight;
                 if moments.as_ref().is_none_or(|(of, _)| *of != key) {
                     drop(moments.take());
-                    // The first of those that share the input, even if that one is known already.
-                    let before =
-                        targets[..=i].iter().rev().filter(|t| worthwhile(self.plan, t.weight));
-                    let first = before.take_while(|t| (t.input, t.routed) == key).last();
-                    let gathered = self.gather(rounded, &mut watched, first.unwrap_or(layer))?;
-                    notes.extend(self.sparse(graph, layer, &gathered));
-                    moments = Some((key, gathered));
+                    moments = Some((key, self.gather(rounded, &mut watched, first)?));
                 }
                 // What no token of the quantized network is sent to is rounded to nearest.
                 let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
@@ -144,32 +146,32 @@ impl Session<'_> {
             } else {
                 None
             };
-            let unasked = known.is_some_and(|moments| moments.raised_damping().is_none());
             let chosen = self.choose(graph, layer.weight, known)?;
-            if let Some([asked, needed]) =
-                known.and_then(Moments::raised_damping).filter(|_| unasked)
-            {
-                let layer = graph.value(layer.weight).name.clone();
-                notes.push(Note::Damped { layer, asked, needed });
-            }
-            ledger.done(graph, layer.weight, &chosen)?;
+            let odd = moments.as_ref().filter(|_| own);
+            let odd = odd.map_or_else(Vec::new, |(_, moments)| self.odd(graph, layer, moments));
+            ledger.done(graph, layer.weight, (&chosen, &odd))?;
             self.settle(graph, rounded, layer, chosen)?;
+            notes.extend(odd);
         }
         Ok(notes)
     }
 
-    /// Whether a layer saw fewer tokens than it has inputs.
-    fn sparse(&self, graph: &Graph, layer: &Target, moments: &Moments) -> Option<Note> {
+    /// What is odd about the inputs of the first layer that reads them: fewer tokens than it has
+    /// inputs, more damping than it asked for.
+    fn odd(&self, graph: &Graph, layer: &Target, moments: &Moments) -> Vec<Note> {
         let (tokens, channels) = (moments.tokens(), moments.width());
-        let name = graph.value(layer.weight).name.clone();
-        match tokens {
-            0 if layer.routed.is_some() => Some(Note::Unreached { layer: name }),
+        let name = || graph.value(layer.weight).name.clone();
+        let sparse = match tokens {
+            0 if layer.routed.is_some() => Some(Note::Unreached { layer: name() }),
             // The scale search of single inputs needs no full rank.
             _ if tokens < channels as u64 && self.rounding.factors() => {
-                Some(Note::FewTokens { layer: name, tokens, channels })
+                Some(Note::FewTokens { layer: name(), tokens, channels })
             }
             _ => None,
-        }
+        };
+        let damped = moments.raised_damping();
+        let damped = damped.map(|[asked, needed]| Note::Damped { layer: name(), asked, needed });
+        sparse.into_iter().chain(damped).collect()
     }
 
     /// Takes the samples to a layer; moments of its input over all of them, in their order.

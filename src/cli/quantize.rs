@@ -107,6 +107,11 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     if args.strict && !(outcome.unquantized.is_empty() && outcome.notes.is_empty()) {
         list_unquantized(&outcome, true);
         outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
+        let (tensors, notes) = (outcome.unquantized.len(), outcome.notes.len());
+        eprintln!(
+            "error: --strict: {tensors} real tensors without qparams and {notes} layers that saw too \
+             little of the calibration: nothing is written"
+        );
         outcome.done()?;
         return Ok(Verdict::Wanting);
     }

@@ -242,15 +242,20 @@ impl<'a> Layers<'a> {
 }
 
 impl Ledger<Error> for Layers<'_> {
-    fn known(&self, graph: &Graph, weight: ValueId) -> Option<Chosen> {
+    fn known(&self, graph: &Graph, weight: ValueId) -> Option<(Chosen, Vec<Note>)> {
         let value = graph.value(weight);
-        let (grid, tensor) = self.unfinished?.known(&value.name, &value.shape)?;
-        Some((Some(grid), tensor))
+        let (grid, tensor, notes) = self.unfinished?.known(&value.name, &value.shape)?;
+        Some(((Some(grid), tensor), notes))
     }
 
-    fn done(&self, graph: &Graph, weight: ValueId, (grid, tensor): &Chosen) -> Result<(), Error> {
+    fn done(
+        &self,
+        graph: &Graph,
+        layer: ValueId,
+        ((grid, tensor), notes): (&Chosen, &[Note]),
+    ) -> Result<(), Error> {
         if let (Some(unfinished), Some(grid)) = (self.unfinished, grid) {
-            unfinished.put(&graph.value(weight).name, tensor, grid)?;
+            unfinished.put((&graph.value(layer).name, tensor, grid, notes))?;
         }
         if self.counted {
             self.progress.step();

@@ -6,7 +6,7 @@
 //! | `job.json` | whose work it is: an [`Origin`]; locked while somebody works there |
 //! | `observed.stats` | statistics of all calibration rows |
 //! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
-//! | `N.codes` | grids and integers of some rounded layers (`unit.rs`) |
+//! | `N.codes` | grids, integers and notes of some rounded layers (`unit.rs`) |
 //! | `weights.measured`, `values.measured`, `scales.measured` | what budgets and fits have found before (`memo.rs`) |
 //!
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
@@ -16,6 +16,7 @@ use super::floats::Trouble;
 use super::save::save_with;
 use super::unit::{self, Entry, Unit};
 use super::{Error, read_statistics};
+use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
 use crate::graph::Graph;
@@ -202,11 +203,15 @@ impl<'a> Unfinished<'a> {
         names.all(|name| state.layers.contains_key(&name))
     }
 
-    /// Grid and values of a weight that an earlier run has rounded.
-    pub(super) fn known(&self, name: &str, shape: &[usize]) -> Option<(QuantParams, Tensor)> {
+    /// Grid, values and notes of a weight that an earlier run has rounded.
+    pub(super) fn known(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Option<(QuantParams, Tensor, Vec<Note>)> {
         let (unit, entry) = self.state().layers.get(name).cloned()?;
-        match unit.load(&entry).filter(|_| entry.shape == shape) {
-            Some(tensor) => Some((entry.grid, tensor)),
+        match unit.load(&entry).zip(entry.notes()).filter(|_| entry.shape == shape) {
+            Some((tensor, notes)) => Some((entry.grid, tensor, notes)),
             None => {
                 self.state().layers.remove(name);
                 None
@@ -225,13 +230,16 @@ impl<'a> Unfinished<'a> {
 
     /// Takes a rounded weight, and puts it down with others as soon as they took a moment. What is no
     /// matrix is rounded again if need be.
-    pub(super) fn put(&self, name: &str, tensor: &Tensor, grid: &QuantParams) -> Result<(), Error> {
+    pub(super) fn put(
+        &self,
+        (name, tensor, grid, notes): (&str, &Tensor, &QuantParams, &[Note]),
+    ) -> Result<(), Error> {
         self.trouble.check()?;
         let mut state = self.state();
         if tensor.shape().len() != 2 || state.layers.contains_key(name) {
             return Ok(());
         }
-        state.fresh.push((name.into(), tensor.clone(), grid.clone()));
+        state.fresh.push((name.into(), tensor.clone(), grid.clone(), notes.into()));
         if state.since.elapsed() >= self.every { self.seal_in(&mut state) } else { Ok(()) }
     }
 

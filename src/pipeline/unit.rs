@@ -3,10 +3,10 @@
 //! | bytes | what |
 //! |---|---|
 //! | … | rows of all layers, one after the other (`codes.rs`) |
-//! | … | the list of them, postcard: name, shape, grid, where, hash |
+//! | … | the list of them, postcard: name, shape, grid, notes, where, hash |
 //! | 8 | FNV-1a of the list |
 //! | 8 | length of the list |
-//! | 8 | `ENCWORK1` |
+//! | 8 | `ENCWORK2` |
 //!
 //! The end is written last, so a file that was cut says so.
 
@@ -14,6 +14,7 @@ use super::Error;
 use super::codes::StoredCodes;
 use super::floats::Trouble;
 use super::save::{Fnv, save_with};
+use crate::algo::Note;
 use crate::quant::{Coding, QuantParams};
 use crate::tensor::Tensor;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const MAGIC: &[u8; 8] = b"ENCWORK1";
+const MAGIC: &[u8; 8] = b"ENCWORK2";
 /// The longest list believed, in bytes.
 const LIST_MAX: u64 = 1 << 30;
 /// Bytes of rows that are read at a time.
@@ -36,13 +37,22 @@ pub(super) struct Entry {
     pub(super) name: String,
     pub(super) shape: [usize; 2],
     pub(super) grid: QuantParams,
+    /// JSON: their form for people's scripts says its own kind, which postcard cannot read.
+    notes: String,
     start: u64,
     /// Of its rows as stored.
     hash: u64,
 }
 
-/// A rounded matrix: name of the weight, values, and the grid they are on.
-pub(super) type Layer = (String, Tensor, QuantParams);
+impl Entry {
+    /// What was odd about the layer's calibration.
+    pub(super) fn notes(&self) -> Option<Vec<Note>> {
+        serde_json::from_str(&self.notes).ok()
+    }
+}
+
+/// A rounded matrix: name of the weight, values, the grid they are on, and what was odd.
+pub(super) type Layer = (String, Tensor, QuantParams, Vec<Note>);
 
 /// A file of rounded layers.
 #[derive(Clone)]
@@ -56,7 +66,7 @@ pub(super) fn write(layers: &[Layer], path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Write { path: path.display().to_string(), source };
     save_with(path, |out| {
         let (mut list, mut end) = (Vec::new(), 0);
-        for (name, tensor, grid) in layers {
+        for (name, tensor, grid, notes) in layers {
             let &[n, k] = tensor.shape() else { continue };
             let coding = Coding::of(Some(grid), k);
             let mut hash = Fnv::default();
@@ -67,7 +77,8 @@ pub(super) fn write(layers: &[Layer], path: &Path) -> Result<(), Error> {
             };
             tensor.each_block(put).map_err(failed)?;
             let (name, grid, hash) = (name.clone(), grid.clone(), hash.0);
-            list.push(Entry { name, shape: [n, k], grid, start: end, hash });
+            let notes = serde_json::to_string(notes).expect("invariant: notes are plain data");
+            list.push(Entry { name, shape: [n, k], grid, notes, start: end, hash });
             end += (n * coding.row_bytes()) as u64;
         }
         close(&list, out).map_err(failed)
@@ -190,7 +201,9 @@ mod tests {
         let grid = QuantParams::Affine { dtype: DType::UINT4, scale, zero_point, grain };
         let mut tensor = Tensor::new([n, k], (0..n * k).map(|i| (i as f32).sin()).collect());
         quant::round(&grid, &mut tensor);
-        (name.into(), tensor, grid)
+        let few = Note::FewTokens { layer: name.into(), tokens: 7, channels: k };
+        let damped = Note::Damped { layer: name.into(), asked: 1e-12, needed: 0.1 };
+        (name.into(), tensor, grid, vec![few, damped])
     }
 
     #[test]
@@ -202,8 +215,9 @@ mod tests {
         let layers = [layer("a", 3, 5), layer("b", 401, 1501), groups];
         write(&layers, &path).unwrap();
         let (unit, list) = Unit::open(&path).unwrap().unwrap();
-        for ((name, tensor, grid), entry) in layers.iter().zip(&list) {
+        for ((name, tensor, grid, notes), entry) in layers.iter().zip(&list) {
             assert_eq!((name, grid), (&entry.name, &entry.grid));
+            assert_eq!(entry.notes().as_ref(), Some(notes));
             assert_eq!(unit.load(entry).as_ref(), Some(tensor));
             let trouble = Trouble::default();
             assert_eq!(&unit.made(entry, &trouble), tensor);

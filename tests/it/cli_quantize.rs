@@ -174,6 +174,8 @@ fn strict_refuses_too_little_calibration_by_layer() {
     let layer = "warning: model.language_model.layers.0.mlp.down_proj.weight: ";
     let line = stderr.lines().find(|line| line.starts_with(layer)).unwrap();
     assert!(line.contains("calibration tokens for 384 inputs"), "{line}");
+    let why = stderr.lines().last().unwrap();
+    assert!(why.starts_with("error: --strict: 0 real tensors without qparams and "), "{why}");
     assert!(!desk.at("out/model.q.circle").exists());
     desk.succeeds(&["--recipe", "npu", "--strict"]);
 }

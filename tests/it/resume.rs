@@ -307,6 +307,23 @@ fn damaged_work_is_done_again() {
 }
 
 #[test]
+fn what_was_odd_before_an_interruption_is_said_after_it() {
+    let desk = Desk::new();
+    let last = |(code, stderr): End| {
+        let lines = stderr.lines().map(str::to_owned);
+        (code, lines.filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>())
+    };
+    for (i, memory) in ["", "--memory tight"].into_iter().enumerate() {
+        let job = format!("{JOB} --recipe two.toml --strict {memory} -o");
+        let whole = last(desk.run(&format!("{job} whole{i}")));
+        assert!(whole.0 == Some(1) && whole.1.len() > 4, "{whole:?}");
+        desk.interrupt(&format!("{job} out{i}"), &format!("out{i}"), 12, "-KILL");
+        assert!(desk.units(&format!("out{i}")).len() >= 12);
+        assert_eq!(last(desk.run(&format!("{job} out{i}"))), whole);
+    }
+}
+
+#[test]
 fn losses_of_activations_are_sought_once_whatever_interrupts() {
     sought_once("--recipe w8a8-minmax --budget-kl 0.001", "values.measured");
 }
