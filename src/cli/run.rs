@@ -37,19 +37,15 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         false => program.run(&inputs).map(|outputs| program.reals(outputs)),
     }
     .map_err(|e| format!("{place}: {e}"))?;
-    let refused = |path: &Path| {
-        let path = path.display().to_string();
-        move |e: std::io::Error| format!("{path}: cannot write: {e}")
-    };
-    fs::create_dir_all(&args.out).map_err(refused(&args.out))?;
+    fs::create_dir_all(&args.out).map_err(|e| refused(&args.out, e))?;
+    let path = |i: usize| args.out.join(format!("out{i}.npy"));
+    pipeline::save_all((0..).map(path).zip(outputs.iter().map(npy::write)))?;
     let mut stdout = std::io::stdout().lock();
     for (i, (port, array)) in program.outputs().iter().zip(&outputs).enumerate() {
-        let path = args.out.join(format!("out{i}.npy"));
-        fs::write(&path, npy::write(array)).map_err(refused(&path))?;
         writeln!(
             stdout,
             "wrote {}  {} {:?}  {}",
-            path.display(),
+            path(i).display(),
             array.elements.descr(),
             array.shape,
             port.name.escape_debug()
@@ -63,6 +59,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     }
     let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
     Ok(judge(&edges, &mut stdout)?)
+}
+
+fn refused(folder: &Path, e: std::io::Error) -> String {
+    format!("{}: cannot write: {e}", folder.display())
 }
 
 /// The file of all edges, what it takes and what our integers make of it.
@@ -90,10 +90,11 @@ fn write_edges(
         codes.insert(format!("{name}.codes"), integers);
         reals.insert(name, tensor);
     }
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder).map_err(|e| refused(folder, e))?;
     pipeline::save(&file, &WriteOptions::default(), &folder.join("edges.circle"))?;
     let graph = file.subgraphs.first().ok_or("has no graph")?;
     let missing = |name: &str| format!("no value \"{}\" was computed", name.escape_debug());
+    let mut arrays = Vec::new();
     for (i, &index) in graph.inputs.iter().enumerate() {
         let port = graph.tensor(index).ok_or("has an input that is none")?;
         let tensor = reals.get(&port.name).ok_or_else(|| missing(&port.name))?.clone();
@@ -102,14 +103,15 @@ fn write_edges(
             TensorType::Float32 => Elements::F32(tensor.into_data()),
             _ => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
         };
-        fs::write(folder.join(format!("in{i}.npy")), npy::write(&Array { shape, elements }))?;
+        let bytes = npy::write(&Array { shape, elements });
+        arrays.push((folder.join(format!("in{i}.npy")), bytes));
     }
     for (i, &index) in graph.outputs.iter().enumerate() {
         let name = graph.tensor(index).map_or("", |tensor| tensor.name.as_str());
         let array = codes.get(name).ok_or_else(|| missing(name))?;
-        fs::write(folder.join(format!("out{i}.npy")), npy::write(array))?;
+        arrays.push((folder.join(format!("out{i}.npy")), npy::write(array)));
     }
-    Ok(())
+    Ok(pipeline::save_all(arrays)?)
 }
 
 /// What the arrays have where the file leaves the extent open; none where it does not.

@@ -73,6 +73,15 @@ pub(super) fn save_with<T>(
     Ok(result)
 }
 
+/// Writes files, none of which takes its name before all are complete.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(), Error> {
+    let partials = files.into_iter().map(|(path, bytes)| Partial::of(&path, &bytes));
+    Partial::commit_all(partials.collect::<Result<_, _>>()?)
+}
+
 /// A complete file beside its final name; gone if dropped before it takes that name.
 pub(super) struct Partial {
     path: PathBuf,
@@ -81,6 +90,11 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    /// Writes these bytes, to go to `path`.
+    pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Partial, Error> {
+        Ok(Partial::write(path, |out| out.write_all(bytes).map_err(failed(path)))?.0)
+    }
+
     /// Writes whatever `write` puts out, to go to `path`.
     pub(super) fn write<T>(
         path: &Path,

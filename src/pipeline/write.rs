@@ -117,9 +117,7 @@ pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<
         let failed = |source| Error::Write { path: folder.display().to_string(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
-            let path = folder.join(name);
-            let (partial, ()) = Partial::write(&path, |out| out.write_all(&bytes).map_err(failed))?;
-            partials.push(partial);
+            partials.push(Partial::of(&folder.join(name), &bytes)?);
         }
     }
     Partial::commit_all(partials)

@@ -163,6 +163,31 @@ fn the_command_writes_outputs_and_judges_every_edge() {
 }
 
 #[test]
+fn outputs_are_written_beside_their_names_and_take_them_when_they_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, kept) = (folder.path().join("out"), folder.path().join("kept"));
+    let input = folder.path().join("in.npy");
+    let halves = npy::Array { shape: vec![3, 8], elements: npy::Elements::F32(vec![0.5; 24]) };
+    std::fs::write(&input, npy::write(&halves)).unwrap();
+    let edges = folder.path().join("edges");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::create_dir(&edges).unwrap();
+    std::fs::write(&kept, "before").unwrap();
+    // What is written in place changes the other name of the file too.
+    for name in [out.join("out0.npy"), edges.join("in0.npy"), edges.join("out0.npy")] {
+        std::fs::hard_link(&kept, name).unwrap();
+    }
+    let given = format!("0={}", input.display());
+    let run = ["run", "tests/data/circle/linear.q.circle", "--input", &given];
+    let into = ["--edges", edges.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let (code, _, stderr) = encircle(&[&run[..], &into].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(std::fs::read(&kept).unwrap(), b"before");
+    assert_eq!(array(&out.join("out0.npy")).shape, [3, 4]);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
 fn a_tflite_export_holds_no_circle_operator_and_computes_the_same() {
     let folder = demo("w8a8");
     let model = circle::read(&std::fs::read(folder.join("model.circle")).unwrap()).unwrap();
