@@ -180,7 +180,9 @@ pub(super) struct QuantizeArgs {
 ///
 /// Takes the arguments of `quantize`, and in place of --calib also how many rows there will be and
 /// how long (--samples, --seq-len). Reads config, headers and rows, no weights; measures the machine
-/// for two seconds, with a file beside OUT that it removes. Ends with 1 if `quantize` would refuse.
+/// for two seconds, with a file beside OUT that it removes. Ends with 1 if `quantize` would refuse for
+/// want of memory, disk or room in a format, and fails as `quantize` would where checkpoint, rows or
+/// arguments are wrong.
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle plan Qwen3-VL-4B --samples 128 --seq-len 512 --memory 4GiB --buffers external

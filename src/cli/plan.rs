@@ -1,10 +1,11 @@
 //! `encircle plan`: what a job takes, before anything starts; and the early refusal of `quantize`.
 
 use super::args::{PlanArgs, QuantizeArgs};
-use super::quantize::{Inputs, inputs, recipe, stage_form};
+use super::quantize::{Inputs, inputs, made_ready, refuse, stage_form};
 use super::terminal::{bytes, seconds};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Alone;
 use crate::dataset::Sample;
 use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
 use serde_json::{Value, json};
@@ -15,11 +16,11 @@ use std::io::Write;
 const LISTED: usize = 8;
 
 pub(super) fn run(args: &PlanArgs) -> Outcome {
-    args.job.start_threads()?;
-    let recipe = recipe(&args.job)?;
+    let recipe = made_ready(&args.job, &Alone)?;
     if args.job.weights_only {
         return weights::plan(&args.job, &recipe);
     }
+    refuse(&args.job, &Alone, recipe.policy.spec())?;
     let (name, checkpoint, calib, eval) = data(args)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
     // Whatever needs no machine is refused before it is measured.

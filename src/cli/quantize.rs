@@ -57,7 +57,7 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
 }
 
 /// Threads, device and folders of the job, and what is to be done.
-fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe, Box<dyn Error>> {
+pub(super) fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe, Box<dyn Error>> {
     args.start_threads()?;
     args.device.open()?;
     let mut recipe = recipe(args)?;
@@ -143,7 +143,11 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
 }
 
 /// What does not go together.
-fn refuse(args: &QuantizeArgs, crew: &dyn Crew, policy: &PolicySpec) -> Result<(), Box<dyn Error>> {
+pub(super) fn refuse(
+    args: &QuantizeArgs,
+    crew: &dyn Crew,
+    policy: &PolicySpec,
+) -> Result<(), Box<dyn Error>> {
     if crew.size() > 1 && (args.shard.is_some() || args.statistics.is_some()) {
         let why = "are for processes that do not meet, but MPI started this one";
         return Err(format!("--shard and --statistics {why}").into());

@@ -9,7 +9,7 @@ use crate::circle::{
 };
 use crate::graph::{Graph, Kind, Node, Source, ValueId};
 use crate::ops::Operand;
-use crate::quant::{self, BiasError, DType, Grain, QuantParams};
+use crate::quant::{self, BiasError, DType, Decision, Grain, MxFormat, QuantParams};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
@@ -119,6 +119,19 @@ pub fn lower_onto(
     }
     lowering.model.subgraphs.push(lowering.subgraph);
     Ok(lowering.model)
+}
+
+/// Refuses a grid that [`lower`] would refuse, before one is made: that of a constant or an activation.
+///
+/// # Errors
+/// A dtype that no tensor type of the format has, MX blocks of a constant.
+pub fn check(name: &str, decision: &Decision, constant: bool) -> Result<(), LowerError> {
+    match decision {
+        Decision::Affine { dtype, .. } => affine_type(name, *dtype).map(|_| ()),
+        Decision::Mx { format, .. } if constant => Err(no_constants(name, *format)),
+        Decision::Mx { format, .. } => mx_type(name, *format).map(|_| ()),
+        Decision::Float => Ok(()),
+    }
 }
 
 struct Lowering<'a> {
@@ -264,10 +277,9 @@ impl Lowering<'_> {
                 let (_, bytes) = self.bias(id, &tensor, *dtype, scales)?;
                 Ok((Buffer::data(bytes.clone()), bytes))
             }
-            Some(QuantParams::Mx { format, .. }) => Err(LowerError::NoType {
-                name: self.graph.value(id).name.clone(),
-                dtype: format!("constants of mx {format}"),
-            }),
+            Some(QuantParams::Mx { format, .. }) => {
+                Err(no_constants(&self.graph.value(id).name, *format))
+            }
             _ => match params.and_then(QuantParams::group) {
                 Some(group) => {
                     Err(LowerError::Groups { name: self.graph.value(id).name.clone(), group })
@@ -326,26 +338,41 @@ impl Lowering<'_> {
 }
 
 fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerError> {
-    let none = |dtype: String| LowerError::NoType { name: name.into(), dtype };
     match params {
-        QuantParams::Affine { dtype, .. } => Ok(match *dtype {
-            // Fewer bits have no type of their own; their integers are valid 4-bit ones.
-            d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
-            d if d.bits() <= 4 => TensorType::Int4,
-            DType::UINT8 => TensorType::Uint8,
-            DType::INT8 => TensorType::Int8,
-            DType::UINT16 => TensorType::Uint16,
-            DType::INT16 => TensorType::Int16,
-            DType::INT32 => TensorType::Int32,
-            DType::INT64 => TensorType::Int64,
-            other => return Err(none(other.to_string())),
-        }),
-        QuantParams::Mx { format, .. } => match format.to_string().as_str() {
-            "int8" => Ok(TensorType::MxInt8),
-            "fp4" => Ok(TensorType::MxFp4),
-            other => Err(none(format!("mx {other}"))),
-        },
+        QuantParams::Affine { dtype, .. } => affine_type(name, *dtype),
+        QuantParams::Mx { format, .. } => mx_type(name, *format),
     }
+}
+
+fn affine_type(name: &str, dtype: DType) -> Result<TensorType, LowerError> {
+    Ok(match dtype {
+        // Fewer bits have no type of their own; their integers are valid 4-bit ones.
+        d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
+        d if d.bits() <= 4 => TensorType::Int4,
+        DType::UINT8 => TensorType::Uint8,
+        DType::INT8 => TensorType::Int8,
+        DType::UINT16 => TensorType::Uint16,
+        DType::INT16 => TensorType::Int16,
+        DType::INT32 => TensorType::Int32,
+        DType::INT64 => TensorType::Int64,
+        other => return Err(no_type(name, other.to_string())),
+    })
+}
+
+fn mx_type(name: &str, format: MxFormat) -> Result<TensorType, LowerError> {
+    match format.to_string().as_str() {
+        "int8" => Ok(TensorType::MxInt8),
+        "fp4" => Ok(TensorType::MxFp4),
+        other => Err(no_type(name, format!("mx {other}"))),
+    }
+}
+
+fn no_constants(name: &str, format: MxFormat) -> LowerError {
+    no_type(name, format!("constants of mx {format}"))
+}
+
+fn no_type(name: &str, dtype: String) -> LowerError {
+    LowerError::NoType { name: name.into(), dtype }
 }
 
 /// A grid as the file says it.

@@ -91,6 +91,14 @@ pub enum Error {
     /// No Circle form.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// A grid that the files could not express, known before anything is computed.
+    #[error("{place}: {source}")]
+    Form {
+        /// The layer of the policy that asks for it.
+        place: String,
+        /// The tensor and its grid.
+        source: LowerError,
+    },
     /// The file could not be made.
     #[error("{path}: {source}")]
     File {

@@ -241,6 +241,21 @@ impl Policy {
         self.matching(name, role).map(|(index, _)| index).last()
     }
 
+    /// Which layer gives tensors that share a decision their kind of grid.
+    pub fn asks<'a>(&self, names: impl IntoIterator<Item = &'a str>, role: Role) -> String {
+        let mx = |rule: &Rule| matches!(rule.set.observer, Some(ObserverSpec::Mx { .. }));
+        let asks = |name| {
+            let rules = self.matching(name, role);
+            rules.filter(|(_, rule)| rule.set.dtype.is_some() || mx(rule)).map(|(index, _)| index)
+        };
+        match (names.into_iter().flat_map(asks).max(), role) {
+            (Some(index), _) => place(&self.spec.rules[index]),
+            (None, Role::Activation) => "policy.activation".into(),
+            (None, Role::NormWeight) if self.spec.norm.is_some() => "policy.norm".into(),
+            (None, Role::Weight | Role::NormWeight) => "policy.weight".into(),
+        }
+    }
+
     fn matching(&self, name: &str, role: Role) -> impl Iterator<Item = (usize, &Rule)> {
         let rules = self.spec.rules.iter().zip(&self.matchers).enumerate();
         rules

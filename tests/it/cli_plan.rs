@@ -221,3 +221,26 @@ fn plans_without_rows_say_what_is_missing() {
     assert_eq!(code, 2);
     assert!(stderr.contains("--seq-len"), "{stderr}");
 }
+
+#[test]
+fn a_plan_refuses_the_checkpoints_and_arguments_that_quantize_refuses() {
+    let folder = desk();
+    let refuse = |more: &[&str], fact: &str| {
+        for verb in ["plan", "quantize"] {
+            let args = [&[verb, "ck", "--calib", "rows.jsonl", "-o", "out"], more].concat();
+            let (code, stdout, stderr) = run(folder.path(), &args);
+            assert_eq!((code, stdout.as_str()), (2, ""), "{verb}: {stderr}");
+            assert!(stderr.starts_with("error: ") && stderr.contains(fact), "{verb}: {stderr}");
+            assert!(!folder.path().join("out").exists());
+        }
+    };
+    refuse(&["--set", "*.q_proj.weight=group:32"], "policy: groups of 32 inputs have no kernel");
+    let file = folder.path().join("ck/model.safetensors");
+    let weights = fs::read(&file).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let end = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let header = text(&weights[8..end]).replace("model.visual.pos_embed.weight", "another.one");
+    let len = (header.len() as u64).to_le_bytes();
+    fs::write(&file, [&len[..], header.as_bytes(), &weights[end..]].concat()).unwrap();
+    refuse(&[], "missing: tensor \"model.visual.pos_embed.weight\"");
+}

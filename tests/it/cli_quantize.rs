@@ -392,6 +392,22 @@ fn bad_presets_and_overrides_are_refused() {
 }
 
 #[test]
+fn grids_that_no_file_can_hold_are_refused_by_their_rule_before_anything_is_computed() {
+    let desk = Desk::new();
+    let none = "Circle has no tensor type for";
+    for (key, place, dtype) in [
+        ("policy.activation.dtype=int7", "policy.activation: ", "int7"),
+        ("policy.weight.dtype=uint6", "policy.weight: ", "uint6"),
+        ("*.mlp.act*=dtype:int12", "rule `*.mlp.act*`: ", "int12"),
+        ("*.up_proj.weight=dtype:int12", "rule `*.up_proj.weight`: ", "int12"),
+    ] {
+        let begun = std::time::Instant::now();
+        desk.fails(&["--preset", "w4a16", "--set", key], &[place, none, dtype]);
+        assert!(begun.elapsed().as_secs_f64() < 2.0, "{key}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn mx_activations_are_written_and_mx_weights_are_refused_by_name() {
     let desk = Desk::new();
     let recipe = |role: &str, format: &str| {

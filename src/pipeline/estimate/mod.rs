@@ -15,14 +15,17 @@ pub use time::Machine;
 pub(super) use time::pass;
 
 use super::legs::Legs;
+use super::rounding::suits;
 use super::stages::{self, StageForm};
-use super::{Error, Means, Prompt, Recipe, build, walk};
+use super::{Error, Means, Prompt, Recipe, build, verify, walk};
 use crate::algo::Streams;
-use crate::calibrate::Plan;
+use crate::calibrate::{Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::circle::Payloads;
 use crate::dataset::Sample;
-use crate::graph::Graph;
+use crate::graph::{Graph, Source, ValueId};
+use crate::lower;
+use crate::quant::{Policy, Role};
 use serde::Serialize;
 use std::path::Path;
 use time::Work;
@@ -102,8 +105,11 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     let config = checkpoint.config();
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
     let graph = build(checkpoint, recipe, prompt.layout.clone(), 1)?;
+    verify(checkpoint)?;
     let plan = Plan::new(&graph, &recipe.policy)?;
+    expressible(&graph, &plan, &recipe.policy)?;
     let rounding = recipe.algo.rounding()?;
+    suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
     let batch = walk::batch(calib, config.text.hidden_size);
     let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, Load::of([calib, eval], batch));
     let (allowed, _) = recipe.means.allowed();
@@ -139,6 +145,27 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
         staged_only,
         payloads,
     })
+}
+
+/// Refuses grids that the files could not express.
+fn expressible(graph: &Graph, plan: &Plan, policy: &Policy) -> Result<(), Error> {
+    let name = |id: &ValueId| &graph.value(*id).name[..];
+    for id in graph.ids() {
+        let (decision, role, sharing) = match plan.sites.site(id) {
+            Site::Weight => (plan.weight_decision(id), Role::Weight, &[id][..]),
+            Site::Gain => (plan.weight_decision(id), Role::NormWeight, &[id][..]),
+            Site::Activation { class } => {
+                let sharing = &plan.sites.classes[class].members[..];
+                (plan.class_decision(class), Role::Activation, sharing)
+            }
+            Site::Bias { .. } | Site::Index => continue,
+        };
+        let constant = matches!(graph.value(id).source, Source::Param(_) | Source::Const(_));
+        decision.map_or(Ok(()), |d| lower::check(name(&id), d, constant)).map_err(|source| {
+            Error::Form { place: policy.asks(sharing.iter().map(name), role), source }
+        })?;
+    }
+    Ok(())
 }
 
 /// Bytes of live values on disk: what spills and, put down for a rerun, all; the old ones and, while

@@ -7,7 +7,7 @@ use crate::algo::{Rounding, first_readers};
 use crate::calibrate::{CalibrateError, Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Param, ValueId};
-use crate::lower::LowerError;
+use crate::lower;
 use crate::quant::{DType, Decision, Grain, ObserverSpec, ParamsError, QuantParams};
 use std::collections::{BTreeMap, HashMap};
 
@@ -76,10 +76,7 @@ impl<'a> Jobs<'a> {
             let weight = plan.sites.site(id) == Site::Weight;
             let decision = plan.weight_decision(id).filter(|_| weight).copied();
             let decision = decision.unwrap_or(Decision::Float);
-            if let Decision::Mx { format, .. } = decision {
-                let (name, dtype) = (value.name.clone(), format!("constants of mx {format}"));
-                return Err(LowerError::NoType { name, dtype }.into());
-            }
+            lower::check(&value.name, &decision, true)?;
             let elements: usize = value.shape.iter().product();
             if (decision == Decision::Float && elements <= SMALL) || value.shape.is_empty() {
                 continue;
