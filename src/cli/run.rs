@@ -76,7 +76,9 @@ fn write_edges(
     let file = runtime::export(model, how)?;
     let mut reals: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut codes: BTreeMap<String, Array> = BTreeMap::new();
-    for (port, tensor) in program.inputs().iter().zip(inputs) {
+    // What nobody reads has no elements here, and is read by nobody there.
+    let given = program.inputs().iter().zip(inputs).filter(|(_, tensor)| !tensor.is_empty());
+    for (port, tensor) in given {
         let real = match &port.qparams {
             Some(params @ QuantParams::Affine { .. }) => {
                 let codes = quant::quantize(params, tensor.shape(), tensor.data());
@@ -97,7 +99,12 @@ fn write_edges(
     let mut arrays = Vec::new();
     for (i, &index) in graph.inputs.iter().enumerate() {
         let port = graph.tensor(index).ok_or("has an input that is none")?;
-        let tensor = reals.get(&port.name).ok_or_else(|| missing(&port.name))?.clone();
+        let idle = || program.inputs().iter().any(|given| given.name == port.name);
+        let tensor = match reals.get(&port.name) {
+            Some(tensor) => tensor.clone(),
+            None if idle() => continue,
+            None => return Err(missing(&port.name).into()),
+        };
         let shape = tensor.shape().to_vec();
         let elements = match port.dtype {
             TensorType::Float32 => Elements::F32(tensor.into_data()),

@@ -30,10 +30,10 @@ pub use ports::Port;
 use crate::calibrate::Quantizing;
 use crate::circle::{Model, TensorType};
 use crate::exec::{self, Weights};
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Source, ValueId};
 use crate::tensor::{Par, Tensor};
 use import::Codes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What a file may cost. A file of a few bytes can declare tensors of any size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Program {
     /// # Errors
     /// Those of [`Program::new`]; a name that is not there.
     pub fn of(model: &Model, graph: Option<&str>, limits: Limits) -> Result<Program, Error> {
-        let import::Imported { graph, codes, types } = import::import(model, graph, limits)?;
+        let import::Imported { mut graph, codes, types } = import::import(model, graph, limits)?;
         let port = |(&id, &dtype): (&crate::graph::ValueId, &TensorType)| {
             let value = graph.value(id);
             let (name, shape) = (value.name.clone(), value.shape.clone());
@@ -83,6 +83,10 @@ impl Program {
         let [inputs, outputs] = types;
         let inputs = graph.inputs.iter().zip(&inputs).map(port).collect();
         let outputs = graph.outputs.iter().zip(&outputs).map(port).collect();
+        for id in idle(&graph) {
+            let value = &mut graph.values[id.index()];
+            (value.shape, value.qparams) = (vec![0], None);
+        }
         Ok(Program { graph, codes, inputs, outputs })
     }
 
@@ -107,10 +111,10 @@ impl Program {
     /// # Errors
     /// Inputs that do not fit.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        self.check(inputs)?;
+        let inputs = self.check(inputs)?;
         let quantizing = Quantizing::of(&self.graph);
         let lifetimes = exec::Lifetimes::of(&self.graph);
-        let mut stream = exec::Stream::start(&self.graph, inputs.to_vec(), &mut &quantizing);
+        let mut stream = exec::Stream::start(&self.graph, inputs, &mut &quantizing);
         let nodes = 0..self.graph.nodes.len();
         let weights = Weights::none(&self.graph);
         stream.run(&self.graph, nodes, &weights, &lifetimes, &mut &quantizing, Par::All);
@@ -120,6 +124,13 @@ impl Program {
         };
         Ok(self.graph.outputs.iter().map(output).collect())
     }
+}
+
+/// The inputs that nothing reads: a file may declare them of any size, so they take no room.
+fn idle(graph: &Graph) -> Vec<ValueId> {
+    let read: HashSet<ValueId> =
+        graph.nodes.iter().flat_map(|node| &node.inputs).chain(&graph.outputs).copied().collect();
+    graph.inputs.iter().filter(|id| !read.contains(id)).copied().collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Program {
     /// quantized ports also as integers of their own type, ids as i32 or i64.
     ///
     /// # Errors
-    /// Names that are not there, inputs that are missing, shapes and types that do not fit.
+    /// Names that are not there, inputs that are missing, shapes, types and numbers that do not fit.
     pub fn bind(&self, arrays: Vec<(String, Array)>) -> Result<Vec<Tensor>, Error> {
         let mut bound: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
         for (name, array) in arrays {
@@ -44,8 +44,7 @@ impl Program {
         }
         let mut tensors = Vec::with_capacity(bound.len());
         for (i, tensor) in bound.into_iter().enumerate() {
-            let read = self.graph.nodes.iter().any(|n| n.inputs.contains(&self.graph.inputs[i]));
-            let idle = || (!read).then(|| Tensor::full(self.inputs[i].shape.clone(), 0.0));
+            let idle = || self.is_idle(i).then(|| Tensor::full([0], 0.0));
             let port = &self.inputs[i];
             let missing = || {
                 let message = format!("is missing, expected {} {:?}", port.dtype, port.shape);
@@ -56,14 +55,20 @@ impl Program {
         Ok(tensors)
     }
 
-    /// Refuses tensors that do not have the shapes of the inputs, and ids outside their table.
-    pub(super) fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
+    /// Whether nothing reads input `i`.
+    fn is_idle(&self, i: usize) -> bool {
+        self.graph.value(self.graph.inputs[i]).shape == [0]
+    }
+
+    /// Refuses tensors that do not have the shapes of the inputs, and ids outside their table. What
+    /// is computed with: nothing in place of inputs that nobody reads.
+    pub(super) fn check(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         if inputs.len() != self.inputs.len() {
             let message = format!("found {} tensors for {}", inputs.len(), self.inputs.len());
             return Err(Error::input("all", message));
         }
-        for (port, tensor) in self.inputs.iter().zip(inputs) {
-            if tensor.shape() != port.shape {
+        for (i, (port, tensor)) in self.inputs.iter().zip(inputs).enumerate() {
+            if tensor.shape() != port.shape && !self.is_idle(i) {
                 let message = format!("found {:?}, expected {:?}", tensor.shape(), port.shape);
                 return Err(Error::input(&port.name, message));
             }
@@ -78,7 +83,11 @@ impl Program {
                 return Err(Error::input(&self.inputs[i].name, message));
             }
         }
-        Ok(())
+        let given = |(i, tensor): (usize, &Tensor)| match self.is_idle(i) {
+            true => Tensor::full([0], 0.0),
+            false => tensor.clone(),
+        };
+        Ok(inputs.iter().enumerate().map(given).collect())
     }
 
     /// Outputs as arrays: reals as f32, what the file declares as plain integers as i64.
@@ -127,11 +136,25 @@ impl Port {
                 let integers = codes.integers().filter(|_| own == Some(descr));
                 let expected = || format!("<f4 or {}", own.unwrap_or("nothing else"));
                 let integers = integers.ok_or_else(|| misfit(expected()))?;
-                let codes: Vec<i32> = integers.iter().map(|&q| q as i32).collect();
-                quant::dequantize(params, &self.shape, &codes)
+                quant::dequantize(params, &self.shape, &self.codes(params, &integers)?)
             }
         };
+        if let Some(at) = reals.iter().position(|x| !x.is_finite()) {
+            let message = format!("holds {} at element {at}, expected finite numbers", reals[at]);
+            return Err(Error::input(&self.name, message));
+        }
         Ok(Tensor::new(shape, reals))
+    }
+
+    /// Integers on the port's grid.
+    fn codes(&self, params: &QuantParams, integers: &[i64]) -> Result<Vec<i32>, Error> {
+        let (low, high) = params.dtype().map_or((0, 0), |dtype| (dtype.qmin(), dtype.qmax()));
+        let code = |&q: &i64| i32::try_from(q).ok().filter(|q| (low..=high).contains(q)).ok_or(q);
+        integers
+            .iter()
+            .map(code)
+            .collect::<Result<_, _>>()
+            .map_err(|q| Error::input(&self.name, format!("holds {q}, expected {low} to {high}")))
     }
 
     /// Ids travel as f32, exact below 2^24.

@@ -13,7 +13,7 @@ use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::ops::{Op, OutputRule};
 use crate::quant::{DType, Grain, MxFormat, QuantParams};
 use crate::tensor::Tensor;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What an import yields.
 pub(super) struct Imported {
@@ -34,7 +34,8 @@ struct Import<'a> {
     limits: Limits,
     used: u64,
     g: Builder,
-    names: HashSet<String>,
+    /// Every name that is taken, and how often others have asked for it.
+    names: HashMap<String, usize>,
     /// The value of each tensor, once it has one.
     values: Vec<Option<ValueId>>,
     params: Vec<(ValueId, QuantParams)>,
@@ -66,7 +67,7 @@ pub(super) fn import(
         limits,
         used: 0,
         g: Builder::new(&file.name),
-        names: HashSet::new(),
+        names: HashMap::new(),
         values: vec![None; file.tensors.len()],
         params: Vec::new(),
         codes: BTreeMap::new(),
@@ -140,11 +141,12 @@ impl<'a> Import<'a> {
     /// A name no other value has; the tensor's own where possible.
     fn name(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_string();
-        let mut n = 0_usize;
-        while !self.names.insert(name.clone()) {
-            n += 1;
-            name = format!("{wanted}#{n}");
+        while self.names.contains_key(&name) {
+            let asked = self.names.entry(wanted.to_string()).or_default();
+            *asked += 1;
+            name = format!("{wanted}#{asked}");
         }
+        self.names.insert(name.clone(), 0);
         name
     }
 

@@ -123,7 +123,7 @@ impl Program {
     }
 
     fn execute(&self, inputs: &[Tensor], observe: &mut Observer<'_>) -> Result<Vec<Tensor>, Error> {
-        self.check(inputs)?;
+        let inputs = self.check(inputs)?;
         let graph = &self.graph;
         let mut last_use = vec![0; graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate() {
@@ -133,8 +133,8 @@ impl Program {
         let mut live: Vec<Option<Tensor>> = vec![None; graph.values.len()];
         for (&id, tensor) in graph.inputs.iter().zip(inputs) {
             live[id.index()] = Some(match &graph.value(id).qparams {
-                Some(params) => quantized(params, tensor),
-                None => tensor.clone(),
+                Some(params) => quantized(params, &tensor),
+                None => tensor,
             });
         }
         for (n, node) in graph.nodes.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! The peer's files, and small files of our own.
 
-use crate::circle;
+use crate::circle::{
+    self, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
+};
 use crate::runtime::npy::{Array, Elements};
 use crate::runtime::{Error, Limits, Program};
 use crate::tensor::Tensor;
@@ -86,4 +88,68 @@ fn a_file_that_asks_for_too_much_is_refused_before_it_runs() {
     let model = circle::read(PEER_BLOCK).unwrap();
     let error = Program::new(&model, Limits { elements: 100 }).unwrap_err().to_string();
     assert!(error.contains("beyond the limit of 100 elements"), "{error}");
+}
+
+/// A file that adds a constant grid of one to its input, which is of this type, and has an input that
+/// nothing reads.
+fn added(dtype: TensorType, ops: usize) -> Program {
+    let mut graph = SubGraph::new("main");
+    let mut model = Model::new("added");
+    let code = model.opcode(BuiltinOperator::Add);
+    let value = |name: &str| {
+        let tensor = circle::Tensor::new(name, dtype, [1, 2]);
+        let quantized = dtype != TensorType::Float32;
+        let grid = Quantization::per_tensor(0.5, 0);
+        if quantized { tensor.with_quantization(grid) } else { tensor }
+    };
+    let mut last = graph.add_tensor(value("x"));
+    let idle = circle::Tensor::new("idle", TensorType::Float32, [1 << 15, 1 << 15]);
+    graph.inputs = vec![last, graph.add_tensor(idle)];
+    for _ in 0..ops {
+        let next = graph.add_tensor(value("same"));
+        let options = Options::of(BuiltinOperator::Add);
+        graph.add_operator(Operator::new(code, vec![last, last], vec![next], options));
+        last = next;
+    }
+    graph.outputs = vec![last];
+    model.subgraphs = vec![graph];
+    Program::new(&model, Limits::default()).unwrap()
+}
+
+fn pair(elements: Elements) -> Vec<(String, Array)> {
+    vec![("x".into(), Array { shape: vec![1, 2], elements })]
+}
+
+#[test]
+fn an_input_that_nothing_reads_takes_no_room_given_or_not() {
+    let program = added(TensorType::Float32, 1);
+    let inputs = program.bind(pair(Elements::F32(vec![1.0, 2.0]))).unwrap();
+    assert!(inputs.iter().all(|tensor| tensor.len() <= 2), "{inputs:?}");
+    assert_eq!(program.run(&inputs).unwrap()[0].data(), [2.0, 4.0]);
+    assert_eq!(program.inputs()[1].shape, [1 << 15, 1 << 15]);
+    let passed = [inputs[0].clone(), Tensor::full([3], 0.0)];
+    assert_eq!(program.run(&passed).unwrap()[0].data(), [2.0, 4.0]);
+}
+
+#[test]
+fn tensors_of_one_name_are_told_apart_in_little_time() {
+    let begun = std::time::Instant::now();
+    let program = added(TensorType::Float32, 20_000);
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    let name = |i: usize| program.graph().values[2 + i].name.as_str();
+    assert_eq!([name(0), name(1), name(19_999)], ["same", "same#1", "same#19999"]);
+}
+
+#[test]
+fn numbers_that_no_grid_holds_are_refused_by_name_and_value() {
+    let refuse = |dtype, elements| added(dtype, 1).bind(pair(elements)).unwrap_err().to_string();
+    assert_eq!(
+        refuse(TensorType::Int64, Elements::I64(vec![5, (1 << 32) + 5])),
+        "input \"x\": holds 4294967301, expected -2147483648 to 2147483647"
+    );
+    for (dtype, real) in [(TensorType::Float32, "NaN"), (TensorType::Uint8, "inf")] {
+        let reals = Elements::F32(vec![0.0, real.parse().unwrap()]);
+        let expected = format!("input \"x\": holds {real} at element 1, expected finite numbers");
+        assert_eq!(refuse(dtype, reals), expected);
+    }
 }
