@@ -277,10 +277,11 @@ pub(super) struct RopeArgs {
     /// Length of the prompt
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) seq_len: Option<usize>,
-    /// Spatial merge size of the vision tower
-    #[arg(long, value_name = "M", default_value_t = 2)]
-    pub(super) merge: usize,
-    /// Also print the cos and sin tables
+    /// Spatial merge size of the vision tower [default: that of the checkpoint, or 2]
+    #[arg(long, value_name = "M")]
+    pub(super) merge: Option<usize>,
+    /// Also print the cos and sin tables: without --checkpoint for head_dim 128, theta 10000 and the
+    /// interleaved mRoPE sections 24, 20, 20 of Qwen3-VL
     #[arg(long)]
     pub(super) tables: bool,
     /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint

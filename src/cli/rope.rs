@@ -3,7 +3,7 @@
 use super::args::RopeArgs;
 use super::{Outcome, Verdict};
 use crate::checkpoint::Checkpoint;
-use crate::layout::{Layout, RopeScaling, Rotary, Segment};
+use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -20,13 +20,31 @@ struct Case {
 /// The longest layout file believed, in bytes.
 const FILE_MAX: u64 = 64 << 20;
 
+/// The merge size where nobody says.
+const MERGE: usize = 2;
+
+/// The rotary tables where no checkpoint says, as the help tells.
+fn assumed() -> Result<Rotary, RotaryError> {
+    let plain = Rotary::new(128, 10_000.0, RopeScaling::Default)?;
+    let rotary = Rotary { mrope_section: Some([24, 20, 20]), interleaved: true, ..plain };
+    rotary.check()?;
+    Ok(rotary)
+}
+
 pub(super) fn run(args: &RopeArgs) -> Outcome {
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let config = checkpoint.as_ref().map(Checkpoint::config);
-    let merge = config.and_then(|c| c.vision.as_ref()).map_or(args.merge, |v| v.spatial_merge_size);
+    let known = config.and_then(|c| c.vision.as_ref()).map(|v| v.spatial_merge_size);
+    if let (Some(expected), Some(found)) = (known, args.merge)
+        && found != expected
+    {
+        let why = format!("expected {expected}, the spatial_merge_size of the checkpoint");
+        return Err(format!("--merge: found {found}, {why}").into());
+    }
+    let merge = known.or(args.merge).unwrap_or(MERGE);
     let rotary = match config {
         Some(config) => config.text.rope.clone(),
-        None => Rotary::new(128, 10_000.0, RopeScaling::Default)?,
+        None => assumed()?,
     };
     let cases = cases(args, merge)?;
     let mut stdout = std::io::stdout().lock();

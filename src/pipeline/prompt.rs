@@ -105,16 +105,13 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
             format!("visual_start_idx: found {found}, expected {start} (--visual-start)"),
         ));
     }
-    if let Some(grid) = fixed.grid
-        && span.map(|s| s.grid_thw) != Some(grid)
-    {
-        let found = span.map_or("no picture".into(), |s| format!("{:?}", s.grid_thw));
-        return Err(Error::row(
-            sample,
-            format!("grid_thw: found {found}, expected {grid:?} (--grid)"),
-        ));
-    }
-    Ok(())
+    let Some(grid) = fixed.grid else { return Ok(()) };
+    let found = match (span, layout.spans().iter().find(|s| s.grid_thw != grid)) {
+        (None, _) => "no picture".into(),
+        (Some(_), Some(other)) => format!("{:?}", other.grid_thw),
+        (Some(_), None) => return Ok(()),
+    };
+    Err(Error::row(sample, format!("grid_thw: found {found}, expected {grid:?} (--grid)")))
 }
 
 /// Whether a batch of samples fits the inputs of the graph.

@@ -408,6 +408,17 @@ fn grids_that_no_file_can_hold_are_refused_by_their_rule_before_anything_is_comp
 }
 
 #[test]
+fn every_picture_must_have_the_grid_that_was_asked_for() {
+    let desk = Desk::new();
+    let odd = crate::support::path("tests/data/pictures/odd.jpg");
+    fs::copy(odd, desk.at("odd.jpg")).unwrap();
+    let row = r#"{"image": ["train_000.jpg", "odd.jpg"], "question": "Same?", "answer": "no"}"#;
+    desk.rows(&[row]);
+    let facts = ["rows.jsonl:1: grid_thw: found [1, ", "expected [1, 8, 8] (--grid)"];
+    desk.fails(&["--grid", "1,8,8"], &facts);
+}
+
+#[test]
 fn mx_activations_are_written_and_mx_weights_are_refused_by_name() {
     let desk = Desk::new();
     let recipe = |role: &str, format: &str| {

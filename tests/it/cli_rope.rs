@@ -81,3 +81,27 @@ fn rope_names_the_case_and_the_number_that_are_wrong() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
+
+#[test]
+fn rope_refuses_a_merge_size_that_the_checkpoint_contradicts() {
+    let given = ["rope", "--checkpoint", "assets/pixie", "--seq-len", "4", "--merge"];
+    let (code, stdout, stderr) = encircle(&[&given[..], &["4"]].concat());
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("--merge: found 4, expected 2, the spatial_merge_size"), "{stderr}");
+    assert_eq!(encircle(&[&given[..], &["2"]].concat()).0, 0);
+}
+
+#[test]
+fn rope_tables_without_a_checkpoint_follow_all_three_axes() {
+    let picture = ["rope", "--grid", "1,4,4", "--visual-start", "1", "--seq-len", "8"];
+    let (code, stdout, _) = encircle(&[&picture[..], &["--tables", "--json"]].concat());
+    assert_eq!(code, 0);
+    let printed: Value = serde_json::from_str(&stdout).unwrap();
+    let case = &printed["cases"][0];
+    // The first visual row: equal times and heights, widths that differ.
+    let number = |table: &str, i: usize, j: usize| case[table][i][j].as_f64().unwrap();
+    assert_eq!(number("sin", 1, 0), number("sin", 2, 0), "time");
+    assert_eq!(number("sin", 1, 1), number("sin", 2, 1), "height");
+    assert_ne!(number("sin", 1, 2), number("sin", 2, 2), "width");
+    assert_ne!(number("sin", 1, 1), number("sin", 3, 1), "height of the second row");
+}
