@@ -79,13 +79,13 @@ impl Error {
 
     /// The same mistake, blamed on a (dotted) field of the file.
     pub fn field(mut self, path: impl Display) -> Error {
-        self.facts.item = Some(format!("field \"{path}\""));
+        self.facts.item = Some(format!("field {}", quoted(&path.to_string())));
         self
     }
 
     /// The same mistake, blamed on a tensor of the file.
     pub fn tensor(mut self, name: impl Display) -> Error {
-        self.facts.item = Some(format!("tensor \"{name}\""));
+        self.facts.item = Some(format!("tensor {}", quoted(&name.to_string())));
         self
     }
 

@@ -11,6 +11,9 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// The longest index believed, in bytes: as long as the longest header.
 const INDEX_MAX: u64 = 100_000_000;
 
+/// The longest name of a file, in bytes, that file systems take.
+const NAME_MAX: usize = 255;
+
 /// The weight files of a checkpoint.
 pub(super) enum Weights {
     Single,
@@ -66,7 +69,9 @@ fn read_index(files: &Files) -> Result<BTreeMap<String, Vec<String>>> {
     let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, shard) in map.entries {
         // an index names files beside it; anything else could reach outside the checkpoint
-        if shard.is_empty() || shard.starts_with('.') || shard.contains(['/', '\\', '\0']) {
+        let outside = shard.starts_with('.') || shard.contains(['/', '\\']);
+        if shard.is_empty() || outside || shard.len() > NAME_MAX || shard.contains(char::is_control)
+        {
             let expected = "the name of a file beside the index";
             let error = Error::new(ErrorKind::Malformed, &file, expected, quoted(&shard));
             return Err(error.tensor(name));

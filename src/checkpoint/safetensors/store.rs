@@ -1,6 +1,6 @@
 //! All tensors of a checkpoint, over one file or many, under canonical names.
 
-use super::super::error::{Error, ErrorKind, Result};
+use super::super::error::{Error, ErrorKind, Result, quoted};
 use super::super::files::{Bytes, Files};
 use super::convert::{Convert, TASK, to_f32};
 use super::dtype::Dtype;
@@ -94,7 +94,7 @@ impl Store {
             let key = canonical(&name);
             if let Some(other) = self.tensors.get(&key) {
                 let expected = "one tensor of this meaning";
-                let found = format!("\"{}\" too", other.stored);
+                let found = format!("{} too", quoted(&other.stored));
                 return Err(Error::new(ErrorKind::Duplicate, file, expected, found).tensor(name));
             }
             if key != name {

@@ -242,6 +242,28 @@ fn verifying_reports_every_difference_at_once() {
 }
 
 #[test]
+fn names_that_a_file_chooses_reach_no_terminal_as_they_are() {
+    let long = "x".repeat(100_000);
+    for name in ["\\u001b[31mred\\n", &long] {
+        let store = store(&[("model.safetensors", &file_of(&[(name, &[1])]))]).unwrap();
+        let stored = store.names().next().unwrap();
+        let kept = [(stored.to_owned(), vec![2])];
+        let messages = [
+            store.verify(&[], true).unwrap_err(),
+            store.verify(&kept, true).unwrap_err(),
+            store.read(stored, &[2]).unwrap_err(),
+        ];
+        for message in messages.map(|error| error.to_string()) {
+            assert!(message.len() < 400, "{} bytes", message.len());
+            assert!(!message.contains('\u{1b}') && message.lines().count() <= 2, "{message:?}");
+        }
+    }
+    let index = r#"{"weight_map":{"a":"\u001b[31mred.safetensors"}}"#;
+    let error = store(&[("model.safetensors.index.json", index.as_bytes())]).err().unwrap();
+    assert!(!error.to_string().contains('\u{1b}'), "{error}");
+}
+
+#[test]
 fn a_long_list_of_differences_is_cut_and_counted() {
     let store = store(&[("model.safetensors", &file_of(&[]))]).unwrap();
     let expected: Vec<(String, Vec<usize>)> = (0..31).map(|i| (format!("t{i}"), vec![1])).collect();

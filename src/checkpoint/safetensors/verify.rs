@@ -1,6 +1,6 @@
 //! All differences between the tensors that a model needs and those that are stored, at once.
 
-use super::super::error::{Error, ErrorKind, Result};
+use super::super::error::{Error, ErrorKind, Result, quoted};
 use super::names::canonical;
 use super::store::Store;
 use std::collections::HashSet;
@@ -16,14 +16,18 @@ impl Store {
         let mut lines = Vec::new();
         for (name, shape) in expected {
             match self.tensors.get(&canonical(name)) {
-                None => lines.push(format!("missing: tensor \"{name}\": expected {shape:?}")),
+                None => {
+                    lines.push(format!("missing: tensor {}: expected {shape:?}", quoted(name)));
+                }
                 Some(stored) if stored.info.shape != *shape => lines.push(format!(
-                    "other shape: tensor \"{}\": expected {shape:?}, found {:?}",
-                    stored.stored, stored.info.shape
+                    "other shape: tensor {}: expected {shape:?}, found {:?}",
+                    quoted(&stored.stored),
+                    stored.info.shape
                 )),
                 Some(stored) if !stored.info.dtype.is_float() => lines.push(format!(
-                    "other dtype: tensor \"{}\": expected one of F32, F16, BF16, found {}",
-                    stored.stored, stored.info.dtype
+                    "other dtype: tensor {}: expected one of F32, F16, BF16, found {}",
+                    quoted(&stored.stored),
+                    stored.info.dtype
                 )),
                 Some(_) => {}
             }
@@ -32,8 +36,9 @@ impl Store {
         for (name, stored) in &self.tensors {
             if !known.contains(name) && !benign(name, tied) {
                 lines.push(format!(
-                    "extra: tensor \"{}\": found {:?}",
-                    stored.stored, stored.info.shape
+                    "extra: tensor {}: found {:?}",
+                    quoted(&stored.stored),
+                    stored.info.shape
                 ));
             }
         }
