@@ -63,6 +63,28 @@ pub fn extract_between(model: &Model, from: &[&str], to: &[&str]) -> Result<Mode
     cut(model, graph, &chosen, &from, outputs)
 }
 
+/// Position of the graph of this name, or of the first.
+pub fn find_graph(model: &Model, name: Option<&str>) -> Result<usize> {
+    let named = |graph: &SubGraph| name.is_none_or(|name| graph.name == name);
+    model.subgraphs.iter().position(named).ok_or_else(|| {
+        let names: Vec<&str> = model.subgraphs.iter().map(|graph| graph.name.as_str()).collect();
+        let known = names.join(", ").escape_debug().to_string();
+        let wanted = name.unwrap_or_default().escape_debug();
+        selection(format!("no graph \"{wanted}\", the file has {known}"))
+    })
+}
+
+/// A model of one graph of several; signatures and metadata, which speak of the whole, stay behind.
+pub fn alone(model: &Model, graph: usize) -> Model {
+    let subgraphs = model.subgraphs.get(graph).cloned().into_iter().collect();
+    let mut model = model.clone();
+    model.subgraphs = subgraphs;
+    model.signature_defs.clear();
+    model.metadata.clear();
+    model.metadata_buffer.clear();
+    model
+}
+
 fn selection(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Selection(what.into()))
 }

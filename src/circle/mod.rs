@@ -30,7 +30,7 @@ mod write;
 pub use buffer::{Buffer, Bytes, Source};
 pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
-pub use extract::{extract, extract_between};
+pub use extract::{alone, extract, extract_between, find_graph};
 pub use inspect::{list_operators, list_tensors, summarize, to_json};
 pub use join::{join, resized};
 pub use model::{

@@ -139,7 +139,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long, requires = "stages")]
     pub(super) bake_tables: bool,
     /// Hold the weights of a decoder layer once: prefill and decoding as two graphs of one file,
-    /// which LiteRT finds by signature; onert runs the first graph of a file only
+    /// which LiteRT finds by signature after `encircle export --format tflite`; onert runs the first
+    /// graph of a file only
     #[arg(long, requires = "stages")]
     pub(super) share_weights: bool,
     /// Where weights go; only external ones let a file pass 2 GiB

@@ -71,6 +71,9 @@ pub(super) fn verify(args: &VerifyArgs) -> Outcome {
 
 pub(super) fn extract(args: &ExtractArgs) -> Outcome {
     let Opened { model, format } = open(&args.file)?;
+    let graph = circle::find_graph(&model, args.graph.as_deref());
+    let graph = graph.map_err(|e| format!("{}: {e}", args.file.display()))?;
+    let model = circle::alone(&model, graph);
     let part = match args.ops {
         Some([first, last]) => circle::extract(&model, first..=last),
         None => {
@@ -104,7 +107,7 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
 
 fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {
     let size = save(model, &how, path)?;
-    let operators = model.subgraphs.first().map_or(0, |graph| graph.operators.len());
+    let operators = model.subgraphs.iter().map(|graph| graph.operators.len()).sum::<usize>();
     let path = path.display();
     writeln!(std::io::stdout().lock(), "wrote {path}  {size} bytes, {operators} operators")?;
     Ok(Verdict::Fine)

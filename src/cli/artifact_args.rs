@@ -89,6 +89,9 @@ pub(super) struct ExtractArgs {
     /// Compute this tensor; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(super) to: Vec<String>,
+    /// The graph to cut where the file holds several [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub(super) graph: Option<String>,
     /// File to write
     #[arg(short, long, value_name = "OUT")]
     pub(super) out: PathBuf,

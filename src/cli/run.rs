@@ -52,7 +52,9 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         )?;
     }
     if let Some(folder) = &args.edges {
-        write_edges(&model, &program, &inputs, folder).map_err(|e| format!("{place}: {e}"))?;
+        let graph = circle::find_graph(&model, args.graph.as_deref())?;
+        write_edges(&circle::alone(&model, graph), &program, &inputs, folder)
+            .map_err(|e| format!("{place}: {e}"))?;
     }
     if !args.audit {
         return Ok(Verdict::Fine);

@@ -7,6 +7,9 @@ pub enum Error {
     /// The verifier objects.
     #[error("the file is invalid: {0}")]
     Invalid(String),
+    /// A graph that is not there, or not handled beside others.
+    #[error("{0}")]
+    Graph(String),
     /// An operator that is not executed here, or not in this form.
     #[error("operators[{index}] {operator}: {message}")]
     Operator {

@@ -221,6 +221,57 @@ fn a_shared_file_is_small_and_both_its_graphs_compute_what_the_files_of_their_ow
     assert!(error.contains("no graph \"other\", the file has prefill, decode"), "{error}");
 }
 
+#[test]
+fn a_shared_file_goes_to_tflite_with_both_its_graphs_and_its_weights_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for (tag, more) in [("f32", &[][..]), ("q", &["--qdq"])] {
+        let file = shared().join(format!("stages/decoder_layer_0.{tag}.circle"));
+        let (out, file) = (folder.path().join("layer.tflite"), file.to_str().unwrap());
+        let export = ["export", file, "--format", "tflite", "-o", out.to_str().unwrap()];
+        let (code, _, stderr) = encircle(&[&export[..], more].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let [own, model] =
+            [Path::new(file), &out].map(|f| circle::read(&std::fs::read(f).unwrap()).unwrap());
+        assert!(circle::verify(&model).is_valid(), "{}", circle::verify(&model));
+        let keys: Vec<&str> = model.signature_defs.iter().map(|def| def.key.as_str()).collect();
+        assert_eq!(keys, ["prefill", "decode"]);
+        let payload = |model: &circle::Model| {
+            let bytes = |buffer: &circle::Buffer| buffer.bytes().map_or(0, <[u8]>::len);
+            model.buffers.iter().map(bytes).sum::<usize>()
+        };
+        if tag == "f32" {
+            assert!(payload(&model) < payload(&own) + 1000, "weights are there once");
+        }
+        for name in keys {
+            let [own, other] =
+                [&own, &model].map(|m| Program::of(m, Some(name), Limits::default()).unwrap());
+            let inputs: Vec<Tensor> = own.inputs().iter().map(|p| noise(&p.shape)).collect();
+            let [a, b] = [&own, &other].map(|program| program.run(&inputs).unwrap());
+            for (a, b) in a.iter().flat_map(Tensor::data).zip(b.iter().flat_map(Tensor::data)) {
+                assert!((a - b).abs() < 0.05, "{tag} {name}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_is_cut_from_the_graph_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = shared().join("stages/decoder_layer_0.f32.circle");
+    let out = folder.path().join("part.circle");
+    let cut = ["extract", file.to_str().unwrap(), "--ops", "0-2", "-o", out.to_str().unwrap()];
+    let rows = |graph: &[&str]| {
+        let (code, _, stderr) = encircle(&[&cut[..], graph].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        program(&out).inputs()[0].shape[1]
+    };
+    assert_eq!(rows(&[]), manifest().seq_len);
+    assert_eq!(rows(&["--graph", "decode"]), 1);
+    let (code, _, stderr) = encircle(&[&cut[..], &["--graph", "other"]].concat());
+    assert_eq!(code, 2);
+    assert!(stderr.contains("no graph \"other\", the file has prefill, decode"), "{stderr}");
+}
+
 /// Numbers between -1 and 1 that are the same every time.
 fn noise(shape: &[usize]) -> Tensor {
     let count = shape.iter().product::<usize>();

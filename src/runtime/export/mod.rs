@@ -38,20 +38,35 @@ pub struct Export {
     pub blocks: Option<Blocks>,
 }
 
-/// Rewrites a model.
+/// Rewrites a model. Of several graphs each keeps the key of its signature, and equal constants stay
+/// one.
 ///
 /// # Errors
-/// A model that the verifier refuses, or with more than one graph; constants whose payload is not
-/// understood.
+/// A model that the verifier refuses, or with several graphs that do not all have a signature;
+/// constants whose payload is not understood.
 pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
     let report = circle::verify(model);
     if let Some(finding) = report.errors.first() {
         return Err(Error::Invalid(finding.to_string()));
     }
-    if model.subgraphs.len() != 1 {
-        let graphs = model.subgraphs.len();
-        return Err(Error::Invalid(format!("{graphs} graphs, files of one are exported")));
+    if model.subgraphs.len() == 1 {
+        return one(model, how);
     }
+    let mut parts = Vec::new();
+    for (index, graph) in model.subgraphs.iter().enumerate() {
+        let own = model.signature_defs.iter().find(|def| def.subgraph_index as usize == index);
+        let unsigned = || {
+            let name = graph.name.escape_debug();
+            Error::Graph(format!("graph \"{name}\" has no signature: of several each needs one"))
+        };
+        let key = own.ok_or_else(unsigned)?.key.as_str();
+        parts.push((key, one(&circle::alone(model, index), how)?));
+    }
+    Ok(circle::join(parts))
+}
+
+/// Rewrites a model of one graph.
+fn one(model: &Model, how: Export) -> Result<Model, Error> {
     let mut model = match how.form {
         Form::Own => model.clone(),
         Form::Native(target) => native::rewrite(model, target)?,

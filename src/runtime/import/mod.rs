@@ -54,13 +54,8 @@ pub(super) fn import(
     if let Some(finding) = report.errors.first() {
         return Err(Error::Invalid(finding.to_string()));
     }
-    let named = |file: &&SubGraph| graph.is_none_or(|name| file.name == name);
-    let file = model.subgraphs.iter().find(named).ok_or_else(|| {
-        let names: Vec<&str> = model.subgraphs.iter().map(|file| file.name.as_str()).collect();
-        let known = names.join(", ").escape_debug().to_string();
-        let wanted = graph.unwrap_or_default().escape_debug().to_string();
-        Error::Invalid(format!("no graph \"{wanted}\", the file has {known}"))
-    })?;
+    let index = circle::find_graph(model, graph).map_err(|e| Error::Graph(e.to_string()))?;
+    let file = &model.subgraphs[index];
     let mut import = Import {
         model,
         file,
