@@ -114,6 +114,8 @@ pub struct Entry {
     pub name: &'static str,
     /// One line for people.
     pub about: &'static str,
+    /// The keys of its options, its own before those of a rounding that it builds on.
+    pub keys: &'static [&'static [&'static str]],
     /// Reads its options.
     pub build: fn(toml::Table) -> Result<Box<dyn Rounding>, toml::de::Error>,
 }

@@ -160,16 +160,20 @@ impl AlgoSpec {
     /// # Errors
     /// The first that is not, with its key.
     pub fn check(&self) -> Result<(), SpecError> {
-        let count = |n: usize| (n as f64, 1.0, 1000.0);
-        let numbers = [
-            ("smoothquant.alpha", self.smoothquant.map(|options| (options.alpha, 0.0, 1.0))),
-            ("awq.grid", self.awq.map(|options| count(options.grid))),
-            ("equalize.rounds", self.equalize.map(|options| count(options.rounds))),
+        let rewrites = [
+            self.smoothquant.map(|options| ("smoothquant.alpha", options.alpha, SHARE)),
+            self.awq.map(|options| ("awq.grid", options.grid as f64, COUNT)),
+            self.equalize.map(|options| ("equalize.rounds", options.rounds as f64, COUNT)),
+            self.rotate.map(|options| ("rotate.tries", options.tries as f64, COUNT)),
         ];
-        for (key, number) in numbers {
-            if let Some((found, least, most)) = number
-                && !(least..=most).contains(&found)
-            {
+        let option = |&(key, bounds): &(&'static str, [f64; 2])| {
+            let value = self.options.get(key.strip_prefix("options.")?)?;
+            let number = value.as_float().or(value.as_integer().map(|n| n as f64));
+            number.map(|number| (key, number, bounds))
+        };
+        let numbers = rewrites.into_iter().flatten().chain(OPTIONS.iter().filter_map(option));
+        for (key, found, [least, most]) in numbers {
+            if !(least..=most).contains(&found) {
                 return Err(SpecError::Bounds { key, found, least, most });
             }
         }
@@ -185,12 +189,37 @@ impl AlgoSpec {
         self.check()?;
         let name = self.rounding.as_deref().unwrap_or("rtn");
         let entry = entry(name)?;
-        (entry.build)(self.options.clone()).map_err(|error| SpecError::Options {
-            rounding: entry.name,
-            message: error.message().to_owned(),
-        })
+        let wrong = |message| SpecError::Options { rounding: entry.name, message };
+        let known = entry.keys.concat();
+        if let Some(key) = self.options.keys().find(|key| !known.contains(&&key[..])) {
+            // As serde says it, which knows nothing of keys in two structures.
+            let expected = match known[..] {
+                [] => "there are no fields".into(),
+                _ => format!("expected one of `{}`", known.join("`, `")),
+            };
+            return Err(wrong(format!("unknown field `{key}`, {expected}")));
+        }
+        (entry.build)(self.options.clone()).map_err(|error| wrong(error.message().to_owned()))
     }
 }
+
+/// Bounds of a share.
+const SHARE: [f64; 2] = [0.0, 1.0];
+/// Bounds of how often something is done at least once.
+const COUNT: [f64; 2] = [1.0, 1000.0];
+/// Bounds of the numbers among a rounding's options, whichever takes them.
+const OPTIONS: [(&str, [f64; 2]); 10] = [
+    ("options.damp", [1e-12, 1000.0]),
+    ("options.alpha", SHARE),
+    ("options.beta", SHARE),
+    ("options.candidates", COUNT),
+    ("options.finalists", COUNT),
+    ("options.sweeps", [0.0, 1000.0]),
+    ("options.refits", [0.0, 1000.0]),
+    ("options.steps", [0.0, 100_000.0]),
+    ("options.rate", SHARE),
+    ("options.range_rate", SHARE),
+];
 
 fn entry(name: &str) -> Result<&'static Entry, SpecError> {
     ROUNDINGS.iter().find(|entry| entry.name == name).ok_or_else(|| SpecError::Unknown {

@@ -245,7 +245,9 @@ fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
             let (name, value) =
                 field.split_once(':').ok_or_else(|| format!("--set {text}: {expected}"))?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
-            set.insert(name.into(), value);
+            if let Some(other) = set.insert(name.into(), value) {
+                return Err(format!("--set {text}: {name} is set twice, first to {other}").into());
+            }
         }
         let set = serde_json::from_value(Value::Object(set))
             .map_err(|e| format!("--set {text}: {}", with_nearest(&e.to_string())))?;

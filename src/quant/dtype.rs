@@ -17,7 +17,7 @@ pub struct DType {
 
 /// Text that names no dtype.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no dtype: expected uint1 to uint16, int2 to int16, int32 or int64")]
+#[error("`{found}` is no dtype: expected uint2 to uint16, int2 to int16, int32 or int64")]
 pub struct ParseDTypeError {
     /// The text.
     pub found: String,

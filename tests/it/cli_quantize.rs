@@ -380,6 +380,9 @@ fn bad_presets_and_overrides_are_refused() {
     desk.fails(&["--preset", "w8a9"], &["`w8a9`", "did you mean `w8a8`"]);
     desk.fails(&["--set", "foo"], &["--set foo", "expected GLOB="]);
     desk.fails(&["--set", "*=dtipe:uint8"], &["unknown field `dtipe`", "did you mean `dtype`?"]);
+    let twice = ["--set", "*=dtype:uint8,dtype:int8"];
+    desk.fails(&twice, &["dtype is set twice, first to \"uint8\""]);
+    desk.fails(&["--set", "*=dtype:uint17"], &["expected uint2 to uint16"]);
     let both = ["--preset", "w8a8", "--recipe", "npu"];
     desk.fails(&both, &["'--preset <PRESET>' cannot be used with", "--recipe"]);
     desk.fails(&["--set", "algo.rotat.seed=1"], &["did you mean `rotate`?"]);

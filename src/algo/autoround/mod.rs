@@ -19,7 +19,7 @@
 
 mod state;
 
-use super::gptq::{Gptq, Part, Towards};
+use super::gptq::{self, Gptq, Part, Towards};
 use super::rows::Row;
 use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams};
 use crate::quant::{Grain, ParamsError};
@@ -30,18 +30,17 @@ use state::State;
 pub const ENTRY: Entry = Entry {
     name: "autoround",
     about: "rounding and ranges learned by sign descent (AutoRound), layer by layer",
+    keys: &[KEYS, gptq::KEYS],
     build: |options| {
-        let (mut own, mut rest) = (toml::Table::new(), toml::Table::new());
-        for (key, value) in options {
-            let mine =
-                ["start", "steps", "rate", "range_rate", "alpha", "beta"].contains(&&key[..]);
-            let table = if mine { &mut own } else { &mut rest };
-            table.insert(key, value);
-        }
+        let mine = |(key, _): &(String, toml::Value)| KEYS.contains(&&key[..]);
+        let (own, rest): (toml::Table, toml::Table) = options.into_iter().partition(mine);
         let learning: Learning = own.try_into()?;
         Ok(Box::new(AutoRound { learning, gptq: rest.try_into()? }) as Box<dyn Rounding>)
     },
 };
+
+/// The keys of its own options.
+const KEYS: &[&str] = &["start", "steps", "rate", "range_rate", "alpha", "beta"];
 
 /// Where learning begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

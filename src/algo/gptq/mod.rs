@@ -31,8 +31,13 @@ use serde::{Deserialize, Serialize};
 pub const ENTRY: Entry = Entry {
     name: "gptq",
     about: "successive rounding with error compensation",
+    keys: &[KEYS],
     build: |options| options.try_into::<Gptq>().map(|gptq| Box::new(gptq) as Box<dyn Rounding>),
 };
+
+/// The keys of its options.
+pub(super) const KEYS: &[&str] =
+    &["damp", "act_order", "search", "candidates", "finalists", "sweeps", "refits"];
 
 /// How the grid of a row is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

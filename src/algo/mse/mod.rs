@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const ENTRY: Entry = Entry {
     name: "mse",
     about: "scale search by squared error, weighted by the energy of the inputs",
+    keys: &[&["weighted", "candidates"]],
     build: |options| options.try_into::<Mse>().map(|mse| Box::new(mse) as Box<dyn Rounding>),
 };
 

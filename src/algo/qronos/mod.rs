@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub const ENTRY: Entry = Entry {
     name: "qronos",
     about: "gptq against the float network's activations (two streams)",
+    keys: &[&["alpha", "beta"], gptq::KEYS],
     build: |mut options| {
         let mut share = |key, unsaid| options.remove(key).map_or(Ok(unsaid), toml::Value::try_into);
         let (alpha, beta) = (share("alpha", 1.0)?, share("beta", 0.0)?);

@@ -7,6 +7,7 @@ use crate::quant;
 pub const ENTRY: Entry = Entry {
     name: "rtn",
     about: "round to nearest on the policy's grid",
+    keys: &[],
     build: |options| options.try_into::<Rtn>().map(|rtn| Box::new(rtn) as Box<dyn Rounding>),
 };
 

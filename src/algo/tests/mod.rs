@@ -351,6 +351,41 @@ fn unknown_roundings_and_options_name_the_nearest_and_the_key() {
 }
 
 #[test]
+fn options_of_two_structures_are_known_and_bounded_together() {
+    let spec = |rounding: &str, options: &str| {
+        let text = format!("rounding = \"{rounding}\"\noptions = {{ {options} }}");
+        toml::from_str::<AlgoSpec>(&text).unwrap().rounding().err().map(|e| e.to_string())
+    };
+    for entry in ROUNDINGS {
+        let keys = entry.keys.concat();
+        for key in &keys {
+            // Of no type that any option has: the key itself is known.
+            let error = spec(entry.name, &format!("{key} = 1979-05-27")).unwrap();
+            assert!(!error.contains("unknown field"), "{}: {error}", entry.name);
+        }
+        let error = spec(entry.name, "candidatos = 8").unwrap();
+        assert!(keys.iter().all(|key| error.contains(&format!("`{key}`"))), "{error}");
+    }
+    for (rounding, option, bounds) in [
+        ("gptq", "damp = 0.0", "damp: found 0, expected a number between 0.000000000001 and"),
+        ("gptq", "damp = nan", "damp: found NaN"),
+        ("gptq", "damp = inf", "damp: found inf"),
+        ("mse", "candidates = 0", "candidates: found 0, expected a number between 1 and 1000"),
+        ("qronos", "alpha = nan", "alpha: found NaN, expected a number between 0 and 1"),
+        ("qronos", "beta = -1", "beta: found -1, expected a number between 0 and 1"),
+        ("autoround", "alpha = 1.5", "alpha: found 1.5"),
+        ("autoround", "rate = -0.5", "rate: found -0.5"),
+    ] {
+        let error = spec(rounding, option).unwrap();
+        assert!(error.starts_with(&format!("algo.options.{bounds}")), "{error}");
+    }
+    let rotate = toml::from_str::<AlgoSpec>("rotate = { tries = 0 }").unwrap();
+    let error = rotate.check().unwrap_err().to_string();
+    assert_eq!(error, "algo.rotate.tries: found 0, expected a number between 1 and 1000");
+    assert_eq!(spec("autoround", "steps = 9, alpha = 1, beta = 0.5, damp = 1"), None);
+}
+
+#[test]
 fn every_folder_is_registered() {
     let names: Vec<&str> = ROUNDINGS.iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["rtn", "mse", "gptq", "qronos", "autoround"]);
