@@ -2,7 +2,7 @@
 
 use super::args::RopeArgs;
 use super::{Outcome, Verdict};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, read_within};
 use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,11 +77,7 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
         return Ok(vec![("layout".into(), layout)]);
     };
     let place = path.display();
-    let size = std::fs::metadata(path).map_err(|e| format!("{place}: cannot read: {e}"))?.len();
-    if size > FILE_MAX {
-        return Err(format!("{place}: {size} bytes, expected at most {FILE_MAX}").into());
-    }
-    let bytes = std::fs::read(path).map_err(|e| format!("{place}: cannot read: {e}"))?;
+    let bytes = read_within(path, FILE_MAX).map_err(|e| format!("{place}: cannot read: {e}"))?;
     // In two steps, so that a mistake inside a case can name the case.
     let cases = match serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))? {
         Value::Array(cases) => cases,

@@ -3,6 +3,7 @@
 use super::artifact::open;
 use super::artifact_args::RunArgs;
 use super::{Outcome, Verdict};
+use crate::checkpoint::read_within;
 use crate::circle::{self, Format, Model, SubGraph, TensorType, WriteOptions};
 use crate::pipeline;
 use crate::quant::{self, QuantParams};
@@ -157,10 +158,6 @@ fn judge(edges: &[EdgeError], out: &mut impl Write) -> std::io::Result<Verdict> 
 pub(super) fn read(path: &Path) -> Result<Array, Box<dyn Error>> {
     let place = path.display();
     let refused = |e: std::io::Error| format!("{place}: cannot read: {e}");
-    let size = path.metadata().map_err(refused)?.len();
-    if size > ARRAY_MAX {
-        return Err(format!("{place}: {size} bytes, expected at most {ARRAY_MAX}").into());
-    }
-    let bytes = fs::read(path).map_err(refused)?;
+    let bytes = read_within(path, ARRAY_MAX).map_err(refused)?;
     npy::read(&bytes).map_err(|e| format!("{place}: {e}").into())
 }

@@ -5,7 +5,7 @@ use super::save::save_with;
 use super::unfinished::{MEASURED, folder_of, sync_folder};
 use super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
 use crate::algo::Recall;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, read_within};
 use crate::cluster::Origin;
 use crate::dataset::Sample;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The longest file of numbers believed, in bytes.
+const NUMBERS_MAX: u64 = 1 << 30;
 
 /// What a file holds.
 #[derive(Serialize, Deserialize)]
@@ -66,8 +69,8 @@ impl Memo {
         let place = (&prompt.layout, &recipe.fixed.prefix[..]);
         let origin = sharing::origin(checkpoint, calib, place, &recipe.numerics().text())?;
         let path = folder_of(folder).join(format!("{what}.{MEASURED}"));
-        let known = fs::read_to_string(&path).ok().filter(|_| !durable.fresh);
-        let known = known.and_then(|text| serde_json::from_str::<Kept>(&text).ok());
+        let known = read_within(&path, NUMBERS_MAX).ok().filter(|_| !durable.fresh);
+        let known = known.and_then(|json| serde_json::from_slice::<Kept>(&json).ok());
         if let Some((field, found, expected)) =
             known.as_ref().and_then(|known| known.origin.difference(&origin))
         {

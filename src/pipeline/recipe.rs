@@ -2,10 +2,15 @@
 
 use super::Error;
 use crate::algo::{AlgoSpec, SpecError, nearest};
+use crate::checkpoint::read_within;
 use crate::quant::Policy;
 use crate::tensor::Products;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::Path;
+
+/// The longest recipe believed, in bytes: one with a rule for each of a million tensors is shorter.
+const RECIPE_MAX: u64 = 256 << 20;
 
 /// Grids, observers and algorithms.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +68,9 @@ impl Numerics {
         }
         let path = Path::new(what);
         if path.extension().is_some() || path.exists() {
-            let text = std::fs::read_to_string(path)
+            let no_text = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+            let text = read_within(path, RECIPE_MAX)
+                .and_then(|bytes| String::from_utf8(bytes).map_err(no_text))
                 .map_err(|source| Error::ReadRecipe { path: what.into(), source })?;
             return Numerics::parse(what, &text);
         }

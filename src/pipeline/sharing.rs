@@ -6,13 +6,12 @@ use super::walk::Walk;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;
-use crate::checkpoint::Checkpoint;
-use crate::cluster::{self, ClusterError, Collected, Crew, Origin, Rows, Share};
+use crate::checkpoint::{Checkpoint, read_within};
+use crate::cluster::{self, Collected, Crew, Origin, Rows, Share};
 use crate::dataset::Sample;
 use crate::layout::Layout;
 use crate::tensor::Products;
-use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -178,14 +177,7 @@ pub fn write_statistics(collected: &Collected, path: &Path) -> Result<u64, Error
 pub fn read_statistics(path: &Path) -> Result<Known, Error> {
     let file = path.display().to_string();
     let unreadable = |source| Error::ReadStatistics { path: file.clone(), source };
-    let mut bytes = Vec::new();
-    let opened = File::open(path).map_err(unreadable)?;
-    opened.take(STATISTICS_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > STATISTICS_MAX {
-        let (found, expected) = ("more".into(), format!("at most {STATISTICS_MAX} bytes"));
-        let source = ClusterError::Malformed { field: "length", found, expected };
-        return Err(Error::Statistics { path: file, source });
-    }
+    let bytes = read_within(path, STATISTICS_MAX).map_err(unreadable)?;
     match Collected::from_bytes(&bytes) {
         Ok(collected) => Ok(Known { file, collected }),
         Err(source) => Err(Error::Statistics { path: file, source }),

@@ -188,6 +188,19 @@ fn outputs_are_written_beside_their_names_and_take_them_when_they_are_whole() {
 }
 
 #[test]
+#[cfg(unix)]
+fn devices_without_an_end_are_read_up_to_a_limit() {
+    for args in [
+        &["quantize", "--recipe", "/dev/zero", "-o", "never"][..],
+        &["rope", "--layout", "/dev/zero"],
+    ] {
+        let (code, stdout, stderr) = encircle(args);
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert!(stderr.contains("error: /dev/zero: cannot read: found more than "), "{stderr}");
+    }
+}
+
+#[test]
 fn a_tflite_export_holds_no_circle_operator_and_computes_the_same() {
     let folder = demo("w8a8");
     let model = circle::read(&std::fs::read(folder.join("model.circle")).unwrap()).unwrap();
