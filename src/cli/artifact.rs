@@ -41,7 +41,8 @@ pub(super) fn inspect(args: &InspectArgs) -> Outcome {
     let Opened { model, .. } = open(&args.file)?;
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut stdout, &circle::to_json(&model))?;
+        serde_json::to_writer_pretty(&mut stdout, &circle::to_json(&model))
+            .map_err(std::io::Error::from)?;
         writeln!(stdout)?;
         return Ok(Verdict::Fine);
     }

@@ -66,12 +66,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints an error and what caused it. A reader of our output that went away is no failure.
+/// Prints an error and what caused it. A bare one of the system is that of standard output, as all
+/// others name their file; a reader of it that went away is no failure.
 fn report(error: &(dyn Error + 'static)) {
-    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-        return;
-    }
-    let mut message = format!("error: {error}");
+    let mut message = match error.downcast_ref::<io::Error>() {
+        Some(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
+        Some(e) => format!("error: standard output: cannot write: {e}"),
+        None => format!("error: {error}"),
+    };
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();

@@ -467,13 +467,13 @@ pub(super) fn shape(layout: &Layout) -> String {
     };
     let pictures = match layout.spans() {
         [] => "text only".into(),
-        spans => spans.iter().map(one).collect::<Vec<_>>().join(", "),
+        spans => format!("pictures {}", spans.iter().map(one).collect::<Vec<_>>().join(", ")),
     };
     let after = match layout.known() {
         0 => String::new(),
         known => format!(" after {known} that are constants"),
     };
-    format!("  layout      {} tokens{after}, pictures {pictures}\n", layout.seq_len())
+    format!("  layout      {} tokens{after}, {pictures}\n", layout.seq_len())
 }
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {

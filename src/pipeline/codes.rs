@@ -85,7 +85,8 @@ impl Rows for StoredCodes {
             Ok(()) => self.coding.reals(first, &bytes, out),
             Err(source) => {
                 out.fill(0.0);
-                self.trouble.note(Error::Write { path: self.path.display().to_string(), source });
+                let path = self.path.display().to_string();
+                self.trouble.note(Error::ReadUnfinished { path, source });
             }
         }
     }
@@ -129,5 +130,9 @@ mod tests {
         }
         trouble.check().unwrap();
         assert!(!codes.keep(&sines(2, 3), None).unwrap().is_made(), "small ones stay in memory");
+        codes.file.unwrap().lock().unwrap().set_len(0).unwrap();
+        let _ = kept[0].0.dense();
+        let error = trouble.check().unwrap_err().to_string();
+        assert!(error.contains(": cannot read unfinished work: "), "{error}");
     }
 }

@@ -203,7 +203,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Unfinished work that cannot be read.
+    /// Unfinished work, or rounded weights that rest on disk, that cannot be read.
     #[error("{path}: cannot read unfinished work: {source}")]
     ReadUnfinished {
         /// The file.

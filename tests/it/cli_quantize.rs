@@ -411,6 +411,16 @@ fn grids_that_no_file_can_hold_are_refused_by_their_rule_before_anything_is_comp
 }
 
 #[test]
+fn a_layout_without_pictures_is_called_text_only() {
+    let desk = Desk::new();
+    desk.rows(&[r#"{"text": "Which digit is it? It is a seven."}"#]);
+    let job = ["quantize", "ck", "--calib", "rows.jsonl", "--preset", "npu", "-o", "out"];
+    let (code, stdout, stderr) = desk.run(&job);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains(" tokens, text only\n"), "{stdout}");
+}
+
+#[test]
 fn every_picture_must_have_the_grid_that_was_asked_for() {
     let desk = Desk::new();
     let odd = crate::support::path("tests/data/pictures/odd.jpg");

@@ -2,12 +2,14 @@
 
 use crate::artifact::encircle;
 use crate::support::path;
+use assert_cmd::cargo::CommandCargoExt;
 use encircle::checkpoint::Checkpoint;
 use encircle::circle::{self, BuiltinOperator, TensorType};
 use encircle::dataset::Processor;
 use encircle::runtime::{Export, Form, Limits, Program, export, npy};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 /// Folder with the demo's files and its inputs, for a preset; made once.
@@ -197,6 +199,20 @@ fn devices_without_an_end_are_read_up_to_a_limit() {
         let (code, stdout, stderr) = encircle(args);
         assert_eq!((code, stdout.as_str()), (2, ""));
         assert!(stderr.contains("error: /dev/zero: cannot read: found more than "), "{stderr}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_standard_output_that_is_full_is_called_so() {
+    for more in [&[][..], &["--json"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::cargo_bin("encircle").unwrap();
+        command.current_dir(path("")).arg("inspect").arg("tests/data/circle/linear.q.circle");
+        let output = command.args(more).stdout(full).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr.starts_with("error: standard output: cannot write: "), "{stderr}");
     }
 }
 

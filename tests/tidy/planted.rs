@@ -51,6 +51,9 @@ fn a_stranger_is_found() {
         ("models", "calibrate"),
         ("exec", "algo"),
         ("exec", "checkpoint"),
+        ("algo", "models"),
+        ("algo", "checkpoint"),
+        ("algo", "circle"),
     ] {
         assert_bites(rule, &format!("src/{room}/x.rs"), &format!("use crate::{stranger}::Y;"));
     }

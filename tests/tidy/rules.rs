@@ -27,12 +27,13 @@ pub(crate) const ROOMS: [&str; 19] = [
 ];
 
 /// Earlier rooms that a room must not know all the same.
-const STRANGERS: [(&str, &[&str]); 5] = [
+const STRANGERS: [(&str, &[&str]); 6] = [
     ("quant", &["checkpoint", "layout", "dataset"]),
     ("circle", &["tensor", "checkpoint", "layout", "dataset", "quant"]),
     ("graph", &["checkpoint"]),
     ("models", &["quant", "circle"]),
     ("exec", &["checkpoint"]),
+    ("algo", &["models", "checkpoint", "circle"]),
 ];
 
 const ROOMS_WITH_FILES: [&str; 5] = ["checkpoint", "dataset", "synth", "pipeline", "cli"];
