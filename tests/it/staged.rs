@@ -351,9 +351,8 @@ fn assert_refused(change: impl FnOnce(&mut Manifest), facts: &str) {
     let picture = path("assets/vqa/test_000.jpg").to_str().unwrap().to_string();
     let row = Row::asking("Where does the digit stand?", &[picture]).unwrap();
     let checkpoint = Checkpoint::open(&path("assets/pixie")).unwrap();
-    let said = Chain::open(folder.path(), Reading::Rounded).and_then(|chain| {
-        chain.generate(&checkpoint, &row, Sampling::default(), 4, &mut |_, _| {})
-    });
+    let said = Chain::open(folder.path(), Reading::Rounded)
+        .and_then(|chain| chain.generate(&checkpoint, &row, Sampling::default(), 4, &mut |_| {}));
     let error = said.unwrap_err().to_string();
     assert!(error.contains("manifest.json: ") && error.contains(facts), "{error}");
 }
