@@ -154,7 +154,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let put = |name: &str| {
-            save_with(&at(name), |out| Ok(out.write_all(b"new").unwrap())).unwrap();
+            let put = |out: &mut BufWriter<File>| -> Result<(), Error> {
+                out.write_all(b"new").unwrap();
+                Ok(())
+            };
+            save_with(&at(name), put).unwrap();
         };
         fs::write(at("file"), "old").unwrap();
         std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
