@@ -168,6 +168,23 @@ fn no_picture_is_an_error_that_names_the_file() {
 }
 
 #[test]
+fn a_jpeg_ends_where_its_markers_end() {
+    let odd = bytes("pictures", "odd.jpg");
+    // as cameras have it: a thumbnail, with an end of its own
+    let thumbnail = [b"Exif\0\0", &*bytes("pictures", "grey.jpg")].concat();
+    let length = u16::try_from(thumbnail.len() + 2).unwrap().to_be_bytes();
+    let exif = [&odd[..2], b"\xff\xe1", &length, &thumbnail, &odd[2..]].concat();
+    for whole in [exif, bytes("pictures", "progressive.jpg")] {
+        for end in 0..whole.len() {
+            assert!(RgbPicture::decode("cut", &whole[..end]).is_err(), "{end}");
+        }
+        let followed = [&whole, &b"\xff\xd8 and something else \xff"[..]].concat();
+        let [whole, followed] = [whole, followed].map(|jpeg| RgbPicture::decode("p", &jpeg));
+        assert_eq!(whole.unwrap(), followed.unwrap());
+    }
+}
+
+#[test]
 fn settings_are_read_in_both_spellings() {
     let old = settings(json!({"min_pixels": 4, "max_pixels": 9, "patch_size": 16})).unwrap();
     let new = settings(
