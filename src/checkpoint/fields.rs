@@ -37,9 +37,22 @@ impl<'a> Fields<'a> {
         self.map.get(name).is_some_and(Value::is_null)
     }
 
+    /// The names of all fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.map.keys().map(String::as_str)
+    }
+
     /// The name of the first field that holds an object.
     pub(crate) fn first_object(&self) -> Option<&'a str> {
         self.map.iter().find(|(_, value)| value.is_object()).map(|(name, _)| name.as_str())
+    }
+
+    /// What was found in the field `name`, if `value` was assumed in its absence.
+    pub(crate) fn found(&self, name: &str, value: impl Display) -> String {
+        match self.get(name) {
+            Some(_) => value.to_string(),
+            None => format!("nothing, which stands for {value}"),
+        }
     }
 
     /// A mistake about the field `name`.

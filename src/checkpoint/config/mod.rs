@@ -3,6 +3,7 @@
 //! Field names are Hugging Face's own. Both spellings in the wild are read: nested `text_config` or
 //! flat, `rope_scaling` beside `rope_theta` (transformers 4) or `rope_parameters` (transformers 5).
 
+mod classes;
 mod experts;
 mod limits;
 mod rope;
@@ -12,6 +13,7 @@ mod vision;
 #[cfg(test)]
 mod tests;
 
+pub(super) use classes::{IMAGE_PROCESSOR, TokenizerClass, prepares_as_here};
 pub use experts::ExpertsConfig;
 pub use text::TextConfig;
 pub use vision::VisionConfig;
@@ -79,7 +81,7 @@ impl Config {
                 Some(id) if id >= text.vocab_size && name.starts_with("vision_") => Ok(None),
                 Some(id) if id >= text.vocab_size => {
                     let expected = format!("a token below vocab_size {}", text.vocab_size);
-                    Err(root.wrong(ErrorKind::Inconsistent, name, expected, id))
+                    Err(root.wrong(ErrorKind::Inconsistent, name, expected, root.found(name, id)))
                 }
                 other => Ok(other.and_then(|id| u32::try_from(id).ok())),
             }

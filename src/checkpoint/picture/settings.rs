@@ -1,12 +1,15 @@
-//! `preprocessor_config.json`: how large pictures become and how their colours are scaled.
+//! `preprocessor_config.json` and its like: how large pictures become and how their colours are scaled.
 
 use super::super::JSON_MAX;
-use super::super::config::Config;
-use super::super::error::{Error, ErrorKind, Result};
+use super::super::config::{Config, IMAGE_PROCESSOR, prepares_as_here};
+use super::super::error::{Error, ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::super::files::Files;
 
-pub(super) const FILE: &str = "preprocessor_config.json";
+const FILE: &str = "preprocessor_config.json";
+const VIDEO_FILE: &str = "video_preprocessor_config.json";
+/// Where transformers 5 keeps all settings, one object for each sort.
+const SHARED_FILE: &str = "processor_config.json";
 /// The most pixels that a resized picture may be asked to have: 8k by 8k, beyond any model's
 /// context.
 const PIXELS_MAX: usize = 1 << 26;
@@ -42,11 +45,14 @@ pub struct PictureSettings {
     pub temporal_patch_size: usize,
     /// Patches along one side of a merged patch.
     pub merge_size: usize,
-    pub(super) file: String,
 }
 
-/// What the reference assumes where a file says nothing.
+/// Where settings are, and what the reference assumes where a file says nothing.
 pub(super) struct Defaults {
+    /// The first of these files counts.
+    files: &'static [&'static str],
+    /// The object inside of it, if it is there.
+    object: &'static str,
     mean: [f64; 3],
     std: [f64; 3],
     pixels: [usize; 2],
@@ -57,6 +63,8 @@ pub(super) struct Defaults {
 
 /// Of pictures.
 pub(super) const PICTURES: Defaults = Defaults {
+    files: &[FILE, SHARED_FILE],
+    object: "image_processor",
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
     pixels: [56 * 56, 28 * 28 * 1280],
@@ -66,6 +74,8 @@ pub(super) const PICTURES: Defaults = Defaults {
 
 /// Of videos.
 pub(super) const VIDEOS: Defaults = Defaults {
+    files: &[VIDEO_FILE, FILE, SHARED_FILE],
+    object: "video_processor",
     mean: [0.5; 3],
     std: [0.5; 3],
     pixels: [128 * 32 * 32, 768 * 32 * 32],
@@ -75,19 +85,24 @@ pub(super) const VIDEOS: Defaults = Defaults {
 
 impl PictureSettings {
     pub(in super::super) fn load(files: &Files, config: &Config) -> Result<PictureSettings> {
-        PictureSettings::load_from(files, FILE, config, &PICTURES)
+        PictureSettings::load_from(files, config, &PICTURES)
     }
 
-    /// The settings in the file `name`, which must agree with the vision tower of `config`.
+    /// The settings, which must agree with the vision tower of `config`.
     pub(super) fn load_from(
         files: &Files,
-        name: &str,
         config: &Config,
         defaults: &Defaults,
     ) -> Result<PictureSettings> {
+        let name = defaults.files.iter().find(|name| files.contains(name)).ok_or_else(|| {
+            let expected = defaults.files.join(" or ");
+            Error::new(ErrorKind::Missing, files.describe(""), expected, "none")
+        })?;
         let file = files.describe(name);
         let json = files.read_json(name, JSON_MAX)?;
-        let settings = PictureSettings::parse(&file, &Fields::root(&file, &json)?, defaults)?;
+        let root = Fields::root(&file, &json)?;
+        let fields = root.object(defaults.object)?.unwrap_or(root);
+        let settings = PictureSettings::parse(&fields, defaults)?;
         if let Some(vision) = &config.vision {
             for (name, found, expected) in [
                 ("patch_size", settings.patch_size, vision.patch_size),
@@ -96,19 +111,15 @@ impl PictureSettings {
             ] {
                 if found != expected {
                     let expected = format!("{expected} as config.json says");
-                    let error = Error::new(ErrorKind::Inconsistent, &file, expected, found);
-                    return Err(error.field(name));
+                    let found = fields.found(name, found);
+                    return Err(fields.wrong(ErrorKind::Inconsistent, name, expected, found));
                 }
             }
         }
         Ok(settings)
     }
 
-    pub(super) fn parse(
-        file: &str,
-        fields: &Fields,
-        defaults: &Defaults,
-    ) -> Result<PictureSettings> {
+    pub(super) fn parse(fields: &Fields, defaults: &Defaults) -> Result<PictureSettings> {
         let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(true));
         let size = fields.object("size")?;
         let pixels = |name: &str, edge: &str, default: usize| -> Result<usize> {
@@ -135,13 +146,21 @@ impl PictureSettings {
             patch_size: sides("patch_size", defaults.patch_size)?,
             temporal_patch_size: sides("temporal_patch_size", 2)?,
             merge_size: sides("merge_size", 2)?,
-            file: file.to_owned(),
         };
         settings.check(fields)?;
         Ok(settings)
     }
 
     fn check(&self, fields: &Fields) -> Result<()> {
+        let name = "image_processor_type";
+        if let Some(other) = fields.text(name)?.filter(|processor| !prepares_as_here(processor)) {
+            return Err(fields.wrong(
+                ErrorKind::Unsupported,
+                name,
+                quoted(IMAGE_PROCESSOR),
+                quoted(other),
+            ));
+        }
         if let Some(resample) = fields.size("resample", 0..=5)?.filter(|&r| r != BICUBIC) {
             let expected = "3, bicubic";
             return Err(fields.wrong(ErrorKind::Unsupported, "resample", expected, resample));

@@ -28,7 +28,7 @@ fn rgb(store: &Store, name: &str) -> RgbPicture {
 }
 
 fn settings(json: serde_json::Value) -> crate::checkpoint::Result<PictureSettings> {
-    PictureSettings::parse("p", &Fields::root("p", &json).unwrap(), &PICTURES)
+    PictureSettings::parse(&Fields::root("p", &json).unwrap(), &PICTURES)
 }
 
 fn small() -> PictureSettings {
@@ -200,6 +200,11 @@ fn settings_are_read_in_both_spellings() {
 fn wrong_settings_name_their_field() {
     for (json, field, kind) in [
         (json!({"resample": 2}), "resample", ErrorKind::Unsupported),
+        (
+            json!({"image_processor_type": "CLIPImageProcessor"}),
+            "image_processor_type",
+            ErrorKind::Unsupported,
+        ),
         (json!({"merge_size": 0}), "merge_size", ErrorKind::OutOfRange),
         (json!({"patch_size": "16"}), "patch_size", ErrorKind::WrongType),
         (json!({"image_std": [1, 0, 1]}), "image_std", ErrorKind::OutOfRange),

@@ -8,9 +8,7 @@ use super::super::error::{Error, ErrorKind, Result};
 use super::super::files::Files;
 use super::decode::RgbPicture;
 use super::patches::{Picture, Table};
-use super::settings::{self, PictureSettings, RATIO_MAX, VIDEOS, smart_resize_frames};
-
-const FILE: &str = "video_preprocessor_config.json";
+use super::settings::{PictureSettings, RATIO_MAX, VIDEOS, smart_resize_frames};
 
 /// How the frames of a video become patches; they are taken as sampled.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +20,7 @@ pub struct VideoSettings {
 impl VideoSettings {
     /// A checkpoint without a file for videos means them to be read as its pictures are.
     pub(in super::super) fn load(files: &Files, config: &Config) -> Result<VideoSettings> {
-        let name = if files.contains(FILE) { FILE } else { settings::FILE };
-        let frame = PictureSettings::load_from(files, name, config, &VIDEOS)?;
+        let frame = PictureSettings::load_from(files, config, &VIDEOS)?;
         Ok(VideoSettings { frame })
     }
 

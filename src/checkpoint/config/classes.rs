@@ -1,0 +1,36 @@
+//! What transformers' classes take for granted, for files beside `config.json` that name them.
+
+/// The image processor that the pictures here are prepared like.
+pub(in super::super) const IMAGE_PROCESSOR: &str = "Qwen2VLImageProcessor";
+
+/// Whether the image processor of this name is that one or goes by another of its names.
+pub(in super::super) fn prepares_as_here(image_processor: &str) -> bool {
+    image_processor.starts_with("Qwen") && image_processor.contains("VLImageProcessor")
+}
+
+/// A class of tokenizers.
+#[derive(Clone, Copy, Default)]
+pub(in super::super) struct TokenizerClass {
+    /// The special tokens of a file that does not mention them.
+    pub(in super::super) tokens: &'static [(&'static str, &'static str)],
+    /// Whether `add_bos_token` and `add_eos_token` replace what `tokenizer.json` lays around a
+    /// document; by default a document then begins with the former and ends without the latter.
+    pub(in super::super) frames: bool,
+}
+
+impl TokenizerClass {
+    pub(in super::super) fn of(name: &str) -> TokenizerClass {
+        match name.strip_suffix("Fast").unwrap_or(name) {
+            "LlamaTokenizer" => TokenizerClass {
+                tokens: &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
+                frames: true,
+            },
+            "Qwen2Tokenizer" => {
+                const END: &str = "<|endoftext|>";
+                let tokens = &[("eos_token", END), ("unk_token", END), ("pad_token", END)];
+                TokenizerClass { tokens, frames: false }
+            }
+            _ => TokenizerClass::default(),
+        }
+    }
+}
