@@ -89,6 +89,14 @@ impl Error {
         self
     }
 
+    /// The same mistake, blamed on the place, such as a row, that led to the file.
+    pub(crate) fn led_to_from(mut self, place: &str) -> Error {
+        let Facts { file, expected, .. } = &mut *self.facts;
+        *expected = format!("{expected} in {file}");
+        place.clone_into(file);
+        self
+    }
+
     /// The same mistake with the error that led to it.
     pub fn caused_by(
         mut self,

@@ -111,8 +111,8 @@ fn samples(
     match read_source(path, column)? {
         Source::Rows(rows) => Ok((false, processor.encode_all(&rows)?)),
         Source::Text(text) => {
-            let ids = processor.tokenizer().encode_document(&text)?;
-            Ok((true, windows.cut(&ids, &path.display().to_string())?))
+            let place = path.display().to_string();
+            Ok((true, windows.cut(&processor.encode_document(&text, &place)?, &place)?))
         }
     }
 }

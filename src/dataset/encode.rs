@@ -2,7 +2,7 @@
 
 use super::rows::Row;
 use super::visuals::{Shown, Visuals};
-use crate::checkpoint::{ChatTemplate, Checkpoint, Error, ErrorKind, Result, Tokenizer};
+use crate::checkpoint::{ChatTemplate, Checkpoint, Error, ErrorKind, Result, Tokenizer, quoted};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -29,6 +29,7 @@ pub struct Processor {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     visuals: Visuals,
+    vocab_size: usize,
 }
 
 impl Processor {
@@ -39,9 +40,10 @@ impl Processor {
     /// What is malformed in those files, or that the placeholder of pictures is no token.
     pub fn new(checkpoint: &Checkpoint) -> Result<Processor> {
         let tokenizer = checkpoint.tokenizer()?;
-        let template = optional(checkpoint.chat_template())?;
+        let template = unless_absent(checkpoint.chat_template())?.ok();
         let visuals = Visuals::load(checkpoint, &tokenizer)?;
-        Ok(Processor { tokenizer, template, visuals })
+        let vocab_size = checkpoint.config().text.vocab_size;
+        Ok(Processor { tokenizer, template, visuals, vocab_size })
     }
 
     /// The tokenizer, for reading answers back.
@@ -64,16 +66,17 @@ impl Processor {
     /// Names the row, and the picture or the part of the checkpoint that is missing or wrong.
     pub fn encode(&self, row: &Row) -> Result<Sample> {
         if let Some(text) = &row.text {
-            let input_ids = self.tokenizer.encode_document(text)?;
-            return sample(row, input_ids, 1, Shown::default());
+            let input_ids = self.encode_document(text, &row.place)?;
+            return self.sample(row, input_ids, 1, Shown::default());
         }
         let template = self.template.as_ref().ok_or_else(|| {
             let expected = "a chat template in the checkpoint, to ask with";
             Error::new(ErrorKind::Missing, &row.place, expected, "none")
         })?;
-        let rendered = template.render(&row.messages, true)?;
+        let of_row = |error: Error| error.led_to_from(&row.place);
+        let rendered = template.render(&row.messages, true).map_err(of_row)?;
         let (prompt, shown) = self.visuals.show(row, rendered)?;
-        let mut input_ids = self.tokenizer.encode(&prompt)?;
+        let mut input_ids = self.tokenizer.encode(&prompt).map_err(of_row)?;
         let prompt_len = input_ids.len();
         if let Some(answer) = &row.answer {
             let end = template.turn_end().filter(|end| self.tokenizer.token_id(end).is_some());
@@ -82,28 +85,65 @@ impl Processor {
                 Error::new(ErrorKind::Missing, self.tokenizer.file(), expected, "none")
             })?;
             // apart from the prompt: its tokens must not depend on the answer
-            input_ids.extend(self.tokenizer.encode(&format!("{answer}{end}"))?);
+            let said = self.tokenizer.encode(&format!("{answer}{end}")).map_err(of_row)?;
+            input_ids.extend(said);
         }
-        sample(row, input_ids, prompt_len, shown)
+        self.sample(row, input_ids, prompt_len, shown)
+    }
+
+    /// The ids of a text from `place` that asks nothing, with those around it that the tokenizer adds
+    /// to a document.
+    ///
+    /// # Errors
+    /// Names the place, and the token that the model does not have.
+    pub fn encode_document(&self, text: &str, place: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode_document(text).map_err(|error| error.led_to_from(place))?;
+        self.known(ids, place)
+    }
+
+    /// `ids`, if the model has an embedding for each: a tokenizer may have more tokens.
+    fn known(&self, ids: Vec<u32>, place: &str) -> Result<Vec<u32>> {
+        let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) else {
+            return Ok(ids);
+        };
+        let expected = format!("tokens below the vocab_size {} of config.json", self.vocab_size);
+        let token = quoted(&self.tokenizer.token(id).unwrap_or_default());
+        let found = format!("{id}, the token {token} of {}", self.tokenizer.file());
+        Err(Error::new(ErrorKind::OutOfRange, place, expected, found))
+    }
+
+    fn sample(
+        &self,
+        row: &Row,
+        input_ids: Vec<u32>,
+        prompt_len: usize,
+        shown: Shown,
+    ) -> Result<Sample> {
+        if input_ids.is_empty() || prompt_len == 0 {
+            return Err(Error::new(
+                ErrorKind::OutOfRange,
+                &row.place,
+                "at least one token",
+                "none",
+            ));
+        }
+        let input_ids = self.known(input_ids, &row.place)?;
+        let Shown { patches, grids, video_grids } = shown;
+        let pixel_values = concatenate(patches);
+        let place = row.place.clone();
+        Ok(Sample { input_ids, prompt_len, pixel_values, grids, video_grids, place })
     }
 }
 
-pub(super) fn optional<T>(loaded: Result<T>) -> Result<Option<T>> {
+/// What was loaded, or what was looked for if the checkpoint has no file of it.
+pub(super) fn unless_absent<T>(loaded: Result<T>) -> Result<std::result::Result<T, String>> {
     match loaded {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::Missing && error.item().is_none() => Ok(None),
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.kind() == ErrorKind::Missing && error.item().is_none() => {
+            Ok(Err(error.expected().to_owned()))
+        }
         Err(error) => Err(error),
     }
-}
-
-fn sample(row: &Row, input_ids: Vec<u32>, prompt_len: usize, shown: Shown) -> Result<Sample> {
-    if input_ids.is_empty() || prompt_len == 0 {
-        return Err(Error::new(ErrorKind::OutOfRange, &row.place, "at least one token", "none"));
-    }
-    let Shown { patches, grids, video_grids } = shown;
-    let pixel_values = concatenate(patches);
-    let place = row.place.clone();
-    Ok(Sample { input_ids, prompt_len, pixel_values, grids, video_grids, place })
 }
 
 /// All rows of tensors of equal width, one below the other.

@@ -1,6 +1,6 @@
 //! Pictures and videos of a row: their patches, and their tokens in its prompt.
 
-use super::encode::optional;
+use super::encode::unless_absent;
 use super::rows::{ImageRef, Row, VideoRef};
 use crate::checkpoint::{
     Checkpoint, Error, ErrorKind, Picture, PictureSettings, Result, RgbPicture, Tokenizer,
@@ -8,10 +8,10 @@ use crate::checkpoint::{
 };
 use crate::tensor::Tensor;
 
-/// How a checkpoint shows things to its vision tower; without one, or without settings, not at all.
+/// How a checkpoint shows things to its vision tower, or what it lacks to do so.
 pub(super) struct Visuals {
-    pictures: Option<Shows<PictureSettings>>,
-    videos: Option<Shows<VideoSettings>>,
+    pictures: std::result::Result<Shows<PictureSettings>, String>,
+    videos: std::result::Result<Shows<VideoSettings>, String>,
     /// The tokens around one frame.
     around: [String; 2],
 }
@@ -34,14 +34,15 @@ impl Visuals {
     pub(super) fn load(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Visuals> {
         let config = checkpoint.config();
         let seeing = |id: Option<u32>| id.filter(|_| config.vision.is_some());
+        let tower = || "a vision tower".to_owned();
         let pictures = match seeing(config.image_token_id) {
-            None => None,
+            None => Err(tower()),
             Some(id) => {
                 let placeholder = tokenizer.token(id).ok_or_else(|| {
                     let expected = format!("token {id}, the image_token_id of config.json");
                     Error::new(ErrorKind::Inconsistent, tokenizer.file(), expected, "none")
                 })?;
-                optional(checkpoint.picture_settings())?
+                unless_absent(checkpoint.picture_settings())?
                     .map(|settings| Shows { settings, placeholder })
             }
         };
@@ -51,10 +52,11 @@ impl Visuals {
             [config.video_token_id, config.vision_start_token_id, config.vision_end_token_id];
         let (videos, around) = match tokens.map(token) {
             [Some(placeholder), Some(start), Some(end)] => {
-                let settings = optional(checkpoint.video_settings())?;
+                let settings = unless_absent(checkpoint.video_settings())?;
                 (settings.map(|settings| Shows { settings, placeholder }), [start, end])
             }
-            _ => (None, Default::default()),
+            _ if config.vision.is_none() => (Err(tower()), Default::default()),
+            _ => (Err(format!("the tokens of videos in {}", tokenizer.file())), Default::default()),
         };
         Ok(Visuals { pictures, videos, around })
     }
@@ -64,12 +66,12 @@ impl Visuals {
     pub(super) fn show(&self, row: &Row, prompt: String) -> Result<(String, Shown)> {
         let mut shown = Shown::default();
         let prompt = match &self.pictures {
-            Some(pictures) => self.show_pictures(pictures, row, &prompt, &mut shown)?,
-            None => none_shown(row, row.images.len(), "image", "picture").map(|()| prompt)?,
+            Ok(pictures) => self.show_pictures(pictures, row, &prompt, &mut shown)?,
+            Err(lack) => none_shown(row, row.images.len(), "image", lack).map(|()| prompt)?,
         };
         let prompt = match &self.videos {
-            Some(videos) => self.show_videos(videos, row, &prompt, &mut shown)?,
-            None => none_shown(row, row.videos.len(), "video", "video").map(|()| prompt)?,
+            Ok(videos) => self.show_videos(videos, row, &prompt, &mut shown)?,
+            Err(lack) => none_shown(row, row.videos.len(), "video", lack).map(|()| prompt)?,
         };
         Ok((prompt, shown))
     }
@@ -88,7 +90,7 @@ impl Visuals {
             let path = image.path();
             let prepared = image.read().and_then(|bytes| settings.prepare(&path, &bytes));
             let Picture { pixel_values, grid_thw } =
-                prepared.map_err(|error| of_row(row, "image", &path, error))?;
+                prepared.map_err(|error| error.led_to_from(&row.place).field("image"))?;
             texts.push(placeholder.repeat(grid_thw.iter().product::<usize>() / (merge * merge)));
             shown.grids.push(grid_thw);
             shown.patches.push(pixel_values);
@@ -123,33 +125,21 @@ impl Visuals {
 }
 
 fn prepared(settings: &VideoSettings, row: &Row, video: &VideoRef) -> Result<Picture> {
+    let of_row = |error: Error| error.led_to_from(&row.place).field("video");
     let decode = |frame: &ImageRef| {
-        let path = frame.path();
-        let picture = frame.read().and_then(|bytes| RgbPicture::decode(&path, &bytes));
-        picture.map_err(|error| of_row(row, "video", &path, error))
+        frame.read().and_then(|bytes| RgbPicture::decode(&frame.path(), &bytes)).map_err(of_row)
     };
     let frames: Vec<RgbPicture> = video.frames.iter().map(decode).collect::<Result<_>>()?;
     let path = video.frames.first().map(ImageRef::path).unwrap_or_default();
-    let name = format!("the video from {path} on");
-    settings.preprocess(&name, &frames).map_err(|error| of_row(row, "video", &name, error))
+    settings.preprocess(&format!("the video from {path} on"), &frames).map_err(of_row)
 }
 
-/// An error inside the file `path`, as one of the row that names it.
-fn of_row(row: &Row, field: &str, path: &str, inner: Error) -> Error {
-    let expected = format!("{} in {path}", inner.expected());
-    let error = Error::new(inner.kind(), &row.place, expected, inner.found());
-    error.field(field).caused_by(inner)
-}
-
-/// Refuses to show what the checkpoint cannot see.
-fn none_shown(row: &Row, found: usize, field: &str, what: &str) -> Result<()> {
+/// Refuses to show what the checkpoint cannot see, as it lacks something.
+fn none_shown(row: &Row, found: usize, field: &str, lack: &str) -> Result<()> {
     if found == 0 {
         return Ok(());
     }
-    let expected = format!(
-        "no {what}, as the checkpoint has no vision tower, no token for it or no \
-         preprocessor_config.json"
-    );
+    let expected = format!("no {field}, as the checkpoint lacks {lack}");
     Err(Error::new(ErrorKind::Unsupported, &row.place, expected, found).field(field))
 }
 
