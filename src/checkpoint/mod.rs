@@ -12,6 +12,7 @@ mod safetensors;
 mod template;
 mod tensor_file;
 mod tokenizer;
+mod tokenizer_config;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use picture::{Picture, PictureSettings, RgbPicture, VideoSettings, smart_resize};
 pub use safetensors::{Dtype, TensorInfo};
-pub use template::{ChatTemplate, Content, Message, Part};
+pub use template::{ChatTemplate, Message};
 pub use tensor_file::TensorFile;
 pub use tokenizer::Tokenizer;
 
@@ -189,7 +190,8 @@ impl Checkpoint {
         self.store.verify(expected, self.config.text.tie_word_embeddings)
     }
 
-    /// Loads the tokenizer from `tokenizer.json`; keep it, loading takes a while.
+    /// Loads the tokenizer from `tokenizer.json`, with what `tokenizer_config.json` adds; keep it,
+    /// loading takes a while.
     ///
     /// # Errors
     /// `Missing` or `Malformed`.
@@ -205,7 +207,8 @@ impl Checkpoint {
         ChatTemplate::load(&self.files)
     }
 
-    /// Loads how pictures are prepared from `preprocessor_config.json`.
+    /// Loads how pictures are prepared from `preprocessor_config.json`, or else from
+    /// `processor_config.json`.
     ///
     /// # Errors
     /// `Missing`, or the field that is wrong.
@@ -213,8 +216,8 @@ impl Checkpoint {
         PictureSettings::load(&self.files, &self.config)
     }
 
-    /// Loads how videos are prepared from `video_preprocessor_config.json`, or else from
-    /// `preprocessor_config.json`.
+    /// Loads how videos are prepared from `video_preprocessor_config.json`, or else from a file for
+    /// pictures.
     ///
     /// # Errors
     /// `Missing`, or the field that is wrong.

@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::json;
 
 const PIXIE: &[(&str, &[u8])] = &[
     ("config.json", include_bytes!("../../assets/pixie/config.json")),
@@ -63,6 +64,115 @@ fn text_survives_the_tokenizer() {
     assert_eq!(tokenizer.token(491).as_deref(), Some("<|image_pad|>"));
     assert_eq!(tokenizer.token_id("<|no such|>"), None);
     assert_eq!(Tokenizer::parse("t", b"{}").err().unwrap().kind(), ErrorKind::Malformed);
+}
+
+/// The ids that transformers 4.57.3 gives `a<NEW> blue<OTHER>` as a document.
+#[test]
+fn a_tokenizer_has_what_its_class_adds_to_its_file() {
+    const APART: [u32; 13] = [64, 27, 45, 36, 54, 29, 303, 27, 46, 51, 39, 36, 49];
+    let apart = |before: &[u32], after: &[u32]| [before, &APART, &[29], after].concat();
+    let plain = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+    let llama = json!({"tokenizer_class": "LlamaTokenizer", "bos_token": "<|endoftext|>",
+        "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"});
+    let older = json!({"eos_token": "<|im_end|>", "bos_token": {"content": "<NEW>"},
+        "additional_special_tokens": ["<OTHER>"]});
+    let decoder = json!({"600": {"content": "<OTHER>", "normalized": true},
+        "494": {"content": "<NEW>", "special": true, "rstrip": true, "normalized": false}});
+    let nothing = json!({});
+    for (config, more, older, expected) in [
+        (&plain, json!({}), &nothing, apart(&[], &[])),
+        // ids are given in order, whatever those of the file
+        (&plain, json!({"added_tokens_decoder": decoder}), &nothing, vec![64, 493, 479, 494]),
+        (
+            &plain,
+            json!({"additional_special_tokens": ["<NEW>", "<OTHER>"]}),
+            &nothing,
+            vec![64, 493, 303, 494],
+        ),
+        (
+            &plain,
+            json!({"pad_token": "<NEW>", "extra_special_tokens": {"image_token": "<OTHER>"}}),
+            &nothing,
+            vec![64, 493, 303, 494],
+        ),
+        (&plain, json!({}), &older, vec![64, 493, 303, 494]),
+        (&plain, json!({"added_tokens_decoder": {}}), &older, apart(&[], &[])),
+        (&llama, json!({}), &nothing, apart(&[486], &[])),
+        (&llama, json!({"add_bos_token": null}), &nothing, apart(&[], &[])),
+        (
+            &llama,
+            json!({"add_bos_token": false, "add_eos_token": true}),
+            &nothing,
+            apart(&[], &[488]),
+        ),
+        (
+            &json!({"tokenizer_class": "LlamaTokenizerFast"}),
+            json!({}),
+            &nothing,
+            apart(&[493], &[]),
+        ),
+        (&json!({"tokenizer_class": "Qwen2Tokenizer"}), json!({}), &nothing, apart(&[], &[])),
+    ] {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let dir = copy();
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        std::fs::write(dir.path().join("special_tokens_map.json"), older.to_string()).unwrap();
+        let tokenizer = Tokenizer::load(&Files::folder(dir.path())).unwrap();
+        let ids = tokenizer.encode_document("a<NEW> blue<OTHER>").unwrap();
+        assert_eq!(ids, expected, "{config} {older}");
+    }
+}
+
+#[test]
+fn a_document_that_must_begin_with_a_token_needs_one() {
+    let dir = copy();
+    let config = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": null}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+    let error = Tokenizer::load(&Files::folder(dir.path())).err().unwrap();
+    let text =
+        "tokenizer_config.json: field \"bos_token\": expected it for add_bos_token, found none";
+    assert!(error.to_string().ends_with(text), "{error}");
+}
+
+#[test]
+fn picture_settings_are_found_in_each_of_their_places() {
+    let dir = copy();
+    let path = |name: &str| dir.path().join(name);
+    let settings = || Checkpoint::open(dir.path()).unwrap().picture_settings();
+    let own = settings().unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path("preprocessor_config.json")).unwrap()).unwrap();
+    let nested = json!({"image_processor": json, "processor_class": "P"}).to_string();
+    std::fs::write(path("preprocessor_config.json"), &nested).unwrap();
+    assert_eq!(settings().unwrap(), own);
+    std::fs::remove_file(path("preprocessor_config.json")).unwrap();
+    let error = settings().unwrap_err();
+    let text = "expected preprocessor_config.json or processor_config.json, found none";
+    assert!(error.kind() == ErrorKind::Missing && error.to_string().ends_with(text), "{error}");
+    std::fs::write(path("processor_config.json"), nested).unwrap();
+    let found = settings().unwrap();
+    assert_eq!((found.max_pixels, found.image_mean), (own.max_pixels, own.image_mean));
+    let videos = json!({"video_processor": {"patch_size": 8}}).to_string();
+    std::fs::write(path("processor_config.json"), videos).unwrap();
+    let error = Checkpoint::open(dir.path()).unwrap().video_settings().unwrap_err();
+    assert_eq!(error.item(), Some("field \"video_processor.patch_size\""));
+}
+
+#[test]
+fn what_is_assumed_in_place_of_a_missing_field_is_not_said_to_be_found() {
+    let dir = copy();
+    std::fs::write(dir.path().join("preprocessor_config.json"), "{}").unwrap();
+    let error = Checkpoint::open(dir.path()).unwrap().picture_settings().unwrap_err();
+    assert_eq!(error.item(), Some("field \"patch_size\""));
+    assert_eq!(error.found(), "nothing, which stands for 14");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("config.json")).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("video_token_id");
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let error = refused(&dir);
+    assert_eq!(error.item(), Some("field \"video_token_id\""));
+    assert_eq!(error.found(), "nothing, which stands for 151656");
 }
 
 #[test]

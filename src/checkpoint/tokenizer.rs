@@ -2,6 +2,9 @@
 
 use super::error::{Error, ErrorKind, Result};
 use super::files::Files;
+use super::tokenizer_config::{self, TokenizerConfig};
+use tokenizers::AddedToken;
+use tokenizers::processors::template::TemplateProcessing;
 
 const FILE: &str = "tokenizer.json";
 /// The longest tokenizer believed, in bytes; the largest published have about 35 MiB.
@@ -15,7 +18,45 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     pub(super) fn load(files: &Files) -> Result<Tokenizer> {
-        Tokenizer::parse(&files.describe(FILE), &files.read(FILE, TOKENIZER_MAX)?)
+        let mut tokenizer =
+            Tokenizer::parse(&files.describe(FILE), &files.read(FILE, TOKENIZER_MAX)?)?;
+        tokenizer.complete(&TokenizerConfig::load(files)?).map_err(|source| {
+            let file = files.describe(tokenizer_config::FILE);
+            Error::new(ErrorKind::Unsupported, file, "tokens to add to the tokenizer", "others")
+                .caused_by(source)
+        })?;
+        Ok(tokenizer)
+    }
+
+    /// Adds the tokens that transformers adds to those of the file, and lays tokens around documents
+    /// as it does.
+    fn complete(&mut self, config: &TokenizerConfig) -> tokenizers::Result<()> {
+        let known = self.inner.get_added_vocabulary().get_vocab();
+        let mut tokens: Vec<AddedToken> = config.added.values().cloned().collect();
+        for special in config.specials() {
+            let content = &special.token.content;
+            let is_known = !special.is_spelled_out && known.contains_key(content);
+            if !is_known && tokens.iter().all(|token| token.content != *content) {
+                tokens.push(special.token.clone());
+            }
+        }
+        for token in &mut tokens {
+            token.special |= config.specials().any(|s| s.token.content == token.content);
+        }
+        self.inner.add_tokens(tokens)?;
+        if let Some(around) = &config.around {
+            let [before, after] = around.each_ref().map(|token| token.as_deref());
+            let piece = |token: &str| format!("{token}:0");
+            let pieces =
+                before.map(piece).into_iter().chain(["$A:0".into()]).chain(after.map(piece));
+            let ids = around.iter().flatten().filter_map(|t| Some((t.clone(), self.token_id(t)?)));
+            let template = TemplateProcessing::builder()
+                .try_single(pieces.collect::<Vec<String>>())?
+                .special_tokens(ids.collect::<Vec<_>>())
+                .build()?;
+            self.inner.with_post_processor(Some(template));
+        }
+        Ok(())
     }
 
     /// Reads the bytes of a `tokenizer.json`; `file` is its name in errors.

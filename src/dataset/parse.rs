@@ -2,16 +2,20 @@
 
 use super::rows::{ImageRef, Origin, Row, VideoRef};
 use super::text::COLUMN;
-use crate::checkpoint::{
-    Content, Error, ErrorKind, Fields, Message, Part, Result, describe, quoted,
-};
+use crate::checkpoint::{Error, ErrorKind, Fields, Message, Result, describe, quoted};
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::VecDeque;
 
-pub(super) fn parse_row(place: String, json: &Value, origin: &Origin) -> Result<Row> {
-    let fields = Fields::root(&place, json)?;
+/// The row in `line`, which is JSON.
+pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Row> {
+    let json = serde_json::from_str(line).map_err(|source| {
+        let found = format!("a mistake in column {}", source.column());
+        Error::new(ErrorKind::Malformed, &place, "a JSON object", found).caused_by(source)
+    })?;
+    let fields = Fields::root(&place, &json)?;
     let row = if fields.get("messages").is_some() {
-        conversation(&fields, origin)?
+        conversation(&fields, line, origin)?
     } else if fields.get("question").is_some() {
         question(&fields, origin)?
     } else if let Some(text) = fields.text(origin.column)? {
@@ -30,6 +34,12 @@ pub(super) fn parse_row(place: String, json: &Value, origin: &Origin) -> Result<
     Ok(Row { images, videos, messages, answer, text, place })
 }
 
+/// The messages as they are written: templates see all that is said of them, and its order.
+#[derive(Deserialize)]
+struct Spelled {
+    messages: Vec<Message>,
+}
+
 #[derive(Default)]
 struct Parts {
     images: Vec<ImageRef>,
@@ -46,15 +56,12 @@ fn question(fields: &Fields, origin: &Origin) -> Result<Parts> {
         Some(_) => vec![video(fields, "video", origin)?],
         None => Vec::new(),
     };
-    let content = if images.is_empty() && videos.is_empty() {
-        Content::Text(question.to_owned())
-    } else {
-        let mut parts = vec![Part::Image; images.len()];
-        parts.extend(videos.iter().map(|_| Part::Video));
-        parts.push(Part::Text { text: question.to_owned() });
-        Content::Parts(parts)
+    let kinds = [vec!["image"; images.len()], vec!["video"; videos.len()]].concat();
+    let message = match kinds.is_empty() {
+        true => Message::text("user", question),
+        false => Message::showing("user", &kinds, question),
     };
-    let messages = vec![Message { role: "user".to_owned(), content }];
+    let messages = vec![message];
     let answer = fields.text("answer")?.map(str::to_owned);
     Ok(Parts { images, videos, messages, answer, text: None })
 }
@@ -149,33 +156,42 @@ fn timestamps(fields: &Fields, frames: usize) -> Result<Vec<f64>> {
     Ok(seconds)
 }
 
-fn conversation(fields: &Fields, origin: &Origin) -> Result<Parts> {
+fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
     let listed: VecDeque<ImageRef> = listed_images(fields, origin)?.into();
     let mut shown = Shown { listed, images: Vec::new(), videos: Vec::new(), origin };
-    let mut messages = Vec::new();
+    let mut answer = None;
     for message in fields.objects("messages")?.unwrap_or_default() {
-        let role = message.required_text("role")?.to_owned();
-        messages.push(Message { role, content: content(&message, &mut shown)? });
+        let is_answer = message.required_text("role")? == "assistant";
+        answer = Some(content(&message, &mut shown)?).filter(|_| is_answer);
     }
     if !shown.listed.is_empty() {
         let expected = format!("{} pictures, one for each place", shown.images.len());
         let found = shown.images.len() + shown.listed.len();
         return Err(fields.wrong(ErrorKind::Inconsistent, "images", expected, found));
     }
-    let answer = match messages.pop_if(|message| message.role == "assistant") {
-        None => None,
-        Some(Message { content: Content::Text(text), .. }) => Some(text),
-        Some(_) => {
+    let Spelled { mut messages } = serde_json::from_str(line).map_err(|source| {
+        // they were read before, so only this is left
+        let error = fields.wrong(ErrorKind::Duplicate, "messages", "it once", "it twice");
+        error.caused_by(source)
+    })?;
+    if let Some(answer) = &answer {
+        messages.pop();
+        if answer.is_none() {
             let (name, expected) = ("messages", "an answer of text alone");
-            return Err(fields.wrong(ErrorKind::Unsupported, name, expected, "a picture"));
+            return Err(fields.wrong(
+                ErrorKind::Unsupported,
+                name,
+                expected,
+                "a picture or a call",
+            ));
         }
-    };
+    }
     if messages.is_empty() {
         let expected = "a message before the answer";
         return Err(fields.wrong(ErrorKind::Missing, "messages", expected, "none"));
     }
     let Shown { images, videos, .. } = shown;
-    Ok(Parts { images, videos, messages, answer, text: None })
+    Ok(Parts { images, videos, messages, answer: answer.flatten(), text: None })
 }
 
 /// The pictures and videos met so far, and the pictures that wait for a place.
@@ -186,35 +202,31 @@ struct Shown<'a> {
     origin: &'a Origin<'a>,
 }
 
-fn content(message: &Fields, shown: &mut Shown) -> Result<Content> {
+/// Collects what a message shows; its text, if it is nothing but text.
+fn content(message: &Fields, shown: &mut Shown) -> Result<Option<String>> {
     let name = "content";
+    let calls = message.get("tool_calls").is_some();
     match message.get(name) {
-        Some(Value::String(text)) => return Ok(Content::Text(text.clone())),
+        Some(Value::String(text)) => return Ok(Some(text.clone()).filter(|_| !calls)),
         Some(Value::Array(_)) => {}
+        None if calls => return Ok(None),
         other => {
             let kind = if other.is_some() { ErrorKind::WrongType } else { ErrorKind::Missing };
             let found = other.map_or("nothing".to_owned(), describe);
             return Err(message.wrong(kind, name, "a string or a list of parts", found));
         }
     }
-    let mut parts = Vec::new();
+    let mut text = Some(String::new()).filter(|_| !calls);
     for fields in message.objects(name)?.unwrap_or_default() {
-        parts.push(part(&fields, shown)?);
+        text = text.zip(part(&fields, shown)?).map(|(text, more)| text + more);
     }
-    // templates of text-only models take strings alone, and parts of text mean the same
-    let texts = parts.iter().map(|part| match part {
-        Part::Text { text } => Some(text.as_str()),
-        _ => None,
-    });
-    match texts.collect::<Option<String>>() {
-        Some(text) => Ok(Content::Text(text)),
-        None => Ok(Content::Parts(parts)),
-    }
+    Ok(text)
 }
 
-fn part(fields: &Fields, shown: &mut Shown) -> Result<Part> {
+/// The text of a part; none of one that shows something.
+fn part<'a>(fields: &Fields<'a>, shown: &mut Shown) -> Result<Option<&'a str>> {
     match fields.required_text("type")? {
-        "text" => Ok(Part::Text { text: fields.required_text("text")?.to_owned() }),
+        "text" => fields.required_text("text").map(Some),
         "image" => {
             let named = ["image", "path", "url"].into_iter().find(|n| fields.get(n).is_some());
             let picture = match named {
@@ -225,12 +237,12 @@ fn part(fields: &Fields, shown: &mut Shown) -> Result<Part> {
                 })?,
             };
             shown.images.push(picture);
-            Ok(Part::Image)
+            Ok(None)
         }
         "video" => {
             let named = ["video", "path", "url"].into_iter().find(|n| fields.get(n).is_some());
             shown.videos.push(video(fields, named.unwrap_or("video"), shown.origin)?);
-            Ok(Part::Video)
+            Ok(None)
         }
         other => {
             let expected = "\"text\", \"image\" or \"video\"";

@@ -1,5 +1,5 @@
 use super::*;
-use crate::checkpoint::{Checkpoint, Content, ErrorKind, Files, Part};
+use crate::checkpoint::{Checkpoint, ErrorKind, Files, Message};
 use crate::layout::{Layout, SpecialTokens};
 use expect_test::{Expect, expect};
 use serde::Deserialize;
@@ -126,8 +126,7 @@ fn a_conversation_is_the_same_row_as_its_question() {
     assert_eq!(samples[0].input_ids, samples[2].input_ids);
     assert_eq!(samples[1].input_ids, samples[2].input_ids);
     assert_eq!(rows[2].answer.as_deref(), Some("six"));
-    let Content::Parts(parts) = &rows[2].messages[0].content else { panic!("parts") };
-    assert_eq!(parts[0], Part::Image);
+    assert_eq!(rows[2].messages, [Message::showing("user", &["image"], "What?")]);
 }
 
 #[test]
@@ -200,13 +199,116 @@ fn wrong_rows_are_named_by_line_and_field() {
     );
 }
 
-/// The demo checkpoint with a template that shows videos, and perhaps settings for them.
-fn seeing_videos(settings: &serde_json::Value) -> (tempfile::TempDir, Processor, Checkpoint) {
+/// A copy of the demo checkpoint, to be changed.
+fn copied() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(format!("{ROOT}/assets/pixie")).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
     }
+    dir
+}
+
+/// The demo checkpoint with another chat template.
+fn asking(template: &str) -> (tempfile::TempDir, Processor) {
+    let dir = copied();
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let processor = Processor::new(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+    (dir, processor)
+}
+
+#[test]
+fn a_template_that_refuses_a_row_names_it() {
+    let (_dir, processor) =
+        asking("{{ messages[0].content + raise_exception('no') if messages | length > 1 }}x");
+    let second =
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}"#;
+    let rows = rows(&format!("{{\"question\": \"a\"}}\n{second}")).unwrap();
+    let error = processor.encode_all(&rows).unwrap_err().to_string();
+    let text = "rows.jsonl:2: expected messages that the template accepts in ";
+    assert!(
+        error.contains(text) && error.ends_with("chat_template.jinja, found others"),
+        "{error}"
+    );
+}
+
+#[test]
+fn templates_see_messages_as_rows_spell_them() {
+    let (_dir, processor) = asking(
+        "{% for m in messages %}{{ m.keys() | join(',') }}={% if m.content is string %}\
+        {{ m.content }}{% else %}{% for c in m.content %}[{{ c.text }}]{% endfor %}{% endif %}\
+        {{ m.tool_calls[0].name if m.tool_calls }};{% endfor %}",
+    );
+    let row = r#"{"messages": [
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+        {"role": "assistant", "tool_calls": [{"name": "blue"}], "content": null},
+        {"role": "tool", "content": "red", "id": 3},
+        {"role": "assistant", "content": [{"type": "text", "text": "s"}, {"type": "text", "text": "ix"}]}]}"#;
+    let rows = rows(&row.replace('\n', " ")).unwrap();
+    assert_eq!(rows[0].answer.as_deref(), Some("six"));
+    let sample = processor.encode(&rows[0]).unwrap();
+    let prompt =
+        processor.tokenizer().decode(&sample.input_ids[..sample.prompt_len], false).unwrap();
+    assert_eq!(prompt, "role,content=[one][two];role,tool_calls,content=blue;role,content,id=red;");
+}
+
+#[test]
+fn an_answer_is_text_alone_and_a_row_has_one_conversation() {
+    let asked = r#"{"role": "user", "content": "x"}"#;
+    check(
+        &format!(
+            r#"{{"messages": [{asked}, {{"role": "assistant", "content": "", "tool_calls": [1]}}]}}"#
+        ),
+        expect![[
+            r#"rows.jsonl:1: field "messages": expected an answer of text alone, found a picture or a call"#
+        ]],
+    );
+    check(
+        &format!(r#"{{"messages": [{asked}], "messages": [{asked}]}}"#),
+        expect![[r#"rows.jsonl:1: field "messages": expected it once, found it twice"#]],
+    );
+}
+
+#[test]
+fn a_token_that_the_model_does_not_have_is_named_with_its_row() {
+    let dir = copied();
+    let path = dir.path().join("tokenizer.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let token = serde_json::json!({"id": 512, "content": "<NEW>", "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
+    config["added_tokens"].as_array_mut().unwrap().push(token);
+    config["model"]["vocab"]["<NEW>"] = 512.into();
+    std::fs::write(path, config.to_string()).unwrap();
+    let processor = Processor::new(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+    let text = "expected tokens below the vocab_size 512 of config.json, found 512, the token \"<NEW>\" of ";
+    for row in [
+        r#"{"text": "a <NEW>"}"#,
+        r#"{"question": "<NEW>?"}"#,
+        r#"{"question": "?", "answer": "<NEW>"}"#,
+    ] {
+        let error = processor.encode(&rows(row).unwrap()[0]).unwrap_err().to_string();
+        assert!(error.contains(&format!("rows.jsonl:1: {text}")), "{error}");
+    }
+    let error = processor.encode_document("a <NEW>", "a.txt").unwrap_err().to_string();
+    assert!(error.starts_with(&format!("a.txt: {text}")), "{error}");
+}
+
+#[test]
+fn what_a_checkpoint_lacks_to_show_a_picture_is_named() {
+    let dir = copied();
+    std::fs::remove_file(dir.path().join("preprocessor_config.json")).unwrap();
+    let processor = Processor::new(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+    let rows = rows(r#"{"image": "a.png", "question": "x"}"#).unwrap();
+    let error = processor.encode(&rows[0]).unwrap_err().to_string();
+    let text = "field \"image\": expected no image, as the checkpoint lacks preprocessor_config.json or \
+        processor_config.json, found 1";
+    assert!(error.ends_with(text), "{error}");
+}
+
+/// The demo checkpoint with a template that shows videos, and perhaps settings for them.
+fn seeing_videos(settings: &serde_json::Value) -> (tempfile::TempDir, Processor, Checkpoint) {
+    let dir = copied();
     let template = dir.path().join("chat_template.jinja");
     let shows_pictures = std::fs::read_to_string(&template).unwrap();
     let text = "{% elif content['type'] == 'text' %}";

@@ -1,6 +1,7 @@
 //! Chat templates: Jinja, in the dialect and with the names that transformers gives it.
 
 mod clock;
+mod json;
 mod source;
 
 #[cfg(test)]
@@ -8,97 +9,83 @@ mod tests;
 
 use super::error::{Error, ErrorKind, Result};
 use super::files::Files;
+use super::tokenizer_config::TokenizerConfig;
 use clock::strftime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, ErrorKind as JinjaErrorKind};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use minijinja::value::{Serde, Value, from_args};
+use minijinja::{Environment, ErrorKind as JinjaErrorKind, State, escape_formatter};
+use minijinja_contrib::pycompat;
+use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::io;
 
 /// Instructions that a template may run; real ones need a few thousand for each message. Templates
 /// are programs of strangers, and `range` nested in `range` would run for years.
 const FUEL: u64 = 50_000_000;
 const NAME: &str = "chat";
 
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, `tool`.
-    pub role: String,
-    /// What is said and shown.
-    pub content: Content,
-}
-
-/// What a message says: text alone, or parts in order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Content {
-    /// Text alone, which text-only templates require.
-    Text(String),
-    /// Text mixed with pictures.
-    Parts(Vec<Part>),
-}
-
-/// One part of a message.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Part {
-    /// A picture; which one is told by its place among the pictures.
-    Image,
-    /// A video; which one is told by its place among the videos.
-    Video,
-    /// Text.
-    Text {
-        /// The text itself.
-        text: String,
-    },
-}
+/// One turn of a conversation as templates read it: an object of `role`, `content` and whatever else
+/// is said of it, in order.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Message(Value);
 
 impl Message {
     /// A message of text alone.
-    pub fn text(role: impl Into<String>, text: impl Into<String>) -> Message {
-        Message { role: role.into(), content: Content::Text(text.into()) }
+    pub fn text(role: &str, text: &str) -> Message {
+        Message(Value::from_pairs([("role", role), ("content", text)]))
+    }
+
+    /// A message that shows something before its text: an `image` or a `video` each of `kinds`.
+    pub fn showing(role: &str, kinds: &[&str], text: &str) -> Message {
+        let part = |kind: &&str| Value::from_pairs([("type", *kind)]);
+        let text = Value::from_pairs([("type", "text"), ("text", text)]);
+        let content: Vec<Value> = kinds.iter().map(part).chain([text]).collect();
+        Message(Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))]))
     }
 }
 
 /// A compiled chat template with the special tokens that it may name.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    special_tokens: BTreeMap<String, String>,
+    special_tokens: BTreeMap<String, serde_json::Value>,
     file: String,
 }
 
 impl ChatTemplate {
     pub(super) fn load(files: &Files) -> Result<ChatTemplate> {
         let found = source::find(files)?;
-        let special_tokens = source::special_tokens(files)?;
+        let special_tokens = TokenizerConfig::load(files)?.variables();
         ChatTemplate::parse(&found.file, &found.template, special_tokens)
     }
 
     /// Compiles a template; `file` is its name in errors, `special_tokens` are variables such as
-    /// `bos_token`.
+    /// `bos_token`, a string, and `additional_special_tokens`, a list of them.
     ///
     /// # Errors
     /// `Malformed` if it is no Jinja.
     pub fn parse(
         file: &str,
         template: &str,
-        special_tokens: BTreeMap<String, String>,
+        special_tokens: BTreeMap<String, serde_json::Value>,
     ) -> Result<ChatTemplate> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|source| malformed(file, source))?);
         environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(method);
+        environment.set_formatter(|out, state, value| match json::fraction(value) {
+            Some(number) => Ok(out.write_str(&number)?),
+            None => escape_formatter(out, state, value),
+        });
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format));
-        environment.add_filter("tojson", to_json);
-        environment
-            .add_template_owned(NAME, without_generation_marks(template))
-            .map_err(|source| malformed(file, source))?;
+        environment.add_filter("tojson", json::to_json);
+        // Jinja has one line end, whatever the file has
+        let template = template.replace("\r\n", "\n").replace('\r', "\n");
+        let template = without_generation_marks(&template).ok_or_else(|| {
+            let (expected, found) = ("no break or continue inside of with or generation", "one");
+            Error::new(ErrorKind::Unsupported, file, expected, found)
+        })?;
+        environment.add_template_owned(NAME, template).map_err(|source| malformed(file, source))?;
         Ok(ChatTemplate { environment, special_tokens, file: file.to_owned() })
     }
 
@@ -112,9 +99,10 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();
         for (name, token) in &self.special_tokens {
-            context.insert(name, Value::from(token));
+            context.insert(name, Value::from(Serde(token)));
         }
-        context.insert("messages", Value::from(Serde(messages)));
+        let messages: Vec<Value> = messages.iter().map(|message| message.0.clone()).collect();
+        context.insert("messages", Value::from(messages));
         context.insert("add_generation_prompt", Value::from(add_generation_prompt));
         // transformers passes these always; templates test them against none
         context.insert("tools", Value::from(()));
@@ -135,7 +123,7 @@ impl ChatTemplate {
         if template.is_some_and(|template| template.source().contains(CHATML)) {
             return Some(CHATML);
         }
-        self.special_tokens.get("eos_token").map(String::as_str)
+        self.special_tokens.get("eos_token").and_then(serde_json::Value::as_str)
     }
 
     /// The file it came from, for errors.
@@ -152,78 +140,78 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
     Err(minijinja::Error::new(JinjaErrorKind::InvalidOperation, message))
 }
 
-/// `generation` blocks mark the assistant's tokens for training and print as their content.
-fn without_generation_marks(template: &str) -> String {
+/// The methods of Python's strings, lists and dicts.
+fn method(
+    state: &mut State,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> std::result::Result<Value, minijinja::Error> {
+    let strip: for<'a> fn(&'a str, &str) -> Option<&'a str> = match name {
+        "removeprefix" => |text, affix| text.strip_prefix(affix),
+        "removesuffix" => |text, affix| text.strip_suffix(affix),
+        _ => return pycompat::unknown_method_callback(state, value, name, args),
+    };
+    let text = value.as_str().ok_or(JinjaErrorKind::UnknownMethod)?;
+    let (affix,) = from_args(args)?;
+    Ok(Value::from(strip(text, affix).unwrap_or(text)))
+}
+
+/// `generation` blocks mark the assistant's tokens for training and print as their content; what
+/// they set stays inside. Nothing if a loop is left or gone on with from inside of a scope, which
+/// minijinja would forget to close: a panic.
+fn without_generation_marks(template: &str) -> Option<String> {
     let mut out = String::with_capacity(template.len());
+    let mut open = Vec::new();
     let mut rest = template;
-    while let Some((before, tag)) = rest.split_once("{%") {
+    let opens = |two: &[u8]| matches!(two, b"{%" | b"{{" | b"{#");
+    while let Some(at) = rest.as_bytes().windows(2).position(opens) {
+        let (before, tag) = rest.split_at(at);
         out.push_str(before);
-        out.push_str("{%");
-        let inside = tag.find("%}").map_or("", |end| &tag[..end]);
-        let word = inside.trim_matches(['-', '+']).trim();
-        let plain = match word {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
-            _ => None,
-        };
-        rest = tag;
-        if let Some(plain) = plain {
-            out.push_str(&inside.replacen(word, plain, 1));
-            rest = &tag[inside.len()..];
+        let (inside, after) = tag.split_at(tag_len(tag));
+        rest = after;
+        let block = inside.strip_prefix("{%").and_then(|inside| inside.strip_suffix("%}"));
+        let word = block.unwrap_or_default().trim_matches(['-', '+']).trim();
+        match word {
+            "generation" => out.push_str(&inside.replacen(word, "with", 1)),
+            "endgeneration" => out.push_str(&inside.replacen(word, "endwith", 1)),
+            _ => out.push_str(inside),
+        }
+        match word.split_whitespace().next() {
+            Some(block @ ("for" | "with" | "generation")) => open.push(block),
+            Some("endfor" | "endwith" | "endgeneration") => drop(open.pop()),
+            Some("break" | "continue") if open.last().is_some_and(|block| *block != "for") => {
+                return None;
+            }
+            _ => {}
+        }
+        if word == "raw" {
+            let (raw, after) = rest.split_at(rest.find("endraw").unwrap_or(rest.len()));
+            out.push_str(raw);
+            rest = after;
         }
     }
     out.push_str(rest);
-    out
+    Some(out)
 }
 
-/// Python's `json.dumps`: a space after `:` and `,`, nothing escaped for HTML.
-fn to_json(
-    value: Value,
-    indent: Option<usize>,
-    kwargs: Kwargs,
-) -> std::result::Result<Value, minijinja::Error> {
-    const INDENT_MAX: usize = 64;
-    let indent = match indent {
-        Some(indent) => Some(indent),
-        None => kwargs.get::<Option<usize>>("indent")?,
+/// The length of the tag, of the expression or of the comment that `text` begins with: up to what
+/// closes it outside of strings.
+fn tag_len(text: &str) -> usize {
+    let close = match text.as_bytes().get(1) {
+        Some(b'#') => return text.find("#}").map_or(text.len(), |end| end + 2),
+        Some(b'%') => "%}",
+        _ => "}}",
     };
-    let _: Option<bool> = kwargs.get("ensure_ascii")?;
-    kwargs.assert_all_used()?;
-    let mut out = Vec::new();
-    let written = match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
-        Some(indent) => {
-            let indent = vec![b' '; indent.min(INDENT_MAX)];
-            let formatter = PrettyFormatter::with_indent(&indent);
-            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))
+    let mut quote = None;
+    let mut chars = text.char_indices().skip(2);
+    while let Some((at, c)) = chars.next() {
+        match quote {
+            None if text[at..].starts_with(close) => return at + close.len(),
+            None => quote = Some(c).filter(|c| matches!(c, '"' | '\'')),
+            Some(_) if c == '\\' => drop(chars.next()),
+            Some(open) => quote = Some(open).filter(|_| c != open),
         }
-    };
-    let bad = || minijinja::Error::new(JinjaErrorKind::InvalidOperation, "not writable as JSON");
-    written.map_err(|source| bad().with_source(source))?;
-    // safe, lest a template named .html someday escapes it again
-    String::from_utf8(out).map(Value::from_safe_string).map_err(|source| bad().with_source(source))
-}
-
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
     }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
-        w.write_all(b": ")
-    }
+    text.len()
 }

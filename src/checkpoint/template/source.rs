@@ -1,18 +1,13 @@
-//! Where a checkpoint keeps its chat template and its special tokens.
+//! Where a checkpoint keeps its chat template.
 
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::fields::{Fields, describe};
 use super::super::files::Files;
+use super::super::tokenizer_config::{FILE as TOKENIZER_CONFIG, FILE_MAX};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 const JINJA: &str = "chat_template.jinja";
 const JSON: &str = "chat_template.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS: &str = "special_tokens_map.json";
-/// The longest of these files believed, in bytes; a tokenizer_config.json that spells out thousands
-/// of added tokens reaches a few MiB.
-const FILE_MAX: u64 = 64 << 20;
 const FIELD: &str = "chat_template";
 
 pub(super) struct Found {
@@ -51,7 +46,8 @@ fn inside(fields: &Fields) -> Result<Option<String>> {
             return Err(fields.wrong(ErrorKind::WrongType, FIELD, expected, describe(other)));
         }
     };
-    let named = list.iter().find(|entry| entry["name"] == "default");
+    // of two by one name transformers keeps the later
+    let named = list.iter().rfind(|entry| entry["name"] == "default");
     match named.or(list.first().filter(|_| list.len() == 1)).map(|entry| &entry["template"]) {
         Some(Value::String(template)) => Ok(Some(template.clone())),
         _ => {
@@ -60,41 +56,4 @@ fn inside(fields: &Fields) -> Result<Option<String>> {
             Err(fields.wrong(ErrorKind::Missing, FIELD, expected, found))
         }
     }
-}
-
-/// `bos_token`, `eos_token` and their like, as template variables.
-pub(super) fn special_tokens(files: &Files) -> Result<BTreeMap<String, String>> {
-    const NAMES: [&str; 7] = [
-        "bos_token",
-        "eos_token",
-        "unk_token",
-        "sep_token",
-        "pad_token",
-        "cls_token",
-        "mask_token",
-    ];
-    let mut tokens = BTreeMap::new();
-    for file in [TOKENIZER_CONFIG, SPECIAL_TOKENS] {
-        if !files.contains(file) {
-            continue;
-        }
-        let json = files.read_json(file, FILE_MAX)?;
-        let described = files.describe(file);
-        let fields = Fields::root(&described, &json)?;
-        for name in NAMES {
-            let token = match fields.get(name) {
-                // an added token with its flags spelled out
-                Some(Value::Object(_)) => match fields.object(name)? {
-                    Some(token) => token.text("content")?,
-                    None => None,
-                },
-                Some(_) => fields.text(name)?,
-                None => None,
-            };
-            if let Some(token) = token {
-                tokens.entry(name.to_owned()).or_insert_with(|| token.to_owned());
-            }
-        }
-    }
-    Ok(tokens)
 }

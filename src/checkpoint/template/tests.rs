@@ -2,16 +2,20 @@ use super::*;
 use std::error::Error as _;
 
 fn render(template: &str, messages: &[Message]) -> Result<String> {
-    let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
+    let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".into())]);
     ChatTemplate::parse("t", template, tokens)?.render(messages, true)
 }
 
 fn conversation() -> Vec<Message> {
-    let parts = vec![Part::Image, Part::Text { text: "<what> is \"it\"?".to_owned() }];
     vec![
         Message::text("system", " Be brief.\n"),
-        Message { role: "user".to_owned(), content: Content::Parts(parts) },
+        Message::showing("user", &["image"], "<what> is \"it\"?"),
     ]
+}
+
+/// What a template makes of nothing.
+fn printed(template: &str) -> String {
+    render(template, &[]).unwrap()
 }
 
 #[test]
@@ -40,8 +44,51 @@ fn json_is_written_as_python_does() {
         render(template, &conversation()).unwrap(),
         r#"[{"type": "image"}, {"type": "text", "text": "<what> is \"it\"?"}] {"a": [1, true, null]}"#
     );
-    let template = "{{ {'a': [1]} | tojson(indent=2) }}";
-    assert_eq!(render(template, &[]).unwrap(), "{\n  \"a\": [\n    1\n  ]\n}");
+    let value = "{'b': ['é\u{1f600}\x7f', [], {}], 'a': 1.0}";
+    for (arguments, expected) in [
+        ("", "{\"b\": [\"é\u{1f600}\x7f\", [], {}], \"a\": 1.0}"),
+        ("ensure_ascii=true", r#"{"b": ["\u00e9\ud83d\ude00\u007f", [], {}], "a": 1.0}"#),
+        ("separators=(',', ':')", "{\"b\":[\"é\u{1f600}\x7f\",[],{}],\"a\":1.0}"),
+        ("sort_keys=true", "{\"a\": 1.0, \"b\": [\"é\u{1f600}\x7f\", [], {}]}"),
+        (
+            "indent=2, ensure_ascii=false",
+            "{\n  \"b\": [\n    \"é\u{1f600}\x7f\",\n    [],\n    {}\n  ],\n  \"a\": 1.0\n}",
+        ),
+        (
+            "true, '-', ('; ', '=')",
+            "{\n-\"b\"=[\n--\"\\u00e9\\ud83d\\ude00\\u007f\"; \n--[]; \n--{}\n-]; \n-\"a\"=1.0\n}",
+        ),
+    ] {
+        assert_eq!(printed(&format!("{{{{ {value} | tojson({arguments}) }}}}")), expected);
+    }
+    assert!(render("{{ nothing | tojson }}", &[]).is_err());
+    assert!(render("{{ 1 | tojson(escape=true) }}", &[]).is_err());
+}
+
+#[test]
+fn numbers_are_written_as_python_does() {
+    let numbers = "1.0, 0.1, 1e20, 1e-7, 123456789012345680.0, 0.0001, 7";
+    let expected = "1.0, 0.1, 1e+20, 1e-07, 1.2345678901234568e+17, 0.0001, 7";
+    assert_eq!(printed(&format!("{{{{ [{numbers}] | tojson }}}}")), format!("[{expected}]"));
+    let each: Vec<String> = numbers.split(", ").map(|n| format!("{{{{ {n} }}}}")).collect();
+    assert_eq!(printed(&each.join(", ")), expected);
+}
+
+#[test]
+fn line_ends_of_a_template_are_one_character() {
+    assert_eq!(printed("a\r\n{% if true %}\r\nb\r{% endif %}\r\n"), "a\nb\n");
+}
+
+#[test]
+fn messages_are_seen_as_they_are_written() {
+    let messages: Vec<Message> = serde_json::from_str(
+        r#"[{"role": "assistant", "content": null, "tool_calls": [{"z": 1, "a": 2.0}]}]"#,
+    )
+    .unwrap();
+    assert_eq!(
+        render("{{ messages[0] | tojson }}", &messages).unwrap(),
+        r#"{"role": "assistant", "content": null, "tool_calls": [{"z": 1, "a": 2.0}]}"#
+    );
 }
 
 #[test]
@@ -50,9 +97,9 @@ fn what_real_templates_use_is_there() {
         {%- if loop.first %}{% set ns.last = messages|length - 1 - loop.index0 %}{% endif %}\
         {%- if m.role == 'tool' %}{% continue %}{% endif %}{%- endfor %}{{ ns.last }} \
         {{- 'a</think>b'.split('</think>')[-1].lstrip('\\n') }} {{ ' x '|trim }} \
-        {{- 'abc'.startswith('ab') }} {{ strftime_now('%d %b %Y') }} \
+        {{- 'abc'.startswith('ab') }}{{ 'abc'.removeprefix('ab') }}{{ 'abc'.removesuffix('x') }} {{ strftime_now('%d %b %Y') }} \
         {%- generation -%} y {%- endgeneration %}";
-    assert_eq!(render(template, &conversation()).unwrap(), "1b xTrue 26 Jul 2024y");
+    assert_eq!(render(template, &conversation()).unwrap(), "1b xTruecabc 26 Jul 2024y");
 }
 
 #[test]
@@ -73,13 +120,68 @@ fn no_jinja_and_endless_loops_are_errors() {
 
 #[test]
 fn generation_marks_vanish_and_nothing_else() {
-    for text in ["{%", "a {%- generation", "{% generationx %}", "{{ '{%' }}", "{% if a %}{%"] {
-        assert_eq!(without_generation_marks(text), text);
+    for text in [
+        "{%",
+        "a {%- generation",
+        "{% generationx %}",
+        "{{ '{%' }}",
+        "{{ generation }}",
+        "{% if a %}{%",
+        "{{ '{% generation %}' }}",
+        r#"{% if "\" {% generation %}" %}"#,
+        "{# {% generation %} it's #}",
+        "{% raw %}{% generation %}{% endraw %}",
+    ] {
+        assert_eq!(without_generation_marks(text).as_deref(), Some(text));
     }
     assert_eq!(
-        without_generation_marks("{%- generation +%}x{% endgeneration -%}"),
-        "{%- if true +%}x{% endif -%}"
+        without_generation_marks("{%- generation +%}x{% endgeneration -%}").unwrap(),
+        "{%- with +%}x{% endwith -%}"
     );
+    let template = "{# it's #}{% set x = 'a' %}{% generation %}{% set x = 'b' %}{{ x }}\
+        {% endgeneration %}{{ x }}{{ '{% generation %}' }}";
+    assert_eq!(printed(template), "ba{% generation %}");
+}
+
+#[test]
+fn a_loop_that_is_left_from_inside_of_a_scope_is_refused() {
+    for (open, close) in [("generation", "endgeneration"), ("with a = 1", "endwith")] {
+        let left = |inner: &str| {
+            format!(
+                "{{% for i in [1, 2] %}}{{% {open} %}}{inner}{{% {close} %}}{{{{ i }}}}{{% endfor %}}"
+            )
+        };
+        let error = render(&left("{% if i %}{% break %}{% endif %}"), &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(printed(&left("{% for k in [3] %}{% continue %}{% endfor %}")), "12");
+    }
+}
+
+#[test]
+fn special_tokens_have_the_names_that_transformers_gives_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = "{{ bos_token }},{{ eos_token }},{{ pad_token }},{{ image_token }},\
+        {{ additional_special_tokens | join('+') }}";
+    let rendered = |config: serde_json::Value| {
+        for (name, content) in [
+            ("chat_template.jinja", template.to_owned()),
+            ("tokenizer_config.json", config.to_string()),
+            ("special_tokens_map.json", r#"{"bos_token": "<map>", "pad_token": null}"#.to_owned()),
+        ] {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        ChatTemplate::load(&Files::folder(dir.path())).unwrap().render(&[], false).unwrap()
+    };
+    let spelled_out = serde_json::json!({"bos_token": null, "eos_token": {"content": "</s>"},
+        "image_token": "no", "extra_special_tokens": {"image_token": "<image>"},
+        "additional_special_tokens": ["<a>", {"content": "<b>"}], "added_tokens_decoder": {}});
+    assert_eq!(rendered(spelled_out), ",</s>,,<image>,<a>+<b>");
+    // without the list of added tokens, the older file is heard first
+    let older = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<p>"});
+    assert_eq!(rendered(older), "<map>,</s>,,,");
+    let class = serde_json::json!({"tokenizer_class": "Qwen2Tokenizer", "eos_token": null,
+        "added_tokens_decoder": {}});
+    assert_eq!(rendered(class), ",,<|endoftext|>,,");
 }
 
 #[test]

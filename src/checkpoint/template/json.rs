@@ -1,0 +1,143 @@
+//! Numbers and JSON as Python writes them.
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+/// The most spaces that a level is set in by.
+const INDENT_MAX: i64 = 64;
+
+/// A number with a fraction as Python prints it; nothing if `value` is another.
+pub(super) fn fraction(value: &Value) -> Option<String> {
+    let real = value.is_number() && !value.is_integer();
+    let number = f64::try_from(value.clone()).ok().filter(|number| real && number.is_finite())?;
+    // digits, and the bounds beyond which powers of ten are written, are the same in both languages
+    let text = format!("{number:?}");
+    Some(match text.split_once('e').map(|(digits, power)| (digits, power.parse::<i32>())) {
+        Some((digits, Ok(power))) => format!("{digits}e{power:+03}"),
+        _ => text,
+    })
+}
+
+/// The filter `tojson` as transformers defines it: `json.dumps`, nothing escaped for HTML.
+pub(super) fn to_json(
+    value: Value,
+    ensure_ascii: Option<Value>,
+    indent: Option<Value>,
+    separators: Option<Vec<String>>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let or_named = |given: Option<Value>, name| match given {
+        Some(value) => Ok(Some(value)),
+        None => kwargs.get::<Option<Value>>(name),
+    };
+    let is_true = |flag: Option<Value>| flag.is_some_and(|flag| flag.is_true());
+    let indent = or_named(indent, "indent")?.filter(|indent| !indent.is_none());
+    let separators = match separators {
+        Some(separators) => Some(separators),
+        None => kwargs.get("separators")?,
+    };
+    let ensure_ascii = is_true(or_named(ensure_ascii, "ensure_ascii")?);
+    let sort_keys = is_true(kwargs.get("sort_keys")?);
+    kwargs.assert_all_used()?;
+    let between = match separators.as_deref() {
+        None => if indent.is_some() { [",", ": "] } else { [", ", ": "] }.map(str::to_owned),
+        Some([item, key]) => [item.clone(), key.clone()],
+        Some(_) => return Err(unwritable()),
+    };
+    let spaces = |count: i64| " ".repeat(usize::try_from(count.min(INDENT_MAX)).unwrap_or(0));
+    let line = indent.map(|indent| match indent.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => i64::try_from(indent).map(spaces),
+    });
+    let mut out = String::new();
+    Dumps { between, line: line.transpose()?, sort_keys }.write(&mut out, &value, 0)?;
+    // safe, lest a template named .html someday escapes it again
+    Ok(Value::from_safe_string(if ensure_ascii { in_ascii(&out) } else { out }))
+}
+
+fn unwritable() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "not writable as JSON")
+}
+
+/// JSON holds other characters in its strings alone.
+fn in_ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            ..='~' => out.push(c),
+            _ => {
+                out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")))
+            }
+        }
+    }
+    out
+}
+
+/// How `json.dumps` writes.
+struct Dumps {
+    /// What stands between items, and between a key and its value.
+    between: [String; 2],
+    /// What a line begins with, once for each level; none keeps all on one line.
+    line: Option<String>,
+    sort_keys: bool,
+}
+
+impl Dumps {
+    fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::Undefined => return Err(unwritable()),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items = value.try_iter()?.collect();
+                self.list(out, ['[', ']'], items, depth, |out, item| {
+                    self.write(out, item, depth + 1)
+                })?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort();
+                }
+                self.list(out, ['{', '}'], keys, depth, |out, key| {
+                    self.write(out, &Value::from(key.to_string()), depth)?;
+                    out.push_str(&self.between[1]);
+                    self.write(out, &value.get_item(key)?, depth + 1)
+                })?;
+            }
+            _ => match fraction(value) {
+                Some(number) => out.push_str(&number),
+                None => out.push_str(
+                    &serde_json::to_string(value).map_err(|s| unwritable().with_source(s))?,
+                ),
+            },
+        }
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        out: &mut String,
+        [open, close]: [char; 2],
+        items: Vec<Value>,
+        depth: usize,
+        write: impl Fn(&mut String, &Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let new_line = |out: &mut String, depth| {
+            if let Some(indent) = &self.line {
+                out.extend(["\n", &indent.repeat(depth)]);
+            }
+        };
+        out.push(open);
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push_str(&self.between[0]);
+            }
+            new_line(out, depth + 1);
+            write(out, item)?;
+        }
+        if !items.is_empty() {
+            new_line(out, depth);
+        }
+        out.push(close);
+        Ok(())
+    }
+}
