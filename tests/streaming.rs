@@ -106,13 +106,22 @@ fn work() -> Option<()> {
     Some(())
 }
 
-fn ask(folder: &Path, layers: usize, recipe: &str, memory: u64) -> Found {
+fn ask_once(folder: &Path, layers: usize, recipe: &str, memory: u64) -> Found {
     let mut process = Command::new(env::current_exe().unwrap());
     process.args(["--exact", NAME]).env(TASK[0], folder).env(TASK[1], layers.to_string());
     process.env(TASK[2], recipe).env(TASK[3], memory.to_string());
     let output = process.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&fs::read(folder.join("found.json")).unwrap()).unwrap()
+}
+
+/// The peak is the median of three: how much of it the allocator holds on to depends on when threads
+/// meet.
+fn ask(folder: &Path, layers: usize, recipe: &str, memory: u64) -> Found {
+    let mut found = [(); 3].map(|()| ask_once(folder, layers, recipe, memory));
+    found.sort_by_key(|found| found.peak);
+    let [_, middle, _] = found;
+    middle
 }
 
 /// What was planned before anything started came true within a quarter.
