@@ -1,7 +1,7 @@
 //! Whether the mask hides what it is to hide: its value is finite, so that integers can hold it.
 
 use super::{Plan, Site, Statistics};
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Node, Source};
 use crate::ops::{BinaryKind, Op};
 use crate::quant::{Observer, Range};
 
@@ -12,7 +12,7 @@ impl Plan {
     /// Attention scores of which the lowest and the highest that calibration saw are so far apart that
     /// the mask may leave later tokens visible, with their names.
     pub fn unhidden(&self, graph: &Graph, statistics: &Statistics) -> Vec<(String, Range)> {
-        let masked = |node: &crate::graph::Node| {
+        let masked = |node: &Node| {
             let Op::Binary(op) = &node.op else { return None };
             let &[scores, mask] = &node.inputs[..] else { return None };
             let mask = graph.value(mask);

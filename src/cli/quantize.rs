@@ -412,14 +412,7 @@ impl Summary<'_> {
             .iter()
             .map(|s| json!({"start": s.start, "len": s.len, "grid_thw": s.grid_thw}))
             .collect();
-        let files: Vec<Value> = self
-            .written
-            .iter()
-            .map(|f| {
-                let path = f.path.display().to_string();
-                json!({"path": path, "size": f.size, "operators": f.operators, "tensors": f.tensors})
-            })
-            .collect();
+        let files: Vec<Value> = self.written.iter().map(written_json).collect();
         let answers = outcome
             .answers
             .as_ref()
@@ -451,6 +444,13 @@ impl Summary<'_> {
 /// Who did what to what.
 pub(super) fn headline(checkpoint: &str, job: &str) -> String {
     format!("encircle {} · {checkpoint} · {job}\n\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// A written file for machines; a name that is not UTF-8 is as people see it.
+pub(super) fn written_json(file: &Written) -> Value {
+    let Written { path, size, operators, tensors } = file;
+    let path = path.display().to_string();
+    json!({"path": path, "size": size, "operators": operators, "tensors": tensors})
 }
 
 /// A file in a line.

@@ -25,10 +25,7 @@ const MERGE: usize = 2;
 
 /// The rotary tables where no checkpoint says, as the help tells.
 fn assumed() -> Result<Rotary, RotaryError> {
-    let plain = Rotary::new(128, 10_000.0, RopeScaling::Default)?;
-    let rotary = Rotary { mrope_section: Some([24, 20, 20]), interleaved: true, ..plain };
-    rotary.check()?;
-    Ok(rotary)
+    Rotary::new(128, 10_000.0, RopeScaling::Default)?.with_mrope([24, 20, 20], true)
 }
 
 pub(super) fn run(args: &RopeArgs) -> Outcome {

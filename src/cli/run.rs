@@ -4,7 +4,7 @@ use super::artifact::open;
 use super::artifact_args::RunArgs;
 use super::{Outcome, Verdict};
 use crate::checkpoint::read_within;
-use crate::circle::{self, Format, Model, SubGraph, TensorType, WriteOptions};
+use crate::circle::{self, Format, Model, TensorType, WriteOptions};
 use crate::pipeline;
 use crate::quant::{self, QuantParams};
 use crate::runtime::npy::{self, Array, Elements};
@@ -126,8 +126,7 @@ fn write_edges(
 
 /// What the arrays have where the file leaves the extent open; none where it does not.
 fn extent(model: &Model, graph: Option<&str>, arrays: &[(String, Array)]) -> Option<i32> {
-    let named = |file: &&SubGraph| graph.is_none_or(|name| file.name == name);
-    let file = model.subgraphs.iter().find(named)?;
+    let file = &model.subgraphs[circle::find_graph(model, graph).ok()?];
     file.inputs.iter().enumerate().find_map(|(i, &index)| {
         let tensor = file.tensor(index)?;
         let at = tensor.shape_signature.as_ref()?.iter().position(|&n| n < 0)?;

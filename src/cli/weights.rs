@@ -1,7 +1,7 @@
 //! `encircle quantize --weights-only`.
 
 use super::args::QuantizeArgs;
-use super::quantize::{checkpoint, headline, recipe, shape, wrote};
+use super::quantize::{checkpoint, headline, recipe, shape, written_json, wrote};
 use super::terminal::{Bars, bytes, seconds};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
@@ -152,7 +152,7 @@ impl Facts<'_> {
             "quantcheck": {"unquantized": unquantized.len(), "tensors": unquantized},
             "unread_tensors": unread,
             "read_bytes": read,
-            "files": [{"path": written.path.display().to_string(), "size": written.size, "operators": written.operators, "tensors": written.tensors}],
+            "files": [written_json(written)],
             "total_seconds": self.total,
         })
     }

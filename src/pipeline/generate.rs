@@ -123,7 +123,7 @@ impl Chain {
         self.fits(config)?;
         let layout = self.layout(config, &sample)?;
         let mut said: Vec<u32> = Vec::new();
-        let (mut spoken, mut full) = (Spoken::default(), false);
+        let (mut text, mut spoken, mut full) = (String::new(), Spoken::default(), false);
         let (mut logits, mut cache) = self.prefill(config, &layout, &sample)?;
         while said.len() < limit {
             let token = sampler.draw(logits.data());
@@ -131,7 +131,7 @@ impl Chain {
                 break;
             }
             said.push(token);
-            let text = processor.tokenizer().decode(&said, true)?;
+            text = processor.tokenizer().decode(&said, true)?;
             say(spoken.more(text.trim_end_matches(char::REPLACEMENT_CHARACTER)));
             full = cache.valid == self.manifest.cache;
             if full {
@@ -139,7 +139,6 @@ impl Chain {
             }
             logits = self.step(config, &layout, token, &mut cache)?;
         }
-        let text = processor.tokenizer().decode(&said, true)?;
         say(spoken.more(&text));
         Ok(Answer { tokens: said, full })
     }

@@ -43,18 +43,17 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         Some(fields) => stretching(fields, around)?,
         None => RopeScaling::Default,
     };
+    let fields = scaling.as_ref().unwrap_or(text);
     let attention_scaling = stretched.attention_scaling();
     if !(attention_scaling.is_finite() && attention_scaling > 0.0) {
-        let fields = scaling.as_ref().unwrap_or(text);
         let expected = "a weight that leaves a scale above 0";
         return Err(fields.wrong(ErrorKind::OutOfRange, "mscale", expected, attention_scaling));
     }
-    let mrope_section = sections(scaling.as_ref().unwrap_or(text), around)?;
+    let mrope_section = sections(fields, around)?;
     let interleaved =
         scaling.as_ref().map(|fields| fields.flag("mrope_interleaved")).transpose()?.flatten();
     if around.multimodal && interleaved == Some(false) {
         let (name, expected) = ("mrope_interleaved", "true: the family interleaves in any case");
-        let fields = scaling.as_ref().unwrap_or(text);
         return Err(fields.wrong(ErrorKind::Unsupported, name, expected, false));
     }
     Ok(Rotary {

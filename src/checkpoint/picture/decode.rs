@@ -2,6 +2,7 @@
 
 use super::super::error::{Error, ErrorKind, Result};
 use super::exif;
+use super::segments::{END, segments};
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
 use zune_jpeg::JpegDecoder;
@@ -18,8 +19,6 @@ const MEMORY_MAX: usize = 512 << 20;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// How JPEG files begin: with a marker, and the next one.
 const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
-/// The marker that ends a JPEG file.
-const JPEG_END: u8 = 0xd9;
 
 /// Width, height and pixels of a picture, or why bytes are none.
 type Decoded<T = ([usize; 2], Vec<u8>)> =
@@ -123,7 +122,7 @@ fn png(bytes: &[u8]) -> Decoded {
 /// Of a JPEG file.
 fn jpeg(bytes: &[u8]) -> Decoded {
     // The decoder fills up what is cut off with grey; PIL refuses the file, and so do we.
-    if !reaches_end(bytes) {
+    if !segments(bytes).any(|(marker, _)| marker == END) {
         return Err("it breaks off before its end".into());
     }
     let options = DecoderOptions::default()
@@ -136,24 +135,4 @@ fn jpeg(bytes: &[u8]) -> Decoded {
     let size = decoder.dimensions().map_or([0; 2], |(width, height)| [width, height]);
     affordable(size, decoder.output_buffer_size())?;
     Ok((size, decoder.decode()?))
-}
-
-/// Whether the markers of a JPEG file lead to the one that ends it. Segments are stepped over, as
-/// thumbnails inside of them have ends of their own.
-fn reaches_end(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    // Compressed data and what strays between segments are passed by alike.
-    while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {
-        rest = &rest[at + 1..];
-        let after = match *rest {
-            [JPEG_END, ..] => return true,
-            // a byte of data and one that fills; markers that stand alone
-            [0x00 | 0xff | 0x01 | 0xd0..=0xd8, ..] => Some(rest),
-            [_, high, low, ..] => rest.get(1 + usize::from(u16::from_be_bytes([high, low]))..),
-            _ => None,
-        };
-        let Some(after) = after else { return false };
-        rest = after;
-    }
-    false
 }

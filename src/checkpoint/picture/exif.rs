@@ -2,6 +2,7 @@
 //! what PIL's `exif_transpose` does where Hugging Face loads pictures from files.
 
 use super::decode::RgbPicture;
+use super::segments::{APP1, SCAN, segments};
 
 /// The tag of a TIFF directory.
 const ORIENTATION: u16 = 0x0112;
@@ -11,30 +12,16 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// The orientation that a JPEG or PNG file notes, 1 to 8; 1, upright, where it notes none.
 pub(super) fn orientation(bytes: &[u8]) -> u16 {
     let noted = match bytes {
-        [0xff, 0xd8, segments @ ..] => in_jpeg(segments),
+        [0xff, 0xd8, ..] => in_jpeg(bytes),
         _ => bytes.get(8..).and_then(in_png),
     };
     noted.and_then(in_tiff).filter(|noted| (1..=8).contains(noted)).unwrap_or(1)
 }
 
 /// The EXIF block among the segments before the picture.
-fn in_jpeg(mut segments: &[u8]) -> Option<&[u8]> {
-    loop {
-        let (&[mark, kind], rest) = segments.split_first_chunk()?;
-        match (mark, kind) {
-            (0xff, 0xff) => segments = &segments[1..],
-            (0xff, 0xda | 0xd9) => return None,
-            (0xff, _) => {
-                let len = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
-                let segment = rest.get(2..len)?;
-                match segment.strip_prefix(EXIF) {
-                    Some(block) if kind == 0xe1 => return Some(block),
-                    _ => segments = &rest[len..],
-                }
-            }
-            _ => return None,
-        }
-    }
+fn in_jpeg(bytes: &[u8]) -> Option<&[u8]> {
+    let mut before = segments(bytes).take_while(|(marker, _)| *marker != SCAN);
+    before.find_map(|(marker, content)| content.strip_prefix(EXIF).filter(|_| marker == APP1))
 }
 
 /// The EXIF chunk of a PNG file.
@@ -71,6 +58,9 @@ fn in_tiff(block: &[u8]) -> Option<u16> {
 
 /// The picture as it was seen when the camera noted `orientation`.
 pub(super) fn upright(picture: RgbPicture, orientation: u16) -> RgbPicture {
+    if !(2..=8).contains(&orientation) {
+        return picture;
+    }
     let (w, h) = (picture.width(), picture.height());
     let (width, height) = if orientation < 5 { (w, h) } else { (h, w) };
     // Where the pixel at x, y comes from.
@@ -84,9 +74,6 @@ pub(super) fn upright(picture: RgbPicture, orientation: u16) -> RgbPicture {
         8 => (w - 1 - y, x),
         _ => (x, y),
     };
-    if !(2..=8).contains(&orientation) {
-        return picture;
-    }
     let (pixels, _) = picture.pixels().as_chunks::<3>();
     let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let turned = places.flat_map(|(x, y)| {

@@ -5,6 +5,7 @@ mod decode;
 mod exif;
 mod patches;
 mod resample;
+mod segments;
 mod settings;
 mod video;
 

@@ -194,6 +194,11 @@ impl Program {
         Error::Operator { index, operator: node.op.name().into(), message }
     }
 
+    /// The integers of a quantized constant.
+    fn constant_codes(&self, id: ValueId) -> Option<Vec<i64>> {
+        self.codes.get(&id.index()).and_then(super::Codes::integers)
+    }
+
     /// The codes of an operand in another shape on the same grid, which may have several scales: the
     /// weights of a convolution.
     fn reshaped(&self, node: &Node, operands: &[&Tensor]) -> Option<Tensor> {
@@ -202,7 +207,7 @@ impl Program {
         if !same || !matches!(node.op, Op::Reshape(_)) {
             return None;
         }
-        let codes = self.codes.get(&id.index()).and_then(super::Codes::integers).map(|codes| {
+        let codes = self.constant_codes(id).map(|codes| {
             Tensor::new(operands[0].shape(), codes.iter().map(|&q| q as f32).collect())
         });
         Some(node.op.def().eval(&[codes.as_ref().unwrap_or(operands[0])], Par::All.into()))
@@ -240,7 +245,7 @@ impl Program {
         let out = grid(node.output, false)?;
         let of_grid = |i: usize, by_rows: bool| -> Result<Steps<'_>, Error> {
             let id = node.inputs[i];
-            let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
+            let codes = self.constant_codes(id);
             Ok(grid(id, by_rows)?.steps(graph.value(id).shape.as_slice(), operands[i], codes))
         };
         let (steps, rows) = (|i| of_grid(i, false), |i| of_grid(i, true));
@@ -285,7 +290,7 @@ impl Program {
         [x, w]: [&Steps<'_>; 2],
     ) -> Result<Vec<i64>, Error> {
         let value = self.graph.value(id);
-        let codes = self.codes.get(&id.index()).and_then(super::Codes::integers);
+        let codes = self.constant_codes(id);
         // One that is computed would have more bits than codes are kept in.
         let Source::Const(reals) = &value.source else {
             return Err(self.refuse(n, node, "adds a bias that is no constant"));
