@@ -109,8 +109,8 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
         let (tensors, notes) = (outcome.unquantized.len(), outcome.notes.len());
         eprintln!(
-            "error: --strict: {tensors} real tensors without qparams and {notes} layers that saw too \
-             little of the calibration: nothing is written"
+            "error: --strict: {tensors} real tensors without qparams and {notes} layers whose \
+             calibration was odd: nothing is written"
         );
         outcome.done()?;
         return Ok(Verdict::Wanting);
