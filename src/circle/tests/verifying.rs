@@ -145,6 +145,48 @@ fn operators() {
 }
 
 #[test]
+fn scales_stand_along_an_axis_that_the_operator_applies() {
+    use BuiltinOperator::{FullyConnected as Linear, Gather, RmsNorm};
+    let one = |builtin, options: Options, operand: usize, axis: i32| {
+        let mut model = Model::new("one");
+        let mut graph = SubGraph::new("main");
+        for (index, shape) in [vec![4, 4], vec![4, 4], vec![4, 4]].into_iter().enumerate() {
+            let mut tensor = Tensor::new(format!("t{index}"), TensorType::Uint8, shape);
+            let scales = if index == operand { 4 } else { 1 };
+            tensor.quantization = Some(Quantization {
+                scale: vec![0.5; scales],
+                zero_point: vec![0; scales],
+                quantized_dimension: axis,
+                ..Quantization::default()
+            });
+            graph.add_tensor(tensor);
+        }
+        (graph.inputs, graph.outputs) = (vec![0, 1], vec![2]);
+        let opcode = model.opcode(builtin);
+        let inputs = [0, 1, -1].into_iter().take(if builtin == Linear { 3 } else { 2 });
+        graph.add_operator(Operator::new(opcode, inputs.collect(), vec![2], options));
+        model.subgraphs.push(graph);
+        verify(&model).warnings.first().map(Finding::to_string)
+    };
+    let gather = || Options::Gather { axis: 0, batch_dims: 0 };
+    let (linear, norm) = (|| Options::of(Linear), || Options::of(RmsNorm));
+    let rows = "has scales along dimension 1, kernels apply those of dimension 0";
+    for (found, expected) in [
+        (one(Linear, linear(), 1, 0), None),
+        (one(Linear, linear(), 1, 1), Some(format!("1 {rows}"))),
+        (one(Gather, gather(), 0, 0), None),
+        (one(Gather, gather(), 0, 1), Some(format!("0 {rows}"))),
+        (
+            one(RmsNorm, norm(), 1, 0),
+            Some("1 has scales along dimension 0, kernels apply one scale".into()),
+        ),
+    ] {
+        let end = found.and_then(|found| found.rsplit("operand ").next().map(str::to_owned));
+        assert_eq!(end, expected);
+    }
+}
+
+#[test]
 fn doubts() {
     let none = &[][..];
     let cases: Vec<(String, &str)> = vec![

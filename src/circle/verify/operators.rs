@@ -31,6 +31,9 @@ pub(super) fn check(model: &Model, graph: &SubGraph, place: &str, report: &mut R
         options(builtin, op, &place, report);
         ranks(graph, builtin, op, &place, report);
         bias(graph, builtin, op, &place, report);
+        if let Some(message) = channels(graph, builtin, op) {
+            report.warn(&place, message);
+        }
     }
     codes(model, report);
 }
@@ -146,6 +149,31 @@ fn bias(
             return report.error(place, what);
         }
     }
+}
+
+/// What is doubtful about an operand that has a scale for each index of an axis, where the kernels of
+/// the operator apply one, or those of another axis: its reals are defined, and no kernel's.
+fn channels(graph: &SubGraph, builtin: BuiltinOperator, op: &Operator) -> Option<String> {
+    use BuiltinOperator::{Conv2d, DepthwiseConv2d, FullyConnected, Gather, RmsNorm};
+    let (operand, axis) = match (builtin, &op.options) {
+        (FullyConnected | Conv2d, _) => (1, Some(0)),
+        (DepthwiseConv2d, _) => (1, Some(3)),
+        // A row that is looked up comes with its scale.
+        (Gather, Options::Gather { axis, .. }) => (0, Some(*axis)),
+        (RmsNorm, _) => (1, None),
+        _ => return None,
+    };
+    let tensor = graph.tensor(*op.inputs.get(operand)?)?;
+    let q = tensor.quantization.as_ref().filter(|q| q.scale.len() > 1)?;
+    let found = q.quantized_dimension;
+    // One that does not fit the shape is an error of the tensor.
+    let extent = usize::try_from(found).ok().and_then(|axis| tensor.shape.get(axis))?;
+    if usize::try_from(*extent).ok()? != q.scale.len() || axis == Some(found) {
+        return None;
+    }
+    let expected = axis.map_or("one scale".into(), |axis| format!("those of dimension {axis}"));
+    let what = format!("operand {operand} has scales along dimension {found}");
+    Some(format!("{what}, kernels apply {expected}"))
 }
 
 fn codes(model: &Model, report: &mut Report) {
