@@ -128,8 +128,8 @@ pub static ROUNDINGS: &[Entry] =
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AlgoError {
-    /// Calibration never excited the layer.
-    #[error("every calibration input is zero: the samples never exercise it")]
+    /// No input, or none but zeros: a session rounds such a layer to nearest.
+    #[error("there is no calibration input, or none but zeros")]
     NoInputs,
     /// NaN or infinity among the inputs.
     #[error("a NaN or an infinity was among the calibration inputs")]

@@ -125,6 +125,11 @@ impl Moments {
         self.drift = Some(drift);
     }
 
+    /// Whether no input was ever anything but zero.
+    pub fn is_silent(&self) -> bool {
+        self.hessian.iter().step_by(self.width + 1).all(|energy| *energy == 0.0)
+    }
+
     /// Joins the sums of other samples; (a + b) + c and a + (b + c) differ by rounding only.
     pub fn merge(&mut self, other: &Moments) {
         let join = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);

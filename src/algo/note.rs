@@ -34,6 +34,12 @@ pub enum Note {
         /// The lowest and the highest that calibration saw.
         range: [f32; 2],
     },
+    /// Every calibration input is zero, so that none tells one rounding from another: rounded to
+    /// nearest.
+    Silent {
+        /// The weight; those after it that read the same input go without a note.
+        layer: String,
+    },
     /// No calibration token of the quantized network is sent to it: rounded to nearest.
     Unreached {
         /// The weight.
@@ -59,6 +65,9 @@ impl fmt::Display for Note {
                 "{scores}: attention scores from {low} to {high} are too far apart for the mask, which \
                  may leave later tokens visible, in float too"
             ),
+            Note::Silent { layer } => {
+                write!(f, "{layer}: rounded to nearest, as all its calibration inputs are zero")
+            }
             Note::Unreached { layer } => {
                 write!(f, "{layer}: rounded to nearest, as no calibration token is sent to it")
             }

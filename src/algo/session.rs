@@ -140,9 +140,8 @@ impl Session<'_> {
                     drop(moments.take());
                     moments = Some((key, self.gather(rounded, &mut watched, first)?));
                 }
-                // What no token of the quantized network is sent to is rounded to nearest.
-                let seen = |moments: &&Moments| layer.routed.is_none() || moments.tokens() > 0;
-                moments.as_ref().map(|(_, moments)| moments).filter(seen)
+                // What sees no token of the quantized network, or zeros alone, is rounded to nearest.
+                moments.as_ref().map(|(_, moments)| moments).filter(|of| !of.is_silent())
             } else {
                 None
             };
@@ -157,12 +156,13 @@ impl Session<'_> {
     }
 
     /// What is odd about the inputs of the first layer that reads them: fewer tokens than it has
-    /// inputs, more damping than it asked for.
+    /// inputs, nothing but zeros, more damping than it asked for.
     fn odd(&self, graph: &Graph, layer: &Target, moments: &Moments) -> Vec<Note> {
         let (tokens, channels) = (moments.tokens(), moments.width());
         let name = || graph.value(layer.weight).name.clone();
         let sparse = match tokens {
             0 if layer.routed.is_some() => Some(Note::Unreached { layer: name() }),
+            _ if moments.is_silent() => Some(Note::Silent { layer: name() }),
             // The scale search of single inputs needs no full rank.
             _ if tokens < channels as u64 && self.rounding.factors() => {
                 Some(Note::FewTokens { layer: name(), tokens, channels })

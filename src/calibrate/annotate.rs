@@ -4,7 +4,7 @@ use super::experts::Experts;
 use super::{CalibrateError, Plan, Site, Statistics, tables};
 use crate::graph::{Graph, Source, ValueId};
 use crate::quant::{
-    self, AnyObserver, DType, Decision, NoRange, Observer, ParamsError, QuantParams,
+    self, AnyObserver, DType, Decision, NoRange, Observer, ParamsError, QuantParams, Range,
 };
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -44,7 +44,12 @@ impl Plan {
         }
         for id in graph.ids() {
             if let Site::Activation { class } = self.sites.site(id) {
-                graph.values[id.index()].qparams.clone_from(&grids[class]);
+                let value = &mut graph.values[id.index()];
+                value.qparams.clone_from(&grids[class]);
+                // Each view has blocks of its own.
+                if let Some(QuantParams::Mx { axis, .. }) = &mut value.qparams {
+                    *axis = value.shape.len().saturating_sub(1);
+                }
             }
         }
         Ok(())
@@ -67,7 +72,14 @@ impl Plan {
             (None, Some(seen)) => seen?,
             (None, None) => return Err(NoRange::Unseen.into()),
         };
-        decision.params(&[range])
+        match decision {
+            // A grid as fine as the formulas' floor would have no room for the bias behind it, and any
+            // grid holds zero.
+            Decision::Affine { dtype, .. } if range == Range::new(0.0, 0.0) => {
+                Ok(Some(QuantParams::per_tensor(*dtype, 1.0, 0)))
+            }
+            _ => decision.params(&[range]),
+        }
     }
 
     /// The grid of a weight or gain, chosen for `tensor`; none if the policy leaves it float.

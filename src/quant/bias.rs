@@ -8,18 +8,22 @@ pub enum BiasError {
     /// The integer of a channel does not fit.
     ///
     /// Saturating instead would leave the channel wrong by any amount; it happens when a channel of
-    /// the weight is all zero, so that its scale is tiny.
+    /// the weight is all zero, or the input nearly so, and its scale is tiny.
     #[error(
-        "channel {channel}: bias {bias} at scale {scale:e} does not fit {dtype}; \
-         give the channel's weight a larger scale"
+        "channel {channel}: bias {bias} does not fit {dtype} at scale {:e}, that of the input, \
+         {input:e}, times that of the channel's weight, {weight:e}: give {} a larger scale",
+        input * weight,
+        if input < weight { "the input" } else { "the weight" }
     )]
     Saturated {
         /// Index of the output channel.
         channel: usize,
         /// The bias.
         bias: f32,
-        /// Input scale times weight scale.
-        scale: f64,
+        /// Scale of the input.
+        input: f32,
+        /// Scale of the channel's weight.
+        weight: f32,
         /// The type it should fit.
         dtype: DType,
     },
@@ -78,8 +82,8 @@ pub fn quantize_bias(
         let q = (f64::from(bias) / f64::from(product)).round_ties_even();
         // 2^63 itself is a float64 but no int64, hence the strict bound
         if q < low as f64 || q >= high as f64 + 1.0 {
-            let scale = f64::from(product);
-            return Err(BiasError::Saturated { channel, bias, scale, dtype });
+            let input = input_scale;
+            return Err(BiasError::Saturated { channel, bias, input, weight, dtype });
         }
         scale.push(product);
         integers.push(q as i64);

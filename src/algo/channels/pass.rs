@@ -136,7 +136,7 @@ impl Streams<'_> {
         self.samples.iter().zip(&self.streams).map(of).collect()
     }
 
-    /// What all samples feed a reader; none where no token is sent to it.
+    /// What all samples feed a reader; none where that is no token, or zeros alone.
     fn gather(
         &self,
         group: &Group,
@@ -166,14 +166,11 @@ impl Streams<'_> {
             }
             tokens += 1;
         }
-        if tokens == 0 && self.plain.nodes[reader.node].routed.is_some() {
-            return Ok(None);
-        }
         if sum.iter().any(|x| !x.is_finite()) {
             return Err(AlgoError::NonFinite);
         }
         if sum.iter().all(|&x| x == 0.0) {
-            return Err(AlgoError::NoInputs);
+            return Ok(None);
         }
         let mut inputs = Inputs {
             of: reader.input,

@@ -333,15 +333,16 @@ fn fits_that_were_ended_anywhere_go_on_to_the_same_edits() {
 }
 
 #[test]
-fn samples_that_never_reach_a_layer_are_refused_with_its_name() {
+fn samples_that_feed_a_layer_zeros_alone_leave_its_channels_as_they_are() {
     let subject = random(1, 4);
     let silent = Tensor::full([1, 5, 4], 0.0);
     let fed = [Fed { graph: &subject.graph, inputs: vec![silent] }];
     let spec: AlgoSpec = toml::from_str(SMOOTH).unwrap();
     let fed: (&[Fed<'_>], &dyn Recall<Broken>) = (&fed, &Noted::new(usize::MAX));
-    let error = spec.fit(&mut subject.graph.clone(), &subject.plan(), fed, &*subject.read);
-    let message = error.unwrap_err().0;
-    assert!(message.contains("a.gate.weight") && message.contains("zero"), "{message}");
+    let mut graph = subject.graph.clone();
+    spec.fit(&mut graph, &subject.plan(), fed, &*subject.read).unwrap();
+    let edits = |graph: &Graph| graph.params().map(|(_, p)| p.clone()).collect::<Vec<_>>();
+    assert!(edits(&graph) == edits(&subject.graph));
 }
 
 #[test]
