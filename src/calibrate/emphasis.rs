@@ -159,7 +159,7 @@ impl Tap for Weighing<'_> {
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
         let Some(class) = self.observing.plan.sites.observed(id) else { return };
         let seq = self.tokens.seq();
-        match self.tokens.axis(id).filter(|&axis| !self.observing.plan.is_channel(class, axis)) {
+        match self.tokens.axis(id) {
             Some(axis) => self.observe(class, value, axis, |i| i % seq),
             None => {
                 let Observing { plan, statistics } = &mut self.observing;

@@ -2,9 +2,7 @@
 
 use super::{CalibrateError, Plan, Statistics};
 use crate::graph::Graph;
-use crate::quant::{
-    AnyObserver, Decision, Merge, MergeError, MergeableObserver, NoRange, Observer,
-};
+use crate::quant::{AnyObserver, Merge, MergeError, MergeableObserver, NoRange, Observer};
 
 /// The observer of each class, by the name of its first member; none where nothing is observed.
 pub type Parts = Vec<(String, Option<MergeableObserver>)>;
@@ -52,9 +50,7 @@ impl Statistics {
             }
             match (&mut statistics.classes[i], part) {
                 (Some(AnyObserver::Mergeable(fresh)), Some(part)) => {
-                    let shape = &graph.value(id).shape;
-                    let expected = channels(shape, &plan.classes[i]);
-                    adopt(fresh, &part, shape, expected)
+                    adopt(fresh, &part, &graph.value(id).shape)
                         .map_err(|source| CalibrateError::Foreign { name: name.clone(), source })?;
                 }
                 (None, None) => {}
@@ -74,27 +70,18 @@ fn adopt(
     fresh: &mut MergeableObserver,
     part: &MergeableObserver,
     shape: &[usize],
-    expected: usize,
 ) -> Result<(), MergeError> {
     let mut joined = fresh.clone();
     joined.merge(part)?;
     match joined.ranges() {
-        Ok(ranges) if ranges.len() == expected => *fresh = joined,
+        Ok(ranges) if ranges.len() == 1 => *fresh = joined,
         Ok(ranges) => {
-            let [one, other] = [ranges.len(), expected].map(|n| format!("{n} ranges"));
-            return Err(MergeError { one, other });
+            let one = format!("{} ranges", ranges.len());
+            return Err(MergeError { one, other: "1 range".into() });
         }
         Err(NoRange::Unseen) => {}
         // whatever its extent says, all that can be done with it is to refuse it by name
         Err(_) => fresh.observe(&vec![f32::NAN; shape.iter().product()], shape),
     }
     Ok(())
-}
-
-/// How many ranges a class of values of `shape` has.
-fn channels(shape: &[usize], decision: &Decision) -> usize {
-    match decision {
-        Decision::Affine { scheme, .. } => scheme.grain.grids(shape).unwrap_or(1),
-        Decision::Mx { .. } | Decision::Float => 1,
-    }
 }

@@ -3,7 +3,7 @@
 use super::{CalibrateError, Emphasis, Site, Sites};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::quant::{Decision, Grain, ObserverSpec, Policy, Role, Subject, UnseenExperts};
+use crate::quant::{Decision, ObserverSpec, Policy, Role, Subject, UnseenExperts};
 
 /// A policy resolved against one graph.
 #[derive(Clone, Debug)]
@@ -41,9 +41,9 @@ impl Plan {
             return Err(CalibrateError::SilentRule { pattern: rule.pattern.clone() });
         }
         let linear = linear(graph);
-        let resolve = |id: ValueId, role: Role| {
-            let (value, linear) = (graph.value(id), linear[id.index()]);
-            policy.resolve(&Subject { name: &value.name, role, shape: &value.shape, linear })
+        let resolve = |id: ValueId, shape: &[usize], role: Role| {
+            let (name, linear) = (&graph.value(id).name, linear[id.index()]);
+            policy.resolve(&Subject { name, role, shape, linear })
         };
         let mut classes = Vec::with_capacity(sites.classes.len());
         for class in &sites.classes {
@@ -51,7 +51,10 @@ impl Plan {
             // `rev`: of equal rules the first member counts.
             let spokesman = class.members.iter().rev().max_by_key(last);
             let id = *spokesman.expect("invariant: a class has members");
-            let decision = resolve(id, Role::Activation)?;
+            // MX cuts every member into blocks, so none may be a scalar.
+            let shapes = class.members.iter().map(|id| &graph.value(*id).shape[..]);
+            let shape = shapes.min_by_key(|shape| shape.len()).unwrap_or_default();
+            let decision = resolve(id, shape, Role::Activation)?;
             classes.push(match decision {
                 // The squared error of masked logits is mostly that of the mask, which does not matter.
                 Decision::Affine {
@@ -70,7 +73,9 @@ impl Plan {
             });
         }
         let weight = |id| match role(id) {
-            Some(role @ (Role::Weight | Role::NormWeight)) => resolve(id, role).map(Some),
+            Some(role @ (Role::Weight | Role::NormWeight)) => {
+                resolve(id, &graph.value(id).shape, role).map(Some)
+            }
             _ => Ok(None),
         };
         let weights = graph.ids().map(weight).collect::<Result<_, _>>()?;
@@ -93,11 +98,6 @@ impl Plan {
         &self.emphasis
     }
 
-    /// Whether a class has a range for each index of `axis`.
-    pub(super) fn is_channel(&self, class: usize, axis: usize) -> bool {
-        matches!(self.classes[class], Decision::Affine { scheme, .. } if scheme.grain == Grain::Axis(axis))
-    }
-
     /// Whether calibration may be split over threads: no observer depends on the order of samples.
     pub fn mergeable(&self) -> bool {
         self.classes.iter().all(mergeable)
@@ -107,6 +107,14 @@ impl Plan {
     pub fn ordered<'g>(&self, graph: &'g Graph) -> Option<&'g str> {
         let class = self.classes.iter().position(|decision| !mergeable(decision))?;
         Some(&graph.value(self.sites.classes[class].members[0]).name)
+    }
+
+    /// What the policy wants of a value; none for biases and indices.
+    pub fn decision(&self, id: ValueId) -> Option<&Decision> {
+        match self.sites.site(id) {
+            Site::Activation { class } => self.class_decision(class),
+            _ => self.weight_decision(id),
+        }
     }
 
     /// What the policy wants of a weight or gain; none for other values.

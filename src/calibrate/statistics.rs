@@ -1,6 +1,6 @@
 //! What calibration sees, and the taps that see it.
 
-use super::{CalibrateError, Plan};
+use super::{CalibrateError, Plan, meeting, spread};
 use crate::exec::Tap;
 use crate::graph::{Graph, ValueId};
 use crate::quant::{self, AnyObserver, Merge, MergeError, Observer, QuantParams};
@@ -75,21 +75,35 @@ pub struct Quantizing<'a> {
     pub graph: &'a Graph,
     /// Whether a value moved unchanged from one on the same grid; rounding again changes nothing.
     moved: Vec<bool>,
+    /// By value, the wider grid that its operator computes on, where grids of several dtypes meet.
+    wide: Vec<Option<QuantParams>>,
 }
 
 impl Quantizing<'_> {
-    /// For an annotated graph.
+    /// For an annotated graph that is to be lowered: it computes what its file will say.
     pub fn of(graph: &Graph) -> Quantizing<'_> {
+        let mut quantizing = Quantizing::of_file(graph);
+        for node in &graph.nodes {
+            let dtype = meeting(graph, node);
+            quantizing.wide[node.output.index()] =
+                dtype.and_then(|dtype| spread(graph, node.output, dtype));
+        }
+        quantizing
+    }
+
+    /// For the graph of a file, whose operators say all that is rounded.
+    pub fn of_file(graph: &Graph) -> Quantizing<'_> {
         let mut moved = vec![false; graph.values.len()];
         for node in &graph.nodes {
             let mine = &graph.value(node.output).qparams;
             let same = |id: &ValueId| graph.value(*id).qparams == *mine;
+            // MX cuts every view into blocks of its own.
             moved[node.output.index()] = node.op.def().rule()
                 == crate::ops::OutputRule::SameAsInputs
-                && mine.is_some()
+                && mine.as_ref().is_some_and(QuantParams::is_per_tensor)
                 && node.inputs.iter().all(same);
         }
-        Quantizing { graph, moved }
+        Quantizing { graph, moved, wide: vec![None; graph.values.len()] }
     }
 
     /// What a value is to be rounded to.
@@ -101,7 +115,13 @@ impl Quantizing<'_> {
 impl Tap for &Quantizing<'_> {
     fn finish(&mut self, id: ValueId) -> Option<Box<Finish<'_>>> {
         let snap = quant::snap(self.grid(id)?)?;
-        Some(Box::new(move |_, piece| snap(piece)))
+        Some(match self.wide[id.index()].as_ref().and_then(quant::snap) {
+            Some(first) => Box::new(move |_, piece| {
+                first(piece);
+                snap(piece);
+            }),
+            None => Box::new(move |_, piece| snap(piece)),
+        })
     }
 
     fn on_grids(&self) -> bool {
@@ -109,8 +129,7 @@ impl Tap for &Quantizing<'_> {
     }
 
     fn visit(&mut self, id: ValueId, value: &mut Tensor) {
-        if let Some(params) = self.grid(id) {
-            quant::round(params, value);
-        }
+        let wide = self.wide[id.index()].as_ref();
+        wide.into_iter().chain(self.grid(id)).for_each(|params| quant::round(params, value));
     }
 }

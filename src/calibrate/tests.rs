@@ -6,10 +6,14 @@ use crate::exec::{Tap, Weights, run};
 use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::layout::{Layout, Segment};
 use crate::models::{self, Request};
-use crate::quant::{Observer, Policy, PolicySpec};
+use crate::quant::{DType, Observer, Policy, PolicySpec, QuantParams};
 use crate::tensor::{Par, Tensor};
 
 fn spec(text: &str) -> PolicySpec {
+    toml::from_str(text).unwrap()
+}
+
+fn policy(text: &str) -> Policy {
     toml::from_str(text).unwrap()
 }
 
@@ -253,4 +257,53 @@ fn scores_that_the_mask_cannot_hide_are_named() {
     assert_eq!(found(99.0), []);
     let far = found(101.0);
     assert_eq!((far.len(), &far[0].0[..], far[0].1.max), (1, "scores", 71.0));
+}
+
+#[test]
+fn blocks_lie_along_the_last_axis_of_every_view() {
+    let (mut graph, weights) = demo(Layout::text(6).unwrap());
+    let rule = "[[rules]]\npattern = \"*layers.1*v_proj\"\nset = { observer = \"mx:int8\" }";
+    let plan = Plan::new(&graph, &policy(rule)).unwrap();
+    let mut statistics = Statistics::new(&plan);
+    let mut tap = Observing { plan: &plan, statistics: &mut statistics };
+    let inputs = inputs(&graph, 3.0);
+    run(&graph, &inputs, &weights, &mut tap, Par::Seq);
+    let param = |id: ValueId| weights.get(id).unwrap().clone();
+    plan.annotate_activations(&mut graph, &statistics, &param).unwrap();
+    let mut ranks = std::collections::BTreeSet::new();
+    for value in &graph.values {
+        if let Some(QuantParams::Mx { axis, .. }) = value.qparams {
+            assert_eq!(axis + 1, value.shape.len(), "{}", value.name);
+            ranks.insert(axis);
+        }
+    }
+    assert!(ranks.len() > 1, "{ranks:?}");
+    let quantizing = Quantizing::of(&graph);
+    run(&graph, &inputs, &weights, &mut &quantizing, Par::Seq);
+}
+
+#[test]
+fn a_value_that_is_always_zero_leaves_room_for_the_bias_behind_it() {
+    let mut g = Builder::new("zero");
+    let x = g.input("x", [1, 2], Kind::Real);
+    let y = g.linear("y", x, 1, true);
+    let mut graph = g.finish(&[y]).unwrap();
+    let mut weights: Vec<(ValueId, Tensor)> = Vec::new();
+    for (id, _) in graph.params() {
+        weights.push((id, Tensor::full(&graph.value(id).shape[..], 0.1)));
+    }
+    let plan = Plan::new(&graph, &policy("activation = { dtype = \"int16\" }")).unwrap();
+    let mut statistics = Statistics::new(&plan);
+    for id in graph.ids() {
+        if let Some(class) = plan.sites.observed(id) {
+            let value = if id == x { 0.0 } else { 0.1 };
+            statistics.observe(class, &Tensor::full(&graph.value(id).shape[..], value));
+        }
+    }
+    let none = |_: ValueId| -> Tensor { panic!("no constants") };
+    plan.annotate_activations(&mut graph, &statistics, &none).unwrap();
+    plan.quantize_weights(&mut graph, &mut weights).unwrap();
+    assert_eq!(graph.value(x).qparams, Some(QuantParams::per_tensor(DType::INT16, 1.0, 0)));
+    let bias = weights.iter().find(|(id, _)| matches!(plan.sites.site(*id), Site::Bias { .. }));
+    assert!((bias.unwrap().1.data()[0] - 0.1).abs() < 1e-3);
 }

@@ -10,7 +10,6 @@ use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualSpan};
-use crate::lower::NO_GROUPS;
 use crate::models;
 use crate::pipeline::{
     self, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
@@ -151,9 +150,6 @@ pub(super) fn refuse(
     if crew.size() > 1 && (args.shard.is_some() || args.statistics.is_some()) {
         let why = "are for processes that do not meet, but MPI started this one";
         return Err(format!("--shard and --statistics {why}").into());
-    }
-    if let Some(group) = policy.group() {
-        return Err(format!("policy: groups of {group} inputs {NO_GROUPS}").into());
     }
     if args.stages && policy.prefix == Some(Prefix::Named(Head::Bake)) {
         return Err("--stages: whole prompts are needed, but policy.prefix is \"bake\"".into());

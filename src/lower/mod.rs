@@ -4,12 +4,13 @@
 mod meeting;
 mod payload;
 
+use crate::calibrate::{meeting, spread};
 use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
 use crate::graph::{Graph, Kind, Node, Source, ValueId};
 use crate::ops::Operand;
-use crate::quant::{self, BiasError, DType, Decision, Grain, MxFormat, QuantParams};
+use crate::quant::{self, BiasError, DType, Decision, Grain, QuantParams, Range};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
@@ -25,14 +26,6 @@ pub enum Precision {
     Quantized,
 }
 
-/// Why weights with a grid for every group of inputs have no Circle form.
-///
-/// A tensor has one scale or one a channel. GGML's blocks of 32 have kernels for float activations, and
-/// none for a bias; dequantizing the weight in the graph, group by group, gives a float one as well.
-pub const NO_GROUPS: &str = "have no kernel behind integer activations that a Circle file could ask \
-     for: it has one for blocks of 32 (GGML_Q4_0, GGML_Q8_0) behind float ones. \
-     `encircle eval` measures groups; `axis = 0` in place of `group` makes a file";
-
 /// Why a graph has no Circle form.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,12 +39,30 @@ pub enum LowerError {
         dtype: String,
     },
     /// A weight in groups of inputs.
-    #[error("{name}: groups of {group} inputs {NO_GROUPS}")]
+    ///
+    /// A tensor has one scale or one a channel. GGML's blocks of 32 have grids of their own, kernels
+    /// for float activations, and none for a bias; dequantizing the weight in the graph, group by
+    /// group, gives a float one.
+    #[error(
+        "{name}: groups of {group} inputs have no place in a Circle file, whose tensors have one scale \
+         or one a channel: blocks of 32 (GGML_Q4_0, GGML_Q8_0), for float activations, are what \
+         `encircle export --weights` makes of a float file. `encircle eval` measures groups; \
+         `axis = 0` in place of `group` makes a file"
+    )]
     Groups {
         /// The weight.
         name: String,
         /// Inputs that share a grid.
         group: usize,
+    },
+    /// Asymmetric 16-bit integers, which kernels take for symmetric ones or refuse.
+    #[error(
+        "{name}: symmetric = false, but int16 has zero points of 0 in a Circle file: leave it out, or \
+         choose a dtype of at most 8 bits"
+    )]
+    Asymmetric {
+        /// The tensor.
+        name: String,
     },
     /// An extent beyond what the format counts with.
     #[error("{name}: extent {found} is beyond 2147483647")]
@@ -124,13 +135,13 @@ pub fn lower_onto(
 /// Refuses a grid that [`lower`] would refuse, before one is made: that of a constant or an activation.
 ///
 /// # Errors
-/// A dtype that no tensor type of the format has, MX blocks of a constant.
+/// A dtype that no tensor type of the format has, MX blocks of a constant, groups, zero points of
+/// 16-bit integers.
 pub fn check(name: &str, decision: &Decision, constant: bool) -> Result<(), LowerError> {
-    match decision {
-        Decision::Affine { dtype, .. } => affine_type(name, *dtype).map(|_| ()),
-        Decision::Mx { format, .. } if constant => Err(no_constants(name, *format)),
-        Decision::Mx { format, .. } => mx_type(name, *format).map(|_| ()),
-        Decision::Float => Ok(()),
+    // Nobody knows the range yet; on one side of zero it shows whether there are zero points.
+    match decision.params(&[Range::new(0.0, 1.0)]) {
+        Ok(Some(params)) => tensor_type(name, &params, constant).map(drop),
+        _ => Ok(()),
     }
 }
 
@@ -158,7 +169,7 @@ impl Lowering<'_> {
         let encoding = node.op.def().encode(&shapes);
         let dtype = match self.precision {
             Precision::Float => None,
-            Precision::Quantized => self.meeting_dtype(node),
+            Precision::Quantized => meeting(self.graph, node),
         };
         let mut inputs = Vec::with_capacity(encoding.arity);
         for (position, &id) in node.inputs.iter().enumerate() {
@@ -244,7 +255,10 @@ impl Lowering<'_> {
             (Kind::Index, _) if matches!(value.source, Source::Node(_)) => TensorType::Int32,
             (Kind::Index, _) => TensorType::Int64,
             (Kind::Real, None) => TensorType::Float32,
-            (Kind::Real, Some(params)) => tensor_type(&value.name, params)?,
+            (Kind::Real, Some(params)) => {
+                let constant = matches!(value.source, Source::Param(_) | Source::Const(_));
+                tensor_type(&value.name, params, constant)?
+            }
         };
         let mut tensor = circle::Tensor::new(&value.name, dtype, shape);
         tensor.quantization = params.map(quantization);
@@ -277,15 +291,7 @@ impl Lowering<'_> {
                 let (_, bytes) = self.bias(id, &tensor, *dtype, scales)?;
                 Ok((Buffer::data(bytes.clone()), bytes))
             }
-            Some(QuantParams::Mx { format, .. }) => {
-                Err(no_constants(&self.graph.value(id).name, *format))
-            }
-            _ => match params.and_then(QuantParams::group) {
-                Some(group) => {
-                    Err(LowerError::Groups { name: self.graph.value(id).name.clone(), group })
-                }
-                None => Ok(payload::of(tensor, params)),
-            },
+            _ => Ok(payload::of(tensor, params)),
         }
     }
 
@@ -304,7 +310,7 @@ impl Lowering<'_> {
 
     /// The bias of `node` where its input was spread over `dtype`, and its accumulator with it.
     fn bias_beside(&mut self, node: &Node, id: ValueId, dtype: DType) -> Result<i32, LowerError> {
-        let input = match self.spread(node.inputs[0], dtype) {
+        let input = match spread(self.graph, node.inputs[0], dtype) {
             Some(QuantParams::Affine { scale, .. }) if self.graph.value(id).qparams.is_some() => {
                 scale[0]
             }
@@ -337,42 +343,42 @@ impl Lowering<'_> {
     }
 }
 
-fn tensor_type(name: &str, params: &QuantParams) -> Result<TensorType, LowerError> {
+fn tensor_type(name: &str, params: &QuantParams, constant: bool) -> Result<TensorType, LowerError> {
+    let none = |dtype: String| LowerError::NoType { name: name.into(), dtype };
     match params {
-        QuantParams::Affine { dtype, .. } => affine_type(name, *dtype),
-        QuantParams::Mx { format, .. } => mx_type(name, *format),
+        QuantParams::Affine { grain: Grain::Groups(group), .. } => {
+            Err(LowerError::Groups { name: name.into(), group: *group })
+        }
+        QuantParams::Affine { dtype: DType::INT16, zero_point, .. }
+            if zero_point.iter().any(|&zero| zero != 0) =>
+        {
+            Err(LowerError::Asymmetric { name: name.into() })
+        }
+        QuantParams::Affine { dtype, .. } => Ok(match *dtype {
+            // No runtime would keep what it computes within fewer bits than the type has.
+            d if d.bits() < 4 && !constant => {
+                return Err(none(format!("activations of {d}: 4 bits are the fewest")));
+            }
+            // Fewer bits have no type of their own; their integers are valid 4-bit ones.
+            d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
+            d if d.bits() <= 4 => TensorType::Int4,
+            DType::UINT8 => TensorType::Uint8,
+            DType::INT8 => TensorType::Int8,
+            DType::UINT16 => TensorType::Uint16,
+            DType::INT16 => TensorType::Int16,
+            DType::INT32 => TensorType::Int32,
+            DType::INT64 => TensorType::Int64,
+            other => return Err(none(other.to_string())),
+        }),
+        QuantParams::Mx { format, .. } if constant => {
+            Err(none(format!("constants of mx {format}")))
+        }
+        QuantParams::Mx { format, .. } => match format.to_string().as_str() {
+            "int8" => Ok(TensorType::MxInt8),
+            "fp4" => Ok(TensorType::MxFp4),
+            other => Err(none(format!("mx {other}"))),
+        },
     }
-}
-
-fn affine_type(name: &str, dtype: DType) -> Result<TensorType, LowerError> {
-    Ok(match dtype {
-        // Fewer bits have no type of their own; their integers are valid 4-bit ones.
-        d if d.bits() <= 4 && !d.signed() => TensorType::Uint4,
-        d if d.bits() <= 4 => TensorType::Int4,
-        DType::UINT8 => TensorType::Uint8,
-        DType::INT8 => TensorType::Int8,
-        DType::UINT16 => TensorType::Uint16,
-        DType::INT16 => TensorType::Int16,
-        DType::INT32 => TensorType::Int32,
-        DType::INT64 => TensorType::Int64,
-        other => return Err(no_type(name, other.to_string())),
-    })
-}
-
-fn mx_type(name: &str, format: MxFormat) -> Result<TensorType, LowerError> {
-    match format.to_string().as_str() {
-        "int8" => Ok(TensorType::MxInt8),
-        "fp4" => Ok(TensorType::MxFp4),
-        other => Err(no_type(name, format!("mx {other}"))),
-    }
-}
-
-fn no_constants(name: &str, format: MxFormat) -> LowerError {
-    no_type(name, format!("constants of mx {format}"))
-}
-
-fn no_type(name: &str, dtype: String) -> LowerError {
-    LowerError::NoType { name: name.into(), dtype }
 }
 
 /// A grid as the file says it.
@@ -394,3 +400,6 @@ pub fn quantization(params: &QuantParams) -> Quantization {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,26 +105,10 @@ impl Folded {
     }
 
     pub(super) fn decide(&self, subject: &Subject<'_>) -> Result<Decision, String> {
-        let rank = subject.shape.len();
-        match (self.grain, subject.shape) {
-            (Grain::Axis(axis), _) if axis >= rank => {
-                return Err(format!("axis {axis} is outside its {rank} axes"));
-            }
-            // What stays float, or has blocks of its own, has no grids to count.
-            _ if matches!(self.observer, ObserverSpec::Identity | ObserverSpec::Mx { .. }) => {}
-            (Grain::Groups(_), _) if !subject.linear => {
-                return Err(
-                    "only weights that linear layers read, and nothing else, have groups".into()
-                );
-            }
-            (Grain::Groups(size), &[.., width]) if !width.is_multiple_of(size) => {
-                return Err(format!("group = {size} does not divide its {width} inputs"));
-            }
-            _ => {}
-        }
+        self.cut(subject)?;
         match self.observer {
             ObserverSpec::Identity => Ok(Decision::Float),
-            ObserverSpec::Mx { format } => match (self.grain, rank.checked_sub(1)) {
+            ObserverSpec::Mx { format } => match (self.grain, subject.shape.len().checked_sub(1)) {
                 (Grain::Axis(axis), _) | (_, Some(axis)) => Ok(Decision::Mx { format, axis }),
                 (_, None) => Err("a scalar has no axis to cut into MX blocks".into()),
             },
@@ -141,6 +125,40 @@ impl Folded {
                 }
                 Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
             }
+        }
+    }
+
+    /// Refuses cuts that the tensor does not have room for, or its role no kernel.
+    fn cut(&self, &Subject { role, shape, linear, .. }: &Subject<'_>) -> Result<(), String> {
+        let float = self.observer == ObserverSpec::Identity;
+        match self.grain {
+            // Its views have other axes, or the same ones elsewhere.
+            Grain::Axis(axis) if role == Role::Activation && !float => Err(format!(
+                "axis = {axis}, but an activation has one grid, and MX blocks along its last axis: \
+                 expected axis = \"tensor\", or a rule for weights alone"
+            )),
+            Grain::Axis(axis) if axis >= shape.len() => {
+                Err(format!("axis {axis} is outside its {} axes", shape.len()))
+            }
+            // What stays float, or has blocks of its own, has no grids to count.
+            _ if float || matches!(self.observer, ObserverSpec::Mx { .. }) => Ok(()),
+            Grain::Axis(axis) if role == Role::NormWeight => Err(format!(
+                "axis = {axis}, but kernels take one grid for a norm's weight: expected axis = \"tensor\""
+            )),
+            Grain::Axis(axis @ 1..) => Err(format!(
+                "axis = {axis}, but kernels take a grid for each row of a weight or one for all: \
+                 expected axis = 0 or \"tensor\""
+            )),
+            Grain::Groups(_) if !linear => {
+                Err("only weights that linear layers read, and nothing else, have groups".into())
+            }
+            Grain::Groups(size) => match shape {
+                [.., width] if !width.is_multiple_of(size) => {
+                    Err(format!("group = {size} does not divide its {width} inputs"))
+                }
+                _ => Ok(()),
+            },
+            Grain::Tensor | Grain::Axis(0) => Ok(()),
         }
     }
 }

@@ -216,6 +216,24 @@ impl QuantParams {
         }
     }
 
+    /// A grid of `dtype` with every value of this per-tensor one; none for grids of other kinds.
+    /// 16-bit integers keep their zero point at 0, as their kernels want it.
+    pub fn spread(&self, dtype: DType) -> Option<QuantParams> {
+        let narrow = self.dtype()?;
+        let (scale, zero) = self.as_per_tensor()?;
+        let zero = i64::from(zero);
+        let ((low, high), (first, last)) = (narrow.limits(), dtype.limits());
+        // how many steps of the new grid make one of the old: as many as fit, rounded to a power of two
+        let steps = |room: i64, needed: i64| (room as f32 / needed as f32).log2().floor().exp2();
+        let (steps, zero_point) = if dtype.signed() && dtype.bits() > 8 {
+            (steps(last, (zero - low).max(high - zero)), 0)
+        } else {
+            let steps = steps(last - first, high - low);
+            (steps, first + ((zero - low) as f32 * steps) as i64)
+        };
+        Some(QuantParams::per_tensor(dtype, scale / steps, i32::try_from(zero_point).ok()?))
+    }
+
     /// Scale and zero point of a per-tensor affine grid.
     pub fn as_per_tensor(&self) -> Option<(f32, i32)> {
         match self {

@@ -47,7 +47,8 @@ pub struct Spec {
     /// Zero point fixed at 0. By default exactly for signed dtypes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric: Option<bool>,
-    /// One grid per index of an axis, or one in all. By default by role.
+    /// One grid per index of an axis, or one in all. By default by role. Weights have axis 0 or none,
+    /// activations and norms none; MX weights have blocks along any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub axis: Option<Granularity>,
     /// One grid for so many neighbouring inputs of each output; of weights of linear layers, whose
@@ -105,13 +106,6 @@ pub struct PolicySpec {
     /// Overrides, the last that matches winning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-}
-
-impl PolicySpec {
-    /// The groups that it asks for first, if it does.
-    pub fn group(&self) -> Option<usize> {
-        self.weight.group.or(self.rules.iter().find_map(|rule| rule.set.group))
-    }
 }
 
 /// What becomes of an expert that calibration never reached.

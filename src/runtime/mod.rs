@@ -112,7 +112,7 @@ impl Program {
     /// Inputs that do not fit.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         let inputs = self.check(inputs)?;
-        let quantizing = Quantizing::of(&self.graph);
+        let quantizing = Quantizing::of_file(&self.graph);
         let lifetimes = exec::Lifetimes::of(&self.graph);
         let mut stream = exec::Stream::start(&self.graph, inputs, &mut &quantizing);
         let nodes = 0..self.graph.nodes.len();

@@ -234,7 +234,10 @@ fn a_plan_refuses_the_checkpoints_and_arguments_that_quantize_refuses() {
             assert!(!folder.path().join("out").exists());
         }
     };
-    refuse(&["--set", "*.q_proj.weight=group:32"], "policy: groups of 32 inputs have no kernel");
+    refuse(
+        &["--set", "*.q_proj.weight=group:32"],
+        "groups of 32 inputs have no place in a Circle file",
+    );
     let file = folder.path().join("ck/model.safetensors");
     let weights = fs::read(&file).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -165,10 +165,15 @@ fn the_command_line_measures_groups_and_writes_none() {
     let activation = run(&format!("{judge} --set policy.activation.group=32"));
     assert_eq!(activation.0, Some(2));
     assert!(activation.2.contains("only weights of linear layers"), "{}", activation.2);
-    let (code, _, stderr) = run("quantize --recipe npu --set policy.weight.group=32 -o out");
-    assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{stderr}");
-    for part in ["groups of 32 inputs", "GGML_Q4_0", "encircle eval"] {
-        assert!(stderr.contains(part), "no {part:?} in {stderr}");
+    for job in ["--recipe npu", "MODEL --weights-only --recipe w4 --seq-len 14"] {
+        for command in ["quantize", "plan"] {
+            let (code, _, stderr) =
+                run(&format!("{command} {job} --set policy.weight.group=32 -o out"));
+            assert_eq!((code, stderr.matches("error: ").count()), (Some(2), 1), "{stderr}");
+            for part in [".weight: groups of 32 inputs", "GGML_Q4_0", "encircle eval"] {
+                assert!(stderr.contains(part), "no {part:?} in {stderr}");
+            }
+            assert!(!folder.path().join("out").exists());
+        }
     }
-    assert!(!folder.path().join("out").exists());
 }

@@ -99,7 +99,7 @@ pub struct Estimate {
 /// Counts what `job` takes; how long, if there is a machine to say so for.
 ///
 /// # Errors
-/// Those of [`quantize`](super::quantize) that need no weights.
+/// Those of [`quantize`](super::quantize) that need no weights; a grid that no file can hold.
 pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Error> {
     let Job { checkpoint, calib, eval, recipe, payloads, stages } = *job;
     let config = checkpoint.config();

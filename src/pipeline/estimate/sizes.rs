@@ -127,8 +127,7 @@ impl<'a> Sizes<'a> {
         };
         match self.plan.sites.site(id) {
             Site::Index => (64, 0),
-            Site::Weight | Site::Gain => of(self.plan.weight_decision(id)),
-            Site::Activation { class } => of(self.plan.class_decision(class)),
+            Site::Weight | Site::Gain | Site::Activation { .. } => of(self.plan.decision(id)),
             // An accumulator of 8-bit kernels has 32 bits, of others 64; its scales are the weight's.
             Site::Bias { input, .. } => {
                 let wide = match self.plan.sites.site(input) {

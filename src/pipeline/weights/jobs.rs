@@ -57,7 +57,7 @@ impl<'a> Jobs<'a> {
     /// Every weight that gets a grid, and every large one that stays float.
     ///
     /// # Errors
-    /// A weight in MX blocks, which the format has no constants of.
+    /// A weight on a grid that the format cannot express.
     pub(super) fn of(
         checkpoint: &'a Checkpoint,
         graph: &'a Graph,

@@ -132,6 +132,9 @@ fn bias_follows_the_accumulator_and_never_wraps() {
     assert_eq!(affine(params).0.len(), 2);
     let error = quantize_bias(&[0.0, 5.0], 1.0, &[1.0, 1e-12], DType::INT32).unwrap_err();
     assert!(matches!(error, BiasError::Saturated { channel: 1, .. }), "{error}");
+    assert!(error.to_string().ends_with("give the weight a larger scale"), "{error}");
+    let error = quantize_bias(&[5.0], 1e-12, &[1.0], DType::INT32).unwrap_err().to_string();
+    assert!(error.ends_with("give the input a larger scale"), "{error}");
     assert!(quantize_bias(&[9.3e18], 1.0, &[1.0], DType::INT64).is_err());
     assert!(quantize_bias(&[f32::NAN], 1.0, &[1.0], DType::INT32).is_err());
     assert!(quantize_bias(&[1.0], 1e-30, &[1e-30], DType::INT32).is_err());
@@ -311,6 +314,34 @@ fn one_bad_value_anywhere_is_noticed() {
             let mut data = vec![1.0; 131];
             data[at] = bad;
             assert!(!kernel::extremes(&data).finite());
+        }
+    }
+}
+
+#[test]
+fn spread_grids_hold_every_value_of_the_narrower_one() {
+    let cases = [
+        (DType::UINT8, DType::INT16, vec![0, 85, 128, 255]),
+        (DType::INT8, DType::INT16, vec![0]),
+        (DType::UINT4, DType::UINT8, vec![0, 7, 15]),
+        (DType::UINT4, DType::INT16, vec![3]),
+        (DType::INT8, DType::UINT8, vec![0, -128, 127]),
+        (DType::UINT8, DType::INT8, vec![0, 85, 255]),
+    ];
+    for (narrow, wide, zero_points) in cases {
+        for zero in zero_points {
+            let own = QuantParams::Affine {
+                dtype: narrow,
+                scale: vec![0.011_764_706],
+                zero_point: vec![zero],
+                grain: Grain::Tensor,
+            };
+            let (low, high) = narrow.limits();
+            let codes: Vec<i32> = (low..=high).map(|q| i32::try_from(q).unwrap()).collect();
+            let reals = dequantize(&own, &[codes.len()], &codes);
+            let spread = own.spread(wide).unwrap();
+            let there = quantize(&spread, &[reals.len()], &reals);
+            assert_eq!(dequantize(&spread, &[there.len()], &there), reals, "{own:?}");
         }
     }
 }

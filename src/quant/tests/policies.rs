@@ -242,3 +242,31 @@ fn rules_that_match_nothing_are_reported() {
     let patterns: Vec<&str> = silent.iter().map(|rule| rule.pattern.as_str()).collect();
     assert_eq!(patterns, ["*patch_embed*", "*embed_tokens*"]);
 }
+
+#[test]
+fn an_axis_that_no_kernel_knows_is_refused_with_tensor_rule_and_axis() {
+    let error = |set: &str, role: Role| {
+        let policy = policy(&format!("[[rules]]\npattern = \"x\"\nset = {{ {set} }}")).unwrap();
+        resolve(&policy, "x", role, &[8, 8]).err().map(|error| error.to_string())
+    };
+    for (axis, role, why) in [
+        (0, Role::Activation, "an activation has one grid"),
+        (1, Role::Weight, "a grid for each row of a weight or one for all"),
+        (0, Role::NormWeight, "one grid for a norm's weight"),
+    ] {
+        let found = error(&format!("axis = {axis}"), role).unwrap();
+        for part in ["tensor `x`", "rule `x`", &format!("axis = {axis}, but"), why] {
+            assert!(found.contains(part), "no {part:?} in {found}");
+        }
+    }
+    let blocks = "axis = 0, observer = \"mx:int8\"";
+    assert!(error(blocks, Role::Activation).unwrap().contains("MX blocks along its last axis"));
+    assert_eq!(error(blocks, Role::Weight), None);
+    for role in [Role::Activation, Role::Weight, Role::NormWeight] {
+        assert_eq!(error("axis = \"tensor\"", role), None);
+        assert_eq!(error("axis = 0, observer = \"identity\"", role), None);
+    }
+    let all = policy("weight = { axis = 1 }").unwrap();
+    let found = resolve(&all, LINEAR, Role::Weight, &[8, 8]).unwrap_err().to_string();
+    assert!(found.contains("decided by weight: axis = 1"), "{found}");
+}
