@@ -140,6 +140,29 @@ impl Drop for Partial {
     }
 }
 
+/// A folder for files; if none comes, what was made of it is gone when this is dropped.
+pub(super) struct Folder {
+    made: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Makes it, with those above it.
+    pub(super) fn make(folder: &Path) -> Result<Folder, Error> {
+        let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
+        let made = missing.filter(|path| !path.exists()).map(Path::to_owned).collect();
+        let made = Folder { made };
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        Ok(made)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // From within; a folder that holds something stays.
+        self.made.iter().for_each(|path| drop(fs::remove_dir(path)));
+    }
+}
+
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.display().to_string();
     move |source| Error::Write { path: path.clone(), source }

@@ -12,24 +12,23 @@ mod jobs;
 mod rows;
 
 use super::floats::read;
-use super::save::Partial;
+use super::save::{Folder, Partial};
 use super::write::Written;
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
 use crate::algo::Rounding;
-use crate::calibrate::{self, Plan, Unquantized};
+use crate::calibrate::{self, Plan, Site, Unquantized};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Buffer, ErrorKind, Model, Placed, WriteOptions};
 use crate::exec::Weights;
 use crate::graph::{Graph, Source, ValueId};
 use crate::layout::Layout;
 use crate::lower::{Precision, lower_onto, quantization};
-use crate::quant::QuantParams;
+use crate::quant::{Policy, QuantParams, Role};
 use crate::tensor::Tensor;
 use file::Sheet;
 use jobs::Jobs;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 /// Its name in the folder of the result.
@@ -60,7 +59,7 @@ pub struct Rounded {
 /// layout is `seq_len` tokens of text, with one picture where `fixed` has its grid and place.
 ///
 /// # Errors
-/// A recipe that needs rows, with its key; tensors missing from the checkpoint or with values that
+/// A recipe that needs rows, with its key or rule; tensors missing from the checkpoint or with values that
 /// allow no grid; a file that the format cannot hold or the disk has no room for. Nothing is left of
 /// it then.
 pub fn quantize_weights(
@@ -76,8 +75,7 @@ pub fn quantize_weights(
     let path = folder.join(NAME);
     let placed = Placed::of(&model, how).map_err(|source| not_placed(source, &path))?;
     afford(&placed, folder)?;
-    fs::create_dir_all(folder)
-        .map_err(|source| Error::Write { path: folder.display().to_string(), source })?;
+    let _made = Folder::make(folder)?;
     let (partial, grids) = Partial::write(&path, |out| {
         let sheet = Sheet::new(out.get_ref(), &path, placed.size())?;
         let grids = jobs.fill(&sheet, (&model, &placed), progress)?;
@@ -167,6 +165,7 @@ impl Ready {
         let mut graph = graph?;
         verified?;
         let plan = Plan::new(&graph, &recipe.policy)?;
+        refuse_rules(&graph, &plan, &recipe.policy)?;
         recipe.algo.rewrite(&mut graph, &|key: &str, shape: &[usize], part| {
             checkpoint.read_part(key, shape, part).map_err(Error::from)
         })?;
@@ -193,6 +192,22 @@ fn refuse(recipe: &Recipe) -> Result<(), Error> {
         Some((key, _)) => {
             let instead = "it speaks of activations, which stay float; leave it out";
             Err(Error::NoRows { key: (*key).into(), instead })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses rules that speak of nothing that is rounded; those that name another role are the part of a
+/// recipe that is for jobs with rows.
+fn refuse_rules(graph: &Graph, plan: &Plan, policy: &Policy) -> Result<(), Error> {
+    let params = graph.params().map(|(id, _)| id);
+    let weights = params.filter(|id| plan.sites.site(*id) == Site::Weight);
+    let silent = policy.unmatched(weights.map(|id| (&graph.value(id).name[..], Role::Weight)));
+    match silent.iter().find(|rule| rule.role.is_none_or(|role| role == Role::Weight)) {
+        Some(rule) => {
+            let instead =
+                "it speaks of activations, norms or biases, which stay float; leave it out";
+            Err(Error::NoRows { key: format!("rule `{}`", rule.pattern), instead })
         }
         None => Ok(()),
     }

@@ -132,6 +132,10 @@ impl Jobs<'_> {
         let mut rows =
             Tensor::try_written(shape, |out| self.checkpoint.read_into(key, first, out))?;
         job.param.edit_rows(&mut rows, first, &read)?;
+        if !tensor::all_finite(rows.data()) {
+            // Read as a whole, it is refused with its file and the element.
+            job.param.load(job.shape, &read)?;
+        }
         Ok(rows)
     }
 }
