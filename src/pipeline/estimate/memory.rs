@@ -167,8 +167,8 @@ impl<'a> Needs<'a> {
         let taken = |r: &Rounded| {
             let dense = hold.is_none_or(|hold| hold.dense(self.graph, r.weight));
             let all = r.sums + r.factor + r.rows[usize::from(!dense)];
-            // About half of it is taken again by the next.
-            (running + r.sums).max(all) + KEPT.min(all / 2)
+            // Most of it is taken again by the next.
+            (running + r.sums).max(all) + KEPT.min(all / 4)
         };
         self.rounding[nodes].iter().flatten().map(taken).max().unwrap_or(running)
     }
