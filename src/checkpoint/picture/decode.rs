@@ -1,14 +1,9 @@
 //! PNG and JPEG bytes to 8-bit RGB, with the conversions that PIL's `convert("RGB")` makes.
 
 use super::super::error::{Error, ErrorKind, Result};
-use super::exif;
-use super::segments::{END, segments};
+use super::{exif, jpeg};
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// Longest side believed, in pixels: beyond what cameras make, and within JPEG's own 16 bits.
 const SIDE_MAX: usize = 65_535;
@@ -21,7 +16,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
 
 /// Width, height and pixels of a picture, or why bytes are none.
-type Decoded<T = ([usize; 2], Vec<u8>)> =
+pub(super) type Decoded<T = ([usize; 2], Vec<u8>)> =
     std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// An 8-bit RGB picture, not empty.
@@ -57,7 +52,7 @@ impl RgbPicture {
             |found: &str| Error::new(ErrorKind::Malformed, file, "a picture (PNG or JPEG)", found);
         let decoded = match bytes {
             _ if bytes.starts_with(PNG) => png(bytes),
-            _ if bytes.starts_with(JPEG) => jpeg(bytes),
+            _ if bytes.starts_with(JPEG) => jpeg::decode(bytes),
             _ => return Err(malformed("other bytes")),
         };
         let ([width, height], pixels) =
@@ -84,7 +79,7 @@ impl RgbPicture {
 }
 
 /// Bytes of a decoded picture, if they are few enough.
-fn affordable([width, height]: [usize; 2], bytes: Option<usize>) -> Decoded<usize> {
+pub(super) fn affordable([width, height]: [usize; 2], bytes: Option<usize>) -> Decoded<usize> {
     let fits = |bytes: &usize| *bytes <= MEMORY_MAX && width.max(height) <= SIDE_MAX;
     bytes.filter(fits).ok_or_else(|| format!("{width} x {height} pixels are too many").into())
 }
@@ -117,22 +112,4 @@ fn png(bytes: &[u8]) -> Decoded {
         ColorType::Indexed => return Err("a palette that is not there".into()),
     };
     Ok((size, pixels))
-}
-
-/// Of a JPEG file.
-fn jpeg(bytes: &[u8]) -> Decoded {
-    // The decoder fills up what is cut off with grey; PIL refuses the file, and so do we.
-    if !segments(bytes).any(|(marker, _)| marker == END) {
-        return Err("it breaks off before its end".into());
-    }
-    let options = DecoderOptions::default()
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-        .set_strict_mode(false)
-        .set_max_width(SIDE_MAX)
-        .set_max_height(SIDE_MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers()?;
-    let size = decoder.dimensions().map_or([0; 2], |(width, height)| [width, height]);
-    affordable(size, decoder.output_buffer_size())?;
-    Ok((size, decoder.decode()?))
 }

@@ -3,6 +3,7 @@
 
 mod decode;
 mod exif;
+mod jpeg;
 mod patches;
 mod resample;
 mod segments;
