@@ -2,7 +2,7 @@
 
 use super::super::error::Result;
 use super::decode::RgbPicture;
-use super::resample::resize;
+use super::resample::{Resampler, resize};
 use super::settings::PictureSettings;
 use crate::tensor::Tensor;
 
@@ -36,7 +36,7 @@ impl PictureSettings {
     /// `Unsupported` if it is too elongated.
     pub fn preprocess(&self, file: &str, picture: &RgbPicture) -> Result<Picture> {
         let size = self.resized(file, picture.height(), picture.width())?;
-        Ok(self.patched(std::slice::from_ref(picture), size, &self.table()))
+        Ok(self.patched(std::slice::from_ref(picture), size, &self.table(), Resampler::Pil))
     }
 
     /// Resizes `frames`, at least one, to height and width `size`, and cuts them into patches, whose
@@ -46,9 +46,10 @@ impl PictureSettings {
         frames: &[RgbPicture],
         (height, width): (usize, usize),
         table: &Table,
+        by: Resampler,
     ) -> Picture {
         let resized: Vec<RgbPicture> =
-            frames.iter().map(|frame| resize(frame, width, height)).collect();
+            frames.iter().map(|frame| resize(frame, width, height, by)).collect();
         let grid_thw = [
             frames.len().div_ceil(self.temporal_patch_size),
             height / self.patch_size,

@@ -1,7 +1,7 @@
 use super::super::error::ErrorKind;
 use super::super::fields::Fields;
 use super::super::safetensors::Store;
-use super::resample::resize;
+use super::resample::{Resampler, resize};
 use super::settings::{PICTURES, smart_resize_frames};
 use super::*;
 use crate::checkpoint::Files;
@@ -46,8 +46,20 @@ fn resizing_equals_pil_to_the_bit() {
     for k in 0..9 {
         let source = rgb(&store, &format!("resize.{k}.source"));
         let target = rgb(&store, &format!("resize.{k}.target"));
-        let ours = resize(&source, target.width(), target.height());
+        let ours = resize(&source, target.width(), target.height(), Resampler::Pil);
         assert!(ours == target, "case {k}: {source:?} to {target:?}");
+    }
+}
+
+#[test]
+fn frames_are_resized_as_by_torch_to_the_bit() {
+    for k in 0..7 {
+        let [from, to] = ["from", "to"].map(|which| {
+            let name = format!("resize/{k}.{which}.png");
+            RgbPicture::decode(&name, &bytes("video", &name)).unwrap()
+        });
+        let ours = resize(&from, to.width(), to.height(), Resampler::Torch);
+        assert!(ours == to, "case {k}: {from:?} to {to:?}");
     }
 }
 
@@ -141,7 +153,7 @@ fn frames_fill_their_patches_and_the_last_one_repeats() {
         .map(|frame| RgbPicture::new(30, 20, frame.to_vec()).unwrap())
         .collect();
     let size = small().resized("v", 20, 30).unwrap();
-    let video = small().patched(&frames, size, &small().table());
+    let video = small().patched(&frames, size, &small().table(), Resampler::Pil);
     assert_eq!(video.grid_thw[0], 2);
     let theirs =
         store.read("video.pixel_values", &store.info("video.pixel_values").unwrap().shape).unwrap();
