@@ -22,7 +22,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use files::Files;
 pub use picture::{Picture, PictureSettings, RgbPicture, VideoSettings, smart_resize};
 pub use safetensors::{Dtype, TensorInfo};
-pub use template::{ChatTemplate, Message};
+pub use template::{ChatTemplate, Conversation, Message};
 pub use tensor_file::TensorFile;
 pub use tokenizer::Tokenizer;
 

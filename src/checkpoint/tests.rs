@@ -36,7 +36,8 @@ fn a_folder_and_the_embedded_files_are_the_same_checkpoint() {
     let rows = embedded.read_rows(name, 7..9).unwrap();
     assert_eq!((rows.shape(), rows.data()), (&[2, 128][..], &whole.data()[7 * 128..9 * 128]));
     assert_eq!(embedded.info(name).unwrap().dtype, Dtype::Bf16);
-    let text = embedded.chat_template().unwrap().render(&[Message::text("user", "hi")], true);
+    let text =
+        embedded.chat_template().unwrap().render(&vec![Message::text("user", "hi")].into(), true);
     let expected = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
     assert_eq!(text.unwrap(), expected);
 }

@@ -74,7 +74,7 @@ impl Processor {
             Error::new(ErrorKind::Missing, &row.place, expected, "none")
         })?;
         let of_row = |error: Error| error.led_to_from(&row.place);
-        let rendered = template.render(&row.messages, true).map_err(of_row)?;
+        let rendered = template.render(&row.conversation, true).map_err(of_row)?;
         let (prompt, shown) = self.visuals.show(row, rendered)?;
         let mut input_ids = self.tokenizer.encode(&prompt).map_err(of_row)?;
         let prompt_len = input_ids.len();

@@ -2,8 +2,9 @@
 
 use super::rows::{ImageRef, Origin, Row, VideoRef};
 use super::text::COLUMN;
-use crate::checkpoint::{Error, ErrorKind, Fields, Message, Result, describe, quoted};
-use serde::Deserialize;
+use crate::checkpoint::{
+    Conversation, Error, ErrorKind, Fields, Message, Result, describe, quoted,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 
@@ -30,21 +31,15 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
         let expected = "it, \"messages\" or \"text\"";
         return Err(fields.wrong(ErrorKind::Missing, "question", expected, "none of them"));
     };
-    let Parts { images, videos, messages, answer, text } = row;
-    Ok(Row { images, videos, messages, answer, text, place })
-}
-
-/// The messages as they are written: templates see all that is said of them, and its order.
-#[derive(Deserialize)]
-struct Spelled {
-    messages: Vec<Message>,
+    let Parts { images, videos, conversation, answer, text } = row;
+    Ok(Row { images, videos, conversation, answer, text, place })
 }
 
 #[derive(Default)]
 struct Parts {
     images: Vec<ImageRef>,
     videos: Vec<VideoRef>,
-    messages: Vec<Message>,
+    conversation: Conversation,
     answer: Option<String>,
     text: Option<String>,
 }
@@ -61,9 +56,9 @@ fn question(fields: &Fields, origin: &Origin) -> Result<Parts> {
         true => Message::text("user", question),
         false => Message::showing("user", &kinds, question),
     };
-    let messages = vec![message];
+    let conversation = vec![message].into();
     let answer = fields.text("answer")?.map(str::to_owned);
-    Ok(Parts { images, videos, messages, answer, text: None })
+    Ok(Parts { images, videos, conversation, answer, text: None })
 }
 
 /// Pictures beside the conversation: `image` or `images`, one path or a list.
@@ -169,13 +164,18 @@ fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
         let found = shown.images.len() + shown.listed.len();
         return Err(fields.wrong(ErrorKind::Inconsistent, "images", expected, found));
     }
-    let Spelled { mut messages } = serde_json::from_str(line).map_err(|source| {
+    fields.objects("tools")?;
+    fields.objects("documents")?;
+    fields.object("chat_template_kwargs")?;
+    // As they are written: templates see all that is said of them, and its order.
+    let mut conversation: Conversation = serde_json::from_str(line).map_err(|source| {
         // they were read before, so only this is left
-        let error = fields.wrong(ErrorKind::Duplicate, "messages", "it once", "it twice");
+        let expected = "it and what belongs to it once";
+        let error = fields.wrong(ErrorKind::Duplicate, "messages", expected, "a field twice");
         error.caused_by(source)
     })?;
     if let Some(answer) = &answer {
-        messages.pop();
+        conversation.messages.pop();
         if answer.is_none() {
             let (name, expected) = ("messages", "an answer of text alone");
             return Err(fields.wrong(
@@ -186,12 +186,12 @@ fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
             ));
         }
     }
-    if messages.is_empty() {
+    if conversation.messages.is_empty() {
         let expected = "a message before the answer";
         return Err(fields.wrong(ErrorKind::Missing, "messages", expected, "none"));
     }
     let Shown { images, videos, .. } = shown;
-    Ok(Parts { images, videos, messages, answer: answer.flatten(), text: None })
+    Ok(Parts { images, videos, conversation, answer: answer.flatten(), text: None })
 }
 
 /// The pictures and videos met so far, and the pictures that wait for a place.

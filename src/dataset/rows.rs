@@ -2,7 +2,7 @@
 
 use super::parse::parse_row;
 use super::text::COLUMN;
-use crate::checkpoint::{Error, ErrorKind, Files, Message, Result};
+use crate::checkpoint::{Conversation, Error, ErrorKind, Files, Result};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct Row {
     /// Videos, likewise.
     pub videos: Vec<VideoRef>,
     /// The conversation up to the answer; empty if the row is a plain text.
-    pub messages: Vec<Message>,
+    pub conversation: Conversation,
     /// What the assistant should say.
     pub answer: Option<String>,
     /// A plain text without a conversation around it.
@@ -95,9 +95,10 @@ impl Origin<'_> {
 /// Reads a JSONL file: one row a line, empty lines skipped, picture paths relative to the file.
 ///
 /// A row is `{"question", "answer"?, "image"?, "video"?}` with one path or a list of them, or
-/// `{"messages": [...]}` as transformers has them, the last one of the assistant being the answer,
-/// or `{"text"}`. A video is the list of its sampled frames, beside it `"fps"` or `"timestamps"` in
-/// seconds, one a frame.
+/// `{"messages": [...]}` as transformers has them, the last one of the assistant being the answer, or
+/// `{"text"}`. Beside messages, `tools`, `documents` and `chat_template_kwargs` are for the template.
+/// A video is the list of its sampled frames, beside it `"fps"` or `"timestamps"` in seconds, one a
+/// frame.
 ///
 /// # Errors
 /// Names file and line, the field, what was found and what was expected. A file without rows is an

@@ -126,7 +126,7 @@ fn a_conversation_is_the_same_row_as_its_question() {
     assert_eq!(samples[0].input_ids, samples[2].input_ids);
     assert_eq!(samples[1].input_ids, samples[2].input_ids);
     assert_eq!(rows[2].answer.as_deref(), Some("six"));
-    assert_eq!(rows[2].messages, [Message::showing("user", &["image"], "What?")]);
+    assert_eq!(rows[2].conversation.messages, [Message::showing("user", &["image"], "What?")]);
 }
 
 #[test]
@@ -184,6 +184,10 @@ fn wrong_rows_are_named_by_line_and_field() {
         expect![[
             r#"rows.jsonl:1: field "messages[0].content[0].type": expected "text", "image" or "video", found "audio""#
         ]],
+    );
+    check(
+        r#"{"messages": [{"role": "user", "content": "x"}], "tools": "[]"}"#,
+        expect![[r#"rows.jsonl:1: field "tools": expected a list of objects, found "[]""#]],
     );
     check(
         r#"{"messages": [{"role": "assistant", "content": "x"}]}"#,

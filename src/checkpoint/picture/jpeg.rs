@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
     }
     // The library cannot return what it refuses: it unwinds, with a message.
     catch_unwind(|| pixels(bytes)).unwrap_or_else(|refusal| match refusal.downcast::<String>() {
-        Ok(message) => Err((*message).into()),
+        Ok(message) => Err(message.trim_start_matches("libjpeg fatal error: ").into()),
         Err(panic) => resume_unwind(panic),
     })
 }

@@ -43,6 +43,25 @@ impl Message {
     }
 }
 
+/// What a template writes out: a row of a data set as transformers reads it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Conversation {
+    /// The turns; the last one need not be the assistant's.
+    pub messages: Vec<Message>,
+    /// The functions that the assistant may call, as JSON schemas.
+    pub tools: Option<Value>,
+    /// What the assistant may look up.
+    pub documents: Option<Value>,
+    /// Other variables of the template, such as `enable_thinking`.
+    pub chat_template_kwargs: Option<BTreeMap<String, Value>>,
+}
+
+impl From<Vec<Message>> for Conversation {
+    fn from(messages: Vec<Message>) -> Conversation {
+        Conversation { messages, ..Conversation::default() }
+    }
+}
+
 /// A compiled chat template with the special tokens that it may name.
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -89,24 +108,32 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, special_tokens, file: file.to_owned() })
     }
 
-    /// The prompt for `messages`, ending where the assistant speaks if `add_generation_prompt`.
+    /// The prompt for `conversation`, ending where the assistant speaks if `add_generation_prompt`.
     ///
     /// `strftime_now` yields one fixed day (26 July 2024), because the same checkpoint and samples
     /// must calibrate to the same numbers whenever they run.
     ///
     /// # Errors
     /// `Unsupported` if the template raises, with its message as the source.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(
+        &self,
+        conversation: &Conversation,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();
         for (name, token) in &self.special_tokens {
             context.insert(name, Value::from(Serde(token)));
+        }
+        let Conversation { messages, tools, documents, chat_template_kwargs } = conversation;
+        for (name, value) in chat_template_kwargs.iter().flatten() {
+            context.insert(name, value.clone());
         }
         let messages: Vec<Value> = messages.iter().map(|message| message.0.clone()).collect();
         context.insert("messages", Value::from(messages));
         context.insert("add_generation_prompt", Value::from(add_generation_prompt));
         // transformers passes these always; templates test them against none
-        context.insert("tools", Value::from(()));
-        context.insert("documents", Value::from(()));
+        context.insert("tools", tools.clone().unwrap_or(Value::from(())));
+        context.insert("documents", documents.clone().unwrap_or(Value::from(())));
         let rendered =
             self.environment.get_template(NAME).and_then(|template| template.render(context));
         rendered.map_err(|source| {

@@ -3,7 +3,7 @@ use std::error::Error as _;
 
 fn render(template: &str, messages: &[Message]) -> Result<String> {
     let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".into())]);
-    ChatTemplate::parse("t", template, tokens)?.render(messages, true)
+    ChatTemplate::parse("t", template, tokens)?.render(&messages.to_vec().into(), true)
 }
 
 fn conversation() -> Vec<Message> {
@@ -97,9 +97,23 @@ fn what_real_templates_use_is_there() {
         {%- if loop.first %}{% set ns.last = messages|length - 1 - loop.index0 %}{% endif %}\
         {%- if m.role == 'tool' %}{% continue %}{% endif %}{%- endfor %}{{ ns.last }} \
         {{- 'a</think>b'.split('</think>')[-1].lstrip('\\n') }} {{ ' x '|trim }} \
-        {{- 'abc'.startswith('ab') }}{{ 'abc'.removeprefix('ab') }}{{ 'abc'.removesuffix('x') }} {{ strftime_now('%d %b %Y') }} \
+        {{- 'abc'.startswith('ab') }}{{ 'abc'.removeprefix('ab') }}{{ 'abc'.removesuffix('x') }} {{ strftime_now('%d %b %Y %-m%%%-q') }} \
         {%- generation -%} y {%- endgeneration %}";
-    assert_eq!(render(template, &conversation()).unwrap(), "1b xTruecabc 26 Jul 2024y");
+    assert_eq!(render(template, &conversation()).unwrap(), "1b xTruecabc 26 Jul 2024 7%%-qy");
+}
+
+#[test]
+fn tools_documents_and_variables_of_a_row_reach_the_template() {
+    let row: Conversation = serde_json::from_str(
+        r#"{"messages": [{"role": "user", "content": "?"}], "tools": [{"z": "<f>", "a": {"b": 1.0}}],
+        "documents": null, "chat_template_kwargs": {"enable_thinking": false, "bos_token": "x"}}"#,
+    )
+    .unwrap();
+    let template = "{{ tools | tojson }} {{ documents is none }} {{ bos_token }} \
+        {{- enable_thinking is defined and enable_thinking is false }}";
+    let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".into())]);
+    let written = ChatTemplate::parse("t", template, tokens).unwrap().render(&row, true).unwrap();
+    assert_eq!(written, r#"[{"z": "<f>", "a": {"b": 1.0}}] True xTrue"#);
 }
 
 #[test]
@@ -170,7 +184,10 @@ fn special_tokens_have_the_names_that_transformers_gives_them() {
         ] {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
-        ChatTemplate::load(&Files::folder(dir.path())).unwrap().render(&[], false).unwrap()
+        ChatTemplate::load(&Files::folder(dir.path()))
+            .unwrap()
+            .render(&Conversation::default(), false)
+            .unwrap()
     };
     let spelled_out = serde_json::json!({"bos_token": null, "eos_token": {"content": "</s>"},
         "image_token": "no", "extra_special_tokens": {"image_token": "<image>"},
@@ -201,7 +218,7 @@ fn the_template_is_found_in_each_of_its_places() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(name), content).unwrap();
         let template = ChatTemplate::load(&Files::folder(dir.path())).unwrap();
-        assert_eq!(template.render(&conversation(), false).unwrap(), "system", "{name}");
+        assert_eq!(template.render(&conversation().into(), false).unwrap(), "system", "{name}");
         assert_eq!(template.turn_end(), (content == named).then_some("</s>"));
     }
     let dir = tempfile::tempdir().unwrap();
