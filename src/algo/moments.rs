@@ -13,17 +13,17 @@
 
 use super::AlgoError;
 use super::factor::{self, Factor};
-use crate::tensor::simd::dispatch;
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use crate::tensor::{Outer, Par};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-/// Columns of H that one task makes: fixed, so that sums do not depend on the number of threads.
-const TILE: usize = 64;
+/// Columns of H that one task makes: whole tiles of registers.
+const TILE: usize = 96;
 /// Tokens of a sample whose products are summed in f32.
 const BLOCK: usize = 256;
+/// Numbers that are packed before the tiles take them.
+const PACKED: usize = 1 << 21;
 
 /// Sums over tokens; samples are added in their order.
 #[derive(Clone, Debug)]
@@ -251,31 +251,17 @@ fn accumulate(
     if k == 0 {
         return;
     }
-    let tiles = out.par_chunks_mut(TILE * k).enumerate();
-    tiles.filter(|(i, _)| i % of == rank).for_each(|(i, out)| {
-        let rows = out.len() / k;
-        let from = if upper { i * TILE } else { 0 };
-        let width = k - from;
-        let mut sums = vec![0.0f32; rows * width];
-        for [a, b] in pairs {
-            for (a, b) in a.chunks(BLOCK * n).zip(b.chunks(BLOCK * k)) {
-                let tokens = b.len() / k;
-                let a = MatRef::from_row_major_slice(a, tokens, n).subcols(i * TILE, rows);
-                let b = MatRef::from_row_major_slice(b, tokens, k).subcols(from, width);
-                let product = MatMut::from_row_major_slice_mut(&mut sums, rows, width);
-                matmul(product, Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
-                for (out, sums) in out.chunks_exact_mut(k).zip(sums.chunks_exact(width)) {
-                    widen(&mut out[from..], sums);
-                }
-            }
-        }
-    });
-}
-
-dispatch! {
-    /// out[i] += x[i]
-    fn widen(out: &mut [f64], x: &[f32]) {
-        out.iter_mut().zip(x).for_each(|(out, x)| *out += f64::from(*x));
+    let blocks = pairs.iter().flat_map(|[a, b]| a.chunks(BLOCK * n).zip(b.chunks(BLOCK * k)));
+    let blocks: Vec<[&[f32]; 2]> = blocks.map(|(a, b)| [a, b]).collect();
+    // Large ones come one by one, small ones many at a time: all tiles wait for them.
+    for blocks in blocks.chunks((PACKED / (BLOCK * k)).max(1)) {
+        let blocks: Vec<Outer<'_>> =
+            blocks.par_iter().map(|&block| Outer::new(block, [n, k], Par::All)).collect();
+        let tiles = out.par_chunks_mut(TILE * k).enumerate();
+        tiles.filter(|(i, _)| i % of == rank).for_each(|(i, out)| {
+            let from = if upper { i * TILE } else { 0 };
+            blocks.iter().for_each(|block| block.add_to(out, i * TILE, from));
+        });
     }
 }
 

@@ -56,7 +56,7 @@ impl OpDef for MatMul {
             let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
             let b = match self.transpose_rhs {
                 true => Packed::from_nt(b, k, n, Products::F32),
-                false => Packed::from_nn(b, k, n),
+                false => Packed::from_nn(b, k, n, Par::Seq),
             };
             tensor::matmul(out, a, &b, run.part(i * m * n));
         };

@@ -20,7 +20,7 @@ pub use elementwise::{
     add, add_bias, all_finite, gelu_erf, gelu_tanh, logistic, mean, mul, neg, rms_norm, rsqrt,
     softmax, sub,
 };
-pub use gemm::{Packed, Par, Products, Steps, matmul};
+pub use gemm::{Outer, Packed, Par, Products, Steps, matmul};
 pub use orthogonal::{Orthogonal, Side};
 pub use rows::Rows;
 pub use run::{Finish, Run, copy, in_pieces};

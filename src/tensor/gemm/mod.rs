@@ -9,12 +9,14 @@
 mod gather;
 mod isa;
 mod kernel;
+mod outer;
 mod pairs;
 #[cfg(test)]
 mod tests;
 mod transpose;
 mod whole;
 
+pub use outer::Outer;
 pub use whole::Steps;
 pub(super) use whole::{Integers, Whole, Wholes};
 
@@ -91,15 +93,15 @@ impl Packed {
     /// Packs `words` stored `[n, depth]`.
     fn from_words(words: &[f32], sizes: [usize; 3], isa: Isa, products: Products) -> Packed {
         let [.., depth] = sizes;
-        Packed::fill(sizes, isa, products, |panel, width, first, columns| {
+        Packed::fill(sizes, isa, products, Par::Seq, |panel, width, first, columns| {
             transpose(panel, width, &words[first * depth..(first + columns) * depth], depth);
         })
     }
 
     /// Packs `b` stored `[k, n]`, for f32 products.
-    pub fn from_nn(b: &[f32], k: usize, n: usize) -> Packed {
+    pub fn from_nn(b: &[f32], k: usize, n: usize, par: Par) -> Packed {
         let (isa, products) = (Isa::detect(Products::F32), Products::F32);
-        Packed::fill([k, n, k], isa, products, |panel, width, first, columns| {
+        Packed::fill([k, n, k], isa, products, par, |panel, width, first, columns| {
             for (panel, row) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
                 panel[..columns].copy_from_slice(&row[first..first + columns]);
             }
@@ -110,7 +112,8 @@ impl Packed {
         [k, n, depth]: [usize; 3],
         isa: Isa,
         products: Products,
-        panel: impl Fn(&mut [f32], usize, usize, usize),
+        par: Par,
+        panel: impl Fn(&mut [f32], usize, usize, usize) + Sync,
     ) -> Packed {
         let width = isa.panel_width();
         let mut data = Buffer::arbitrary(n.div_ceil(width) * width * depth);
@@ -119,8 +122,12 @@ impl Packed {
             data[last..].fill(0.0);
         }
         if depth > 0 {
-            for (i, chunk) in data.chunks_exact_mut(depth * width).enumerate() {
+            let one = |(i, chunk): (usize, &mut [f32])| {
                 panel(chunk, width, i * width, width.min(n - i * width));
+            };
+            match par {
+                Par::Seq => data.chunks_exact_mut(depth * width).enumerate().for_each(one),
+                Par::All => data.par_chunks_exact_mut(depth * width).enumerate().for_each(one),
             }
         }
         Packed { k, n, isa, products, depth, data }

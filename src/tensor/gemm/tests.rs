@@ -26,7 +26,7 @@ proptest! {
         }
         let transposed: Vec<f32> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
         let mut again = vec![f32::NAN; m * n];
-        matmul(&mut again, &a, &Packed::from_nn(&transposed, k, n), Par::All);
+        matmul(&mut again, &a, &Packed::from_nn(&transposed, k, n, Par::All), Par::All);
         prop_assert_eq!(&out, &again);
         // They are bf16 numbers too.
         let mut paired = vec![f32::NAN; m * n];

@@ -1,0 +1,89 @@
+//! Sums of outer products: the rows of two matrices are what is summed over, so that both are packed as
+//! they lie, and sums of f32 go on in f64.
+
+use super::isa::Isa;
+use super::kernel::{self, Left, Panel};
+use super::{Buffer, FINISHED, Packed, Par};
+use crate::tensor::simd::dispatch;
+
+/// Rows of two matrices, `[rows, n]` and `[rows, k]`; their products are summed in f32.
+pub struct Outer<'a> {
+    left: &'a [f32],
+    n: usize,
+    right: Packed,
+}
+
+impl<'a> Outer<'a> {
+    /// Packs the right matrix, of `k` columns.
+    ///
+    /// # Panics
+    /// If there are other numbers of rows: a mistake of ours.
+    pub fn new([left, right]: [&'a [f32]; 2], [n, k]: [usize; 2], par: Par) -> Outer<'a> {
+        let rows = right.len() / k.max(1);
+        assert_eq!([left.len(), right.len()], [rows * n, rows * k], "both have the same rows");
+        Outer { left, n, right: Packed::from_nn(right, rows, k, par) }
+    }
+
+    /// `out [columns, k]` += the products of the left columns from `first` on with the right ones from
+    /// `from` on, which starts a panel.
+    pub fn add_to(&self, out: &mut [f64], first: usize, from: usize) {
+        let Packed { n: k, isa, depth, ref data, .. } = self.right;
+        let (width, rows) = (isa.panel_width(), out.len() / k.max(1));
+        assert!(first + rows <= self.n && from.is_multiple_of(width), "columns that there are");
+        let strips = self.strips(isa, first, rows);
+        let stride = FINISHED * width;
+        let mut sums = Buffer::arbitrary(rows * stride);
+        for from in (from..k).step_by(stride) {
+            let columns = from..k.min(from + stride);
+            for at in columns.clone().step_by(width) {
+                let of = |at: usize| data.get(at * depth..).unwrap_or_default();
+                let after = if isa.fetches() { of(at + width) } else { &[] };
+                let share = (depth * width).div_ceil(rows.div_ceil(isa.tile_rows()).max(1));
+                let share = share.max(1).next_multiple_of(kernel::LINE);
+                let panel = Panel {
+                    out: sums[at - from..].as_mut_ptr(),
+                    n: stride,
+                    rows,
+                    columns: width.min(k - at),
+                    a: &strips,
+                    left: Left::Strips { after, share },
+                    b: &of(at)[..depth * width],
+                    depth,
+                    block: depth.max(1),
+                    scale: None,
+                    add: false,
+                };
+                // SAFETY: the panel's columns lie inside the rows of `sums`, which nobody else sees.
+                unsafe { isa.panel(&panel) };
+            }
+            for (out, sums) in out.chunks_exact_mut(k).zip(sums.chunks_exact(stride)) {
+                widen(&mut out[columns.clone()], &sums[..columns.len()]);
+            }
+        }
+    }
+
+    /// Left columns from `first` on, those of each tile in one piece, `[depth, count]`.
+    fn strips(&self, isa: Isa, first: usize, rows: usize) -> Buffer {
+        let (depth, step) = (self.right.depth, isa.tile_rows());
+        let mut strips = Buffer::arbitrary(rows * depth);
+        let each = strips.chunks_mut((step * depth).max(1));
+        for (strip, row) in each.zip((0..rows).step_by(step)) {
+            let count = step.min(rows - row);
+            let left = self.left[first + row..].chunks(self.n);
+            for (strip, left) in strip.chunks_exact_mut(count).zip(left) {
+                strip.copy_from_slice(&left[..count]);
+            }
+        }
+        strips
+    }
+}
+
+dispatch! {
+    /// out[i] += x[i]
+    fn widen(out: &mut [f64], x: &[f32]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out += f64::from(*x));
+    }
+}
+
+#[cfg(test)]
+mod tests;
