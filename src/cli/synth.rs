@@ -11,9 +11,19 @@ use std::io::{IsTerminal, Write};
 pub(super) fn run(args: &SynthArgs) -> Outcome {
     let request = Request { like: args.like.clone(), layers: args.layers, seed: args.seed };
     let companion = Files::embedded(demo::checkpoint());
-    let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
+    let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let begin = |total| bars.begin("write", total);
-    let made = synth::synthesize(&request, &companion, &args.out, &begin, &|| bars.step())?;
+    let step = || {
+        bars.step();
+        !bars.stopped()
+    };
+    let made = match synth::synthesize(&request, &companion, &args.out, &begin, &step) {
+        Err(stopped @ synth::Error::Stopped { .. }) => {
+            eprintln!("{stopped}");
+            return Ok(Verdict::Stopped);
+        }
+        made => made?,
+    };
     bars.finish();
     let mut stdout = std::io::stdout().lock();
     if args.json {

@@ -75,6 +75,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody asked to stop.
+    #[error("{path}: stopped, nothing was written")]
+    Stopped {
+        /// What would have been made.
+        path: String,
+    },
     /// The companion's files, or a size's config.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
@@ -98,16 +104,17 @@ const COMPANIONS: [&str; 5] = [
 const COMPANION_MAX: u64 = 64 << 20;
 
 /// Makes a checkpoint in the new folder `out`, with tokenizer, template and picture settings of
-/// `companion`; `step` is told of every tensor, after `begin` was told their number.
+/// `companion`; `step` is told of every piece of a tensor, after `begin` was told their number, and
+/// says whether to go on.
 ///
 /// # Errors
-/// An unknown size, a folder that exists, a disk that is full; nothing is left behind then.
+/// An unknown size, a folder that exists, a disk that is full, a stop; nothing is left behind then.
 pub fn synthesize(
     request: &Request,
     companion: &Files,
     out: &Path,
     begin: &dyn Fn(usize),
-    step: &(dyn Fn() + Sync),
+    step: &dyn Fn() -> bool,
 ) -> Result<Made, Error> {
     if out.exists() {
         return Err(Error::Exists { path: out.display().to_string() });
@@ -115,7 +122,8 @@ pub fn synthesize(
     let raw = config(request, companion)?;
     let config = Config::parse("config.json", raw.clone())?;
     let tensors = models::tensors(&config)?;
-    begin(tensors.len());
+    let shards = Shards::plan(&tensors);
+    begin(shards.pieces());
     let beside = Beside::new(out)?;
     let write = |name: &str, bytes: &[u8]| {
         let path = beside.path.join(name);
@@ -125,10 +133,11 @@ pub fn synthesize(
     for name in COMPANIONS.into_iter().filter(|name| companion.contains(name)) {
         write(name, &companion.read(name, COMPANION_MAX)?)?;
     }
-    let shards = Shards::plan(&tensors);
     for (i, shard) in shards.all.iter().enumerate() {
         let path = beside.path.join(shards.name(i));
-        shard.write(&path, request.seed, step).map_err(failed(&path))?;
+        if !shard.write(&path, request.seed, step).map_err(failed(&path))? {
+            return Err(Error::Stopped { path: out.display().to_string() });
+        }
     }
     write("model.safetensors.index.json", &pretty(&shards.index()))?;
     let parameters =

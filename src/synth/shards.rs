@@ -48,6 +48,12 @@ impl Shards {
         self.all.iter().map(Shard::bytes).sum()
     }
 
+    /// How often [`Shard::write`] tells that it goes on, over all files.
+    pub(super) fn pieces(&self) -> usize {
+        let tensors = self.all.iter().flat_map(|shard| &shard.tensors);
+        tensors.map(|(_, shape)| shape.iter().product::<usize>().div_ceil(PIECE)).sum()
+    }
+
     /// `model.safetensors.index.json`.
     pub(super) fn index(&self) -> Value {
         let mut map = BTreeMap::new();
@@ -63,8 +69,14 @@ impl Shard {
         self.tensors.iter().map(|(_, shape)| bytes(shape)).sum()
     }
 
-    /// Writes the file, drawing its numbers on the way.
-    pub(super) fn write(&self, path: &Path, seed: u64, step: &dyn Fn()) -> io::Result<()> {
+    /// Writes the file, drawing its numbers on the way, as long as `step` says to go on; whether it is
+    /// whole.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        seed: u64,
+        step: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
         let mut out = BufWriter::new(File::create(path)?);
         let mut header = Map::new();
         header.insert("__metadata__".into(), json!({"format": "pt"}));
@@ -89,10 +101,13 @@ impl Shard {
                 raw.clear();
                 raw.extend(piece.iter().flat_map(|x| x.to_le_bytes()));
                 out.write_all(&raw)?;
+                if !step() {
+                    return Ok(false);
+                }
             }
-            step();
         }
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(true)
     }
 }
 

@@ -23,7 +23,7 @@ fn every_size_has_the_shapes_of_its_name() {
 fn a_synthetic_checkpoint_is_read_like_any_other() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("two");
-    let made = synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| {}).unwrap();
+    let made = synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| true).unwrap();
     let checkpoint = Checkpoint::open(&out).unwrap();
     checkpoint.verify(&models::tensors(checkpoint.config()).unwrap()).unwrap();
     assert_eq!(made.tensors, checkpoint.tensor_names().count());
@@ -40,7 +40,7 @@ fn a_synthetic_checkpoint_is_read_like_any_other() {
 fn what_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let failing = |request: Request, out: &Path| {
-        synthesize(&request, &companion(), out, &|_| {}, &|| {}).unwrap_err().to_string()
+        synthesize(&request, &companion(), out, &|_| {}, &|| true).unwrap_err().to_string()
     };
     let new = folder.path().join("new");
     let unknown = Request { like: "qwen3-vl-3b".into(), ..request(None) };
@@ -52,4 +52,15 @@ fn what_cannot_be_made_is_named() {
     assert_eq!(failing(request(Some(29)), &new), "--layers 29: expected 1 to 28");
     assert!(failing(request(Some(1)), folder.path()).ends_with("exists, expected a new folder"));
     assert!(!new.exists());
+}
+
+#[test]
+fn a_stop_or_a_failure_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new");
+    let left = std::cell::Cell::new(3);
+    let step = || left.replace(left.get() - 1) > 1;
+    let stopped = synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &step).unwrap_err();
+    assert!(stopped.to_string().ends_with("new: stopped, nothing was written"), "{stopped}");
+    assert_eq!((left.get(), fs::read_dir(folder.path()).unwrap().count()), (0, 0));
 }
