@@ -139,21 +139,23 @@ pub fn read(bytes: &[u8]) -> Result<Array, NpyError> {
         error(format!("has elements {descr:?}, expected f4, i8, i4, i2, i1 or u1"))
     })?;
     let count = shape.iter().try_fold(1_usize, |count, &n| count.checked_mul(n));
-    if count != Some(elements.len())
-        || !(payload.len() * 8).is_multiple_of(elements_bits(&elements))
-    {
-        let found = elements.len();
-        return Err(error(format!("holds {found} elements, its shape {shape:?} needs others")));
+    let needed = count.and_then(|count| count.checked_mul(width(&elements)));
+    if needed != Some(payload.len()) {
+        let (found, needed) = (payload.len(), needed.map_or("more".into(), |n| n.to_string()));
+        return Err(error(format!(
+            "holds {found} bytes after its header, expected {needed} for shape {shape:?} of {descr:?}"
+        )));
     }
     Ok(Array { shape, elements })
 }
 
-fn elements_bits(elements: &Elements) -> usize {
+/// Bytes of an element.
+fn width(elements: &Elements) -> usize {
     match elements {
-        Elements::I64(_) => 64,
-        Elements::F32(_) | Elements::I32(_) => 32,
-        Elements::I16(_) => 16,
-        Elements::I8(_) | Elements::U8(_) => 8,
+        Elements::I64(_) => 8,
+        Elements::F32(_) | Elements::I32(_) => 4,
+        Elements::I16(_) => 2,
+        Elements::I8(_) | Elements::U8(_) => 1,
     }
 }
 

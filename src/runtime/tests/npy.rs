@@ -47,5 +47,10 @@ fn refusals_say_what_was_found() {
     };
     assert_eq!(text("<f4", "<f8"), "has elements \"<f8\", expected f4, i8, i4, i2, i1 or u1");
     assert_eq!(text("False", "True "), "is in column-major order, expected row-major");
-    assert_eq!(text("(2,)", "(3,)"), "holds 2 elements, its shape [3] needs others");
+    let longer = refuse(&[&file[..], &[0; 3]].concat());
+    assert_eq!(longer, "holds 11 bytes after its header, expected 8 for shape [2] of \"<f4\"");
+    assert_eq!(
+        text("(2,)", "(3,)"),
+        "holds 8 bytes after its header, expected 12 for shape [3] of \"<f4\""
+    );
 }
