@@ -5,7 +5,7 @@ use super::quantize::{Inputs, inputs, made_ready, refuse, stage_form};
 use super::terminal::{bytes, seconds};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
-use crate::cluster::Alone;
+use crate::cluster::{Alone, Share};
 use crate::dataset::Sample;
 use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let (name, checkpoint, calib, eval) = data(args)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
     // Whatever needs no machine is refused before it is measured.
-    estimate(&job, None)?;
+    check_places(&args.job, None, &estimate(&job, None)?, &calib)?;
     let machine = measured(&args.job, &recipe)?;
     let estimate = estimate(&job, Some(&machine))?;
     let weights = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine)));
@@ -53,13 +53,14 @@ pub(super) fn measured(args: &QuantizeArgs, recipe: &Recipe) -> Result<Machine, 
 /// Refuses a job that cannot end well, before anything is computed. Whether only the staged set is
 /// written.
 pub(super) fn afford(
-    args: &QuantizeArgs,
+    (args, share): (&QuantizeArgs, Option<Share>),
     recipe: &Recipe,
     samples: [&[Sample]; 2],
     checkpoint: &Checkpoint,
 ) -> Result<bool, Box<dyn Error>> {
     let estimate = estimate(&job(args, recipe, samples, checkpoint), None)?;
-    match args.shard {
+    check_places(args, share, &estimate, samples[0])?;
+    match share {
         Some(_) => estimate.afford_observing(&args.out)?,
         None => estimate.afford(&args.out)?,
     }
@@ -67,6 +68,21 @@ pub(super) fn afford(
         eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");
     }
     Ok(estimate.staged_only)
+}
+
+/// Refuses a job where something else stands in the place of one of its files.
+fn check_places(
+    args: &QuantizeArgs,
+    share: Option<Share>,
+    estimate: &Estimate,
+    calib: &[Sample],
+) -> Result<(), pipeline::Error> {
+    if let Some(share) = share {
+        return pipeline::check_files(&args.out, [share.file_name()]);
+    }
+    estimate.check_places(&args.out)?;
+    let files = pipeline::io_files(&calib[..args.io_samples.min(calib.len())]);
+    args.io.as_ref().map_or(Ok(()), |folder| pipeline::check_files(folder, files))
 }
 
 fn job<'a>(

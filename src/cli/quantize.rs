@@ -83,7 +83,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
     pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let read = start.elapsed().as_secs_f64();
-    let staged_only = plan::afford(args, &recipe, [&calib, &eval], &checkpoint)?;
+    let staged_only = plan::afford((args, share), &recipe, [&calib, &eval], &checkpoint)?;
     let first = crew.rank() == 0;
     let bars =
         Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
+/// What is written into OUT.
+const FILES: [&str; 2] = ["model.q.circle", pipeline::RECIPE];
+
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
     args.start_threads()?;
     let recipe = recipe(args)?;
-    pipeline::check_folder(&args.out)?;
+    pipeline::check_files(&args.out, FILES)?;
     let (name, checkpoint) = checkpoint(args)?;
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };
@@ -43,6 +46,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
 
 /// `encircle plan --weights-only`.
 pub(super) fn plan(args: &QuantizeArgs, recipe: &Recipe) -> Outcome {
+    pipeline::check_files(&args.out, FILES)?;
     let (name, checkpoint) = checkpoint(args)?;
     let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };
     let outlook =

@@ -48,7 +48,10 @@ pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};
 pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
-pub use write::{Written, check_folder, nearest, write_io, write_model, write_recipe};
+pub use write::{
+    RECIPE, Written, check_files, check_folder, io_files, nearest, write_io, write_model,
+    write_recipe,
+};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
 use crate::calibrate::{self, Emphasis, Plan, Statistics, Unquantized};

@@ -15,7 +15,7 @@
 use super::floats::Trouble;
 use super::save::save_with;
 use super::unit::{self, Entry, Unit};
-use super::{Error, read_statistics};
+use super::{Error, check_folder, read_statistics};
 use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
@@ -103,6 +103,7 @@ impl<'a> Unfinished<'a> {
         let folder = out.join(FOLDER);
         let (mut job, known) = (None, OnceLock::new());
         let mut units = Vec::new();
+        check_folder(&folder)?;
         if folder.join(JOB).exists() {
             let (file, text) = claim(&folder)?;
             sweep(out)?;

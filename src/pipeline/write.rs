@@ -9,9 +9,13 @@ use crate::graph::{Kind, ValueId};
 use crate::lower::{Precision, lower};
 use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+/// The name of the recipe that was followed, in the folder of the result.
+pub const RECIPE: &str = "recipe.toml";
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,26 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
     // permissions, read-only disks, folders that are none: only trying tells
     let probe = there.join(format!(".encircle.{}.probe", std::process::id()));
     fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)
+}
+
+/// Refuses files that cannot come to be in `folder`, before hours are spent on what would go there.
+///
+/// # Errors
+/// A folder that stands in the place of a file; those of [`check_folder`] for what holds them.
+pub fn check_files<N: AsRef<Path>>(
+    folder: &Path,
+    names: impl IntoIterator<Item = N>,
+) -> Result<(), Error> {
+    let mut folders = BTreeSet::from([folder.to_owned()]);
+    for name in names {
+        let path = folder.join(name);
+        if path.is_dir() {
+            let source = io::Error::other("found a folder, expected a file or nothing");
+            return Err(Error::Write { path: path.display().to_string(), source });
+        }
+        folders.extend(path.parent().map(Path::to_owned));
+    }
+    folders.iter().try_for_each(|folder| check_folder(folder))
 }
 
 /// The folder itself, or the last above it that exists.
@@ -99,7 +123,7 @@ pub fn write_model(
 /// # Errors
 /// A file that cannot be written.
 pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
-    let path = folder.join("recipe.toml");
+    let path = folder.join(RECIPE);
     let failed = |source| Error::Write { path: path.display().to_string(), source };
     save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed))
 }
@@ -113,7 +137,7 @@ pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
 pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<(), Error> {
     let mut partials = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
-        let folder = if i == 0 { folder.to_owned() } else { folder.join(i.to_string()) };
+        let folder = folder.join(io_folder(i));
         let failed = |source| Error::Write { path: folder.display().to_string(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
@@ -121,6 +145,21 @@ pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<
         }
     }
     Partial::commit_all(partials)
+}
+
+/// The files that [`write_io`] makes of samples, in its folder.
+pub fn io_files(samples: &[Sample]) -> impl Iterator<Item = PathBuf> {
+    samples.iter().enumerate().flat_map(|(i, sample)| {
+        let folder = io_folder(i);
+        let inputs = ["in0.npy", "in1.npy"].into_iter();
+        let inputs = inputs.take(1 + usize::from(sample.pixel_values.is_some()));
+        inputs.chain(["out0.npy"]).map(move |name| folder.join(name))
+    })
+}
+
+/// The subfolder of the i-th sample; the first has none.
+fn io_folder(i: usize) -> PathBuf {
+    if i == 0 { PathBuf::new() } else { PathBuf::from(i.to_string()) }
 }
 
 /// Inputs and float outputs of a sample, as names and contents of files.

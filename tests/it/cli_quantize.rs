@@ -497,6 +497,44 @@ fn a_bad_io_folder_fails_before_models_are_written() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_a_file_is_found_before_anything_is_computed() {
+    let desk = Desk::new();
+    let refused = |verb: &str, more: &[&str], facts: [&str; 2]| {
+        let job = [verb, "ck", "-o", "out", "--save-every", "0"];
+        let (code, stdout, stderr) = desk.run(&[&job[..], more].concat());
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(facts.iter().all(|fact| stderr.contains(fact)), "{facts:?}: {stderr}");
+    };
+    let (rows, alone) = (["--calib", "rows.jsonl"], ["--weights-only", "--seq-len", "8"]);
+    let folder = "found a folder, expected a file";
+    let cases: [(&str, &[&str]); 5] = [
+        ("recipe.toml", &rows),
+        ("model.circle", &rows),
+        ("stages/lm_head.q.circle", &[&rows[..], &["--stages"]].concat()),
+        ("statistics.1-of-2.stats", &[&rows[..], &["--shard", "1/2"]].concat()),
+        ("recipe.toml", &alone),
+    ];
+    for (name, more) in cases {
+        let path = desk.at("out").join(name);
+        fs::create_dir_all(&path).unwrap();
+        refused("quantize", more, [&format!("out/{name}: cannot write"), folder]);
+        assert!(!desk.at("out/unfinished").exists() && !desk.at("out/model.q.circle").exists());
+        fs::remove_dir_all(desk.at("out")).unwrap();
+    }
+    for name in ["stages", "unfinished"] {
+        fs::create_dir(desk.at("out")).unwrap();
+        fs::write(desk.at("out").join(name), "keep").unwrap();
+        let facts = [&format!("out/{name}: cannot write")[..], "is a file, expected a folder"];
+        refused("quantize", &[&rows[..], &["--stages"]].concat(), facts);
+        if name == "stages" {
+            refused("plan", &[&rows[..], &["--stages"]].concat(), facts);
+        }
+        assert_eq!(names(&desk.at("out")), [name]);
+        fs::remove_dir_all(desk.at("out")).unwrap();
+    }
+}
+
+#[test]
 fn help_has_examples() {
     let desk = Desk::new();
     let (code, stdout, _) = desk.run(&["quantize", "--help"]);

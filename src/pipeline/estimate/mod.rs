@@ -17,6 +17,7 @@ pub(super) use time::pass;
 use super::legs::Legs;
 use super::rounding::suits;
 use super::stages::{self, StageForm};
+use super::write::{RECIPE, check_files};
 use super::{Error, Means, Prompt, Recipe, build, verify, walk};
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
@@ -232,6 +233,17 @@ impl Estimate {
     /// Too little memory or disk.
     pub fn afford_observing(&self, out: &Path) -> Result<(), Error> {
         self.has_room(out, 0)
+    }
+
+    /// Refuses a job where something else stands in the place of one of its files in `out`.
+    ///
+    /// # Errors
+    /// What stands there.
+    pub fn check_places(&self, out: &Path) -> Result<(), Error> {
+        let names = || self.files.iter().map(|file| &file.name[..]);
+        let staged = names().any(|name| name.starts_with("stages/"));
+        let manifest = staged.then_some("stages/manifest.json");
+        check_files(out, names().chain(manifest).chain([RECIPE]))
     }
 
     /// Bytes of all files.
