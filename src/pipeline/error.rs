@@ -304,6 +304,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether everybody meets it who does the job again: it comes of recipe, checkpoint and calibration
+    /// rows alone. What such a job has finished serves no other.
+    pub(super) fn recurs(&self) -> bool {
+        use SessionError::{Crew, Spool};
+        match self {
+            Error::Calibrate(_) | Error::Algo(_) => true,
+            Error::Session(source) => !matches!(source, Crew(_) | Spool(_)),
+            _ => false,
+        }
+    }
+
     pub(super) fn row(sample: &Sample, message: String) -> Error {
         Error::Row { place: sample.place.clone(), message }
     }

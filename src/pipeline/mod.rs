@@ -76,7 +76,7 @@ use rounding::{Conversion, Converted, rewrite, unmasked};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use unfinished::{Remains, Unfinished};
+use unfinished::{Remains, SCALES, Unfinished};
 use walk::Walk;
 
 /// Of the memory, what is kept for tensors to come, as one part in so many.
@@ -246,7 +246,7 @@ struct Prepared<'a> {
     /// Where values rest that memory does not hold.
     room: Arc<Room>,
     folder: PathBuf,
-    unfinished: Option<Unfinished<'a>>,
+    unfinished: Option<Arc<Unfinished<'a>>>,
     trouble: Trouble,
     /// What the prefix leaves behind, where it is baked.
     known: baked::Known,
@@ -284,11 +284,12 @@ impl<'a> Prepared<'a> {
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         let memo = match recipe.algo.fits() {
-            true => Memo::open((checkpoint, calib), (recipe, &prompt), "scales")?,
+            true => Memo::open((checkpoint, calib), (recipe, &prompt), SCALES)?,
             false => Memo::none(),
         };
         let fits = Fits { memo: &memo, progress };
-        rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles))?;
+        let rewritten = rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles));
+        resume::settled((unfinished.as_deref(), recipe.algo.fits()), rewritten)?;
         let floats = Floats::of(checkpoint, &graph, legs.hold, &trouble)?;
         let known = baked::known(checkpoint, recipe, (&graph, &floats.all), calib)?;
         baked::fill(&mut graph, &known);
@@ -381,19 +382,11 @@ pub fn quantize(
     recipe: &Recipe,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let job = Prepared::new(checkpoint, calib, eval, recipe, progress)?;
-    let walk = job.calibration(calib)?;
-    let (statistics, reached) = match job.observed(&walk)? {
-        Some(observed) => observed,
-        None => {
-            let (statistics, reached) = job.observe(&walk, progress)?;
-            // What the recipe does not allow would only stand in the way of another recipe.
-            job.plan.unseen_experts(&job.graph, &statistics)?;
-            job.put_statistics(&statistics, calib.len())?;
-            (statistics, reached)
-        }
-    };
-    finish(job, (walk, reached), statistics, [calib, eval], progress)
+    Prepared::new(checkpoint, calib, eval, recipe, progress)?.ended(|job| {
+        let walk = job.calibration(calib)?;
+        let (statistics, reached) = job.observed(&walk, progress)?;
+        finish(job, (walk, reached), statistics, [calib, eval], progress)
+    })
 }
 
 /// From statistics to the outcome; `walk` has the samples to compare on.
@@ -436,7 +429,7 @@ fn finish(
         codes: Codes::new(&job.folder, &job.trouble),
         unfinished: job
             .unfinished
-            .as_ref()
+            .as_deref()
             .filter(|_| resume::worthwhile(legs, job.rounding.as_ref())),
         trouble: &job.trouble,
         progress,
@@ -464,7 +457,7 @@ fn finish(
         notes,
         seconds: job.clock.laps,
         trouble: job.trouble,
-        remains: job.unfinished.map(Unfinished::remains),
+        remains: job.unfinished.map(|unfinished| unfinished.remains()),
     })
 }
 

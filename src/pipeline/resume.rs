@@ -3,13 +3,14 @@
 use super::legs::Legs;
 use super::unfinished::Unfinished;
 use super::walk::{Lane, Walk};
-use super::{Error, Means, Prepared, Prompt, Reached, Recipe, Trouble, halt, sharing};
+use super::{Error, Means, Prepared, Progress, Prompt, Reached, Recipe, Trouble, halt, sharing};
 use crate::algo::{Rounding, Session, Streams};
 use crate::calibrate::Statistics;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Collected, Rows};
 use crate::dataset::Sample;
 use crate::exec::Spool;
+use std::sync::Arc;
 
 /// The nodes that float and quantized streams have reached, and the streams.
 pub(super) type Standing = ([Option<usize>; 2], Spool);
@@ -17,7 +18,7 @@ pub(super) type Standing = ([Option<usize>; 2], Spool);
 impl<'a> Prepared<'a> {
     /// Where streams are put down: a job that walks once has none between two legs.
     pub(super) fn durable_walk(&self) -> Option<&Unfinished<'a>> {
-        self.unfinished.as_ref().filter(|_| !self.legs.whole())
+        self.unfinished.as_deref().filter(|_| !self.legs.whole())
     }
 
     /// Where an earlier run has left the calibration and the evaluation samples, in both networks,
@@ -33,16 +34,35 @@ impl<'a> Prepared<'a> {
         found.groups.try_into().ok().filter(|_| all)
     }
 
-    /// What [`Prepared::observe`] gives, from an earlier run if there was one.
-    pub(super) fn observed(&self, walk: &Walk<'_>) -> Result<Option<(Statistics, Reached)>, Error> {
+    /// What [`Prepared::observe`] gives, from an earlier run if there was one, else put down for the
+    /// next; `walk` has all rows.
+    pub(super) fn observed(
+        &self,
+        walk: &Walk<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(Statistics, Reached), Error> {
         let known = |unfinished: &Unfinished<'_>| unfinished.statistics(&self.plan, &self.graph);
-        let Some(statistics) = self.unfinished.as_ref().and_then(known) else { return Ok(None) };
-        let products = self.recipe.products;
-        Ok(Some((statistics, Reached { spool: self.spool(walk), node: None, products })))
+        if let Some(statistics) = self.unfinished.as_deref().and_then(known) {
+            let products = self.recipe.products;
+            return Ok((statistics, Reached { spool: self.spool(walk), node: None, products }));
+        }
+        let (statistics, reached) = self.observe(walk, progress)?;
+        self.plan.unseen_experts(&self.graph, &statistics)?;
+        self.put_statistics(&statistics, walk.samples.len())?;
+        Ok((statistics, reached))
+    }
+
+    /// What `end` makes of the job.
+    ///
+    /// # Errors
+    /// Those of `end`.
+    pub(super) fn ended<T>(self, end: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
+        let (unfinished, fits) = (self.unfinished.clone(), self.recipe.algo.fits());
+        settled((unfinished.as_deref(), fits), end(self))
     }
 
     /// Puts down statistics of all rows.
-    pub(super) fn put_statistics(&self, statistics: &Statistics, rows: usize) -> Result<(), Error> {
+    fn put_statistics(&self, statistics: &Statistics, rows: usize) -> Result<(), Error> {
         let Some(unfinished) = &self.unfinished else { return Ok(()) };
         // The moving average is not put down: it is observed again.
         if !self.plan.mergeable() {
@@ -53,6 +73,21 @@ impl<'a> Prepared<'a> {
             Ok(Collected::new(origin, Rows::new(0..rows, rows), &self.plan, seen_by)?)
         })
     }
+}
+
+/// `result`; of an error that every rerun would meet nothing stays, as it would only stand in the way
+/// of the recipe or the rows that mend it.
+pub(super) fn settled<T>(
+    (unfinished, fits): (Option<&Unfinished<'_>>, bool),
+    result: Result<T, Error>,
+) -> Result<T, Error> {
+    if let (Err(error), Some(unfinished)) = (&result, unfinished)
+        && error.recurs()
+    {
+        // That it failed matters more than what could not be removed.
+        let _ = unfinished.abandon(fits);
+    }
+    result
 }
 
 /// Whether rounded layers are put down: rounding to nearest in memory takes no longer than reading
@@ -67,7 +102,7 @@ pub(super) fn unfinished<'a>(
     calib: &'a [Sample],
     recipe: &'a Recipe,
     (prompt, trouble): (&Prompt, &Trouble),
-) -> Result<Option<Unfinished<'a>>, Error> {
+) -> Result<Option<Arc<Unfinished<'a>>>, Error> {
     let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
         return Ok(None);
     };
@@ -76,5 +111,5 @@ pub(super) fn unfinished<'a>(
         let place = (&layout, &recipe.fixed.prefix[..]);
         sharing::origin(checkpoint, calib, place, &recipe.numerics().text())
     };
-    Unfinished::open(folder, *durable, trouble, origin).map(Some)
+    Unfinished::open(folder, *durable, trouble, origin).map(|open| Some(Arc::new(open)))
 }

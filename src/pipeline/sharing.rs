@@ -130,10 +130,12 @@ impl<'a> Shared<'a> {
             // The rounding takes all of them through the network.
             Streams::Seen | Streams::Both | Streams::Drift => self.calib.len(),
         };
-        let walk = prepared.calibration(&self.calib[..compared])?;
-        let (spool, products) = (prepared.spool(&walk), Products::F32);
-        let reached = Reached { spool, node: None, products };
-        finish(prepared, (walk, reached), statistics, [self.calib, self.eval], progress)
+        prepared.ended(|prepared| {
+            let walk = prepared.calibration(&self.calib[..compared])?;
+            let (spool, products) = (prepared.spool(&walk), Products::F32);
+            let reached = Reached { spool, node: None, products };
+            finish(prepared, (walk, reached), statistics, [self.calib, self.eval], progress)
+        })
     }
 }
 

@@ -37,6 +37,8 @@ const STREAMS: &str = "walk.streams";
 const CODES: &str = "codes";
 /// The end of the names of what was found before the job proper.
 pub(super) const MEASURED: &str = "measured";
+/// What is fitted to the samples, as part of a name that ends so.
+pub(super) const SCALES: &str = "scales";
 /// Putting streams down may take so much of the time, as one part in so many.
 const STREAMS_SHARE: u32 = 20;
 
@@ -101,20 +103,24 @@ impl<'a> Unfinished<'a> {
         origin: impl Fn() -> Result<Origin, Error> + Sync + 'a,
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
+        check_folder(&folder)?;
         let (mut job, known) = (None, OnceLock::new());
         let mut units = Vec::new();
-        check_folder(&folder)?;
         if folder.join(JOB).exists() {
             let (file, text) = claim(&folder)?;
             sweep(out)?;
             if durable.fresh {
                 clear(&folder)?;
             } else {
-                let origin = origin()?;
-                same(&folder.join(JOB), &text, known.get_or_init(|| origin))?;
                 sweep(&folder)?;
                 units = unit_files(&folder)?;
-                job = Some(file);
+                let origin = origin()?;
+                match same(&folder.join(JOB), &text, known.get_or_init(|| origin)) {
+                    Ok(()) => job = Some(file),
+                    // Killed before anything was finished: nothing is lost.
+                    Err(_) if units.is_empty() && !holds_more(&folder) => clear(&folder)?,
+                    Err(other) => return Err(other),
+                }
             }
         }
         let next = units.last().map_or(0, |(number, _)| number + 1);
@@ -283,9 +289,24 @@ impl<'a> Unfinished<'a> {
     }
 
     /// Lets go of it; the folder stays until [`Remains::clear`].
-    pub(super) fn remains(self) -> Remains {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Remains { folder: self.folder, job: state.job }
+    pub(super) fn remains(&self) -> Remains {
+        Remains { folder: self.folder.clone(), job: self.state().job.take() }
+    }
+
+    /// Throws away what only the same job could go on from, where that always fails, with the scales that
+    /// it has `fitted`. What budgets have measured stays, for another budget.
+    pub(super) fn abandon(&self, fitted: bool) -> Result<(), Error> {
+        // Perhaps it failed only because of what could not be read.
+        if self.trouble.check().is_err() {
+            return Ok(());
+        }
+        if fitted {
+            let _ = fs::remove_file(self.folder.join(format!("{SCALES}.{MEASURED}")));
+        }
+        match self.state().job.take() {
+            Some(_claimed) => clear(&self.folder),
+            None => Ok(drop(fs::remove_dir(&self.folder))),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -345,6 +366,11 @@ fn same(path: &Path, text: &str, expected: &Origin) -> Result<(), Error> {
         None => Ok(()),
         Some((field, found, expected)) => refuse(field, found, expected),
     }
+}
+
+/// Whether there is more than units.
+fn holds_more(folder: &Path) -> bool {
+    [OBSERVED, STREAMS].iter().any(|name| folder.join(name).exists())
 }
 
 /// The files of units with their numbers, ascending.

@@ -287,6 +287,38 @@ fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
 }
 
 #[test]
+fn what_no_rerun_could_use_does_not_stand_in_the_way_of_what_mends_the_job() {
+    let desk = Desk::new();
+    let file = desk.at("ck/model.safetensors");
+    let weights = fs::read(&file).unwrap();
+    let len = usize::try_from(u64::from_le_bytes(weights[..8].try_into().unwrap())).unwrap();
+    let header: Value = serde_json::from_slice(&weights[8..8 + len]).unwrap();
+    let gain = &header["model.language_model.layers.1.input_layernorm.weight"]["data_offsets"];
+    let [from, to] = [0, 1].map(|i| 8 + len + gain[i].as_u64().unwrap() as usize);
+    let mut large = weights.clone();
+    large[from..to].fill(0x7f);
+    fs::write(&file, large).unwrap();
+    // Seen after the rows were observed, for nothing.
+    let job = format!("{JOB} --preset npu -o out");
+    desk.fails(&job, &["layers.1.input_layernorm: a NaN or an infinity was observed"]);
+    assert!(desk.units("out").is_empty());
+    fs::write(&file, weights).unwrap();
+    desk.does(&job);
+    desk.does("quantize ck --calib rows.jsonl --preset npu -o whole");
+    desk.same("whole", "out");
+
+    // Nor does a folder that only says whose it is.
+    let (_, stderr) =
+        desk.interrupt(&format!("{JOB} --recipe two.toml -o other"), "other", 1, "-KILL");
+    assert_eq!(stderr, "");
+    for name in listed(&desk.at("other/unfinished")).iter().filter(|name| *name != "job.json") {
+        fs::remove_file(desk.at("other/unfinished").join(name)).unwrap();
+    }
+    desk.does(&format!("{JOB} --preset npu -o other"));
+    desk.same("whole", "other");
+}
+
+#[test]
 fn damaged_work_is_done_again() {
     let desk = Desk::new();
     let job = format!("{JOB} --recipe two.toml --memory tight -o out");
