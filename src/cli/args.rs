@@ -94,10 +94,10 @@ pub(super) struct QuantizeArgs {
     pub(super) overrides: Vec<String>,
     /// Chooses 4, 8 or 16 bits for every linear weight by what each costs, so that they take at most
     /// so many bits in the mean; 16 beside int16 activations only
-    #[arg(long, value_name = "BITS", conflicts_with = "budget_mib")]
+    #[arg(long, value_name = "BITS", conflicts_with = "budget_mib", value_parser = parse_budget)]
     pub(super) budget_bits: Option<f64>,
     /// The same, so that all weights with their grids take at most so many MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = parse_budget)]
     pub(super) budget_mib: Option<f64>,
     /// Gives 16 bits to as few kinds of 8-bit activations as keep the mean KL divergence from float
     /// within so many nats a token, weights aside: a recipe such as w8a8 for models that 8 bits lose
@@ -444,8 +444,16 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: f64 = number.parse().map_err(|_| "expected a number and a unit, as in 4GiB")?;
     match number * unit {
-        bytes if bytes >= 1.0 && bytes < 2f64.powi(63) => Ok(bytes as u64),
-        _ => Err("expected at least one byte".into()),
+        bytes if bytes < 1.0 => Err("expected at least one byte".into()),
+        bytes if bytes < 2f64.powi(63) => Ok(bytes as u64),
+        _ => Err("expected less than 8 EiB".into()),
+    }
+}
+
+fn parse_budget(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(budget) if 0.0 < budget && budget < 1e9 => Ok(budget),
+        _ => Err("expected a number above 0 and below 1e9".into()),
     }
 }
 

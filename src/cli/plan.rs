@@ -25,9 +25,11 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
     // Whatever needs no machine is refused before it is measured.
     check_places(&args.job, None, &estimate(&job, None)?, &calib)?;
+    let weights = |machine| args.job.budget().map(|b| pipeline::outlook(&job, b, machine));
+    weights(None).transpose()?;
     let machine = measured(&args.job, &recipe)?;
     let estimate = estimate(&job, Some(&machine))?;
-    let weights = args.job.budget().map(|_| pipeline::outlook(&job, Some(&machine)));
+    let weights = weights(Some(&machine));
     let values = args.job.budget_kl.map(|_| pipeline::outlook_values(&job, Some(&machine)));
     let budgets = [weights.transpose()?, values.transpose()?];
     let measured = budgets.iter().flatten().try_for_each(|budget| budget.afford(&recipe.means));

@@ -240,6 +240,11 @@ fn a_plan_refuses_the_checkpoints_and_arguments_that_quantize_refuses() {
     );
     let file = folder.path().join("ck/model.safetensors");
     let weights = fs::read(&file).unwrap();
+    for (budget, least) in
+        [("--budget-bits=2", "4.0000 bits a weight"), ("--budget-mib=0.1", "MiB")]
+    {
+        refuse(&["--preset", "npu", budget], least);
+    }
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let end = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
     let header = text(&weights[8..end]).replace("model.visual.pos_embed.weight", "another.one");

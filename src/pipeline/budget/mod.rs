@@ -109,10 +109,10 @@ pub fn fit(
         Setting::of(checkpoint, (calib, few), &asked, ("weights", progress))?;
     let (plans, mut weights) = (plans(&graph, recipe)?, floats.all);
     let scopes = linear_weights(&graph, &plan);
-    let (mut choices, grids) = offered(&graph, &scopes, &plans, &weights)?;
-    let fixed = fixed_bytes(&graph, &plan, &scopes, &weights)?;
+    let (mut choices, fixed) = offered((&graph, &plan), &scopes, &plans);
     // Measuring may take hours: an impossible budget is refused before.
     limit(&choices, budget, fixed)?;
+    let grids = all_grids(&graph, &scopes, &plans, &weights)?;
     progress.begin("measure", scopes.len() * plans.len());
     let mut losses = Losses::start(&walk, &weights, gait, (&recipe.means, progress))?;
     for ((&(first, id), choice), grids) in scopes.iter().zip(&mut choices).zip(grids) {
@@ -137,29 +137,56 @@ pub fn fit(
 /// The grid of each candidate; none for a weight that stays as it is.
 type Grids = Vec<Option<QuantParams>>;
 
-/// What every scope may get, losses not yet known, with grids.
+/// What every scope may get, losses not yet known, and the bytes of the weights that are not chosen.
 fn offered(
+    (graph, plan): (&Graph, &Plan),
+    scopes: &[(usize, ValueId)],
+    plans: &[(DType, Plan)],
+) -> (Vec<Choice>, u64) {
+    let choice = |&(_, id): &(usize, ValueId)| {
+        let candidate = |(dtype, plan): &(DType, Plan)| {
+            let [bits, bytes] = size(graph, plan, id);
+            Candidate { dtype: *dtype, bytes, loss: 0.0, bits }
+        };
+        let value = graph.value(id);
+        let elements = value.shape.iter().product::<usize>() as u64;
+        let candidates = plans.iter().map(candidate).collect();
+        Choice { name: value.name.clone(), elements, candidates, chosen: 0 }
+    };
+    let chosen = |id: ValueId| scopes.iter().any(|(_, scope)| *scope == id);
+    let others = graph.params().filter(|(id, _)| !chosen(*id));
+    let fixed = others.map(|(id, _)| size(graph, plan, id)[1]).sum();
+    (scopes.iter().map(choice).collect(), fixed)
+}
+
+/// Bits of all elements of a weight, and bytes with its grids.
+fn size(graph: &Graph, plan: &Plan, id: ValueId) -> [u64; 2] {
+    let shape = &graph.value(id).shape;
+    // Biases are int32 or int64 on the grid of their accumulator; 32 bits like what stays float.
+    let (bits, grids) = match plan.weight_decision(id) {
+        Some(Decision::Affine { dtype, scheme, .. }) => {
+            (u64::from(dtype.bits()), scheme.grain.grids(shape).unwrap_or(1))
+        }
+        _ => (32, 0),
+    };
+    let bits = shape.iter().product::<usize>() as u64 * bits;
+    [bits, bits.div_ceil(8) + grids as u64 * GRID_BYTES]
+}
+
+/// The grids of every scope's candidates.
+fn all_grids(
     graph: &Graph,
     scopes: &[(usize, ValueId)],
     plans: &[(DType, Plan)],
     weights: &Weights,
-) -> Result<(Vec<Choice>, Vec<Grids>), Error> {
-    let (mut choices, mut all) = (Vec::new(), Vec::new());
-    for &(_, id) in scopes {
+) -> Result<Vec<Grids>, Error> {
+    let of = |&(_, id): &(usize, ValueId)| {
         let weight = weights.get(id).expect("invariant: every weight was loaded");
-        let (name, elements) = (&graph.value(id).name, weight.len() as u64);
-        let (mut candidates, mut offered) = (Vec::new(), Vec::new());
-        for (dtype, plan) in plans {
-            let grid = plan.weight_grid(id, name, weight)?;
-            let bits = elements * u64::from(dtype.bits());
-            let bytes = bits.div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
-            candidates.push(Candidate { dtype: *dtype, bytes, loss: 0.0, bits });
-            offered.push(grid);
-        }
-        choices.push(Choice { name: name.clone(), elements, candidates, chosen: 0 });
-        all.push(offered);
-    }
-    Ok((choices, all))
+        let grid =
+            |(_, plan): &(DType, Plan)| Ok(plan.weight_grid(id, &graph.value(id).name, weight)?);
+        plans.iter().map(grid).collect()
+    };
+    scopes.iter().map(of).collect()
 }
 
 /// The plan of each dtype that a linear weight may get beside the recipe's activations.
@@ -197,36 +224,6 @@ fn linear_weights(graph: &Graph, plan: &Plan) -> Vec<(usize, ValueId)> {
     };
     found.retain(|&(_, id)| !elsewhere(id));
     found
-}
-
-/// Bytes of the weights that are not chosen.
-fn fixed_bytes(
-    graph: &Graph,
-    plan: &Plan,
-    scopes: &[(usize, ValueId)],
-    weights: &Weights,
-) -> Result<u64, Error> {
-    let mut total = 0;
-    let chosen = |id: ValueId| scopes.iter().any(|(_, scope)| *scope == id);
-    for (id, _) in graph.params().filter(|(id, _)| !chosen(*id)) {
-        let Some(tensor) = weights.get(id) else { continue };
-        let grid = plan.weight_grid(id, &graph.value(id).name, tensor)?;
-        // Biases are int32 or int64 on the grid of their accumulator; 32 bits like what stays float.
-        let bits = match &grid {
-            Some(QuantParams::Affine { dtype, .. }) => u64::from(dtype.bits()),
-            _ => 32,
-        };
-        total +=
-            (tensor.data().len() as u64 * bits).div_ceil(8) + grids(grid.as_ref()) * GRID_BYTES;
-    }
-    Ok(total)
-}
-
-fn grids(grid: Option<&QuantParams>) -> u64 {
-    match grid {
-        Some(QuantParams::Affine { scale, .. }) => scale.len() as u64,
-        _ => 0,
-    }
 }
 
 /// What a candidate takes of a budget.

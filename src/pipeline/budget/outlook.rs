@@ -2,7 +2,7 @@
 
 use super::super::estimate::{Job, Load, Machine, measuring, pass};
 use super::super::{Error, Means, Prompt, build, planned, walk};
-use super::{SAMPLES, TOKENS, linear_weights, plans, values};
+use super::{Budget, SAMPLES, TOKENS, limit, linear_weights, offered, plans, values};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::Gait;
@@ -25,13 +25,17 @@ pub struct Outlook {
     pub seconds: Option<f64>,
 }
 
-/// Counts what [`fit`](super::fit) takes for `job`; how long, if there is a machine to say so for.
+/// Counts what [`fit`](super::fit) takes for `job` under `budget`; how long, if there is a machine to
+/// say so for.
 ///
 /// # Errors
 /// Those of [`fit`](super::fit) that need no weights, apart from too little memory.
-pub fn outlook(job: &Job<'_>, machine: Option<&Machine>) -> Result<Outlook, Error> {
+pub fn outlook(job: &Job<'_>, budget: Budget, machine: Option<&Machine>) -> Result<Outlook, Error> {
     let (graph, plan) = planned_graph(job)?;
-    let (scopes, dtypes) = (linear_weights(&graph, &plan), plans(&graph, job.recipe)?.len());
+    let (scopes, plans) = (linear_weights(&graph, &plan), plans(&graph, job.recipe)?);
+    let (choices, fixed) = offered((&graph, &plan), &scopes, &plans);
+    limit(&choices, budget, fixed)?;
+    let dtypes = plans.len();
     let end = graph.nodes.len();
     let seconds = machine.map(|machine| {
         let behind = scopes.iter().map(|&(first, _)| pass(&graph, first..end, machine));
