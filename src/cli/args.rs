@@ -6,6 +6,7 @@ use super::artifact_args::{
 use crate::pipeline::Budget;
 use crate::tensor::{Device, DeviceError, Products, device_trouble, use_device};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Hugging Face checkpoints in, static quantized Circle models out.
@@ -104,8 +105,10 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "NATS", value_parser = parse_nats)]
     pub(super) budget_kl: Option<f64>,
     /// Only observe share I of N of the calibration rows, write OUT/statistics.I-of-N.stats and end;
-    /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N)
-    #[arg(long, value_name = "I/N|auto|auto/N", conflicts_with = "statistics")]
+    /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N). Rows of
+    /// --eval count for the layout and budgets for the grids, as in the job that goes on from there
+    #[arg(long, value_name = "I/N|auto|auto/N",
+        conflicts_with_all = ["statistics", "io", "stages", "strict"])]
     pub(super) shard: Option<String>,
     /// Go on from statistics that shards observed and `encircle merge` joined, instead of observing
     #[arg(long, value_name = "FILE.stats")]
@@ -130,8 +133,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) io: Option<PathBuf>,
     /// Calibration samples to write with --io: the first into DIR, others into DIR/1, DIR/2, …
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "io")]
-    pub(super) io_samples: usize,
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, requires = "io")]
+    pub(super) io_samples: NonZeroUsize,
     /// Also write the staged set into OUT/stages: prefill and decode files with manifest.json
     #[arg(long)]
     pub(super) stages: bool,
@@ -192,7 +195,7 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) job: QuantizeArgs,
     /// Rows of --seq-len tokens of text, in place of --calib
-    #[arg(long, value_name = "N", requires = "seq_len", conflicts_with = "calib",
+    #[arg(long, value_name = "N", requires_all = ["checkpoint", "seq_len"], conflicts_with = "calib",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) samples: Option<u32>,
 }
@@ -241,10 +244,10 @@ pub(super) struct EvalArgs {
     pub(super) stride: Option<usize>,
     /// Windows of text to judge [default: all]
     #[arg(long, value_name = "N")]
-    pub(super) windows: Option<usize>,
+    pub(super) windows: Option<NonZeroUsize>,
     /// Windows of text to calibrate on
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub(super) calib_windows: usize,
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(super) calib_windows: NonZeroUsize,
     /// Where products by large weights are computed: cpu, or cuda, the first device by cuBLAS; results
     /// then differ as sums in another order do
     #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]

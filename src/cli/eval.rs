@@ -11,11 +11,14 @@ use crate::report::AnswerScore;
 use serde_json::json;
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn run(args: &EvalArgs) -> Outcome {
     args.device.open()?;
+    let recipes =
+        args.recipes.iter().map(|name| recipe(args, name)).collect::<Result<Vec<_>, _>>()?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let processor = Processor::new(&checkpoint)?;
     let windows = |limit| Windows {
@@ -23,31 +26,26 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         stride: args.stride.unwrap_or(args.context),
         limit,
     };
-    let whole = Windows { stride: args.context, ..windows(Some(args.calib_windows)) };
+    let whole = Windows { stride: args.context, ..windows(Some(args.calib_windows.get())) };
     let column = args.column.as_deref();
     let (_, calib) = samples(&processor, &args.calib, column, whole)?;
-    let (cut, text) = samples(&processor, &args.text, column, windows(args.windows))?;
+    let (cut, text) =
+        samples(&processor, &args.text, column, windows(args.windows.map(NonZeroUsize::get)))?;
+    check_answers(&text)?;
+    // before hours are spent on the first of them
+    for (name, recipe) in args.recipes.iter().zip(&recipes) {
+        let (mut recipe, mut calib, mut text) = (recipe.clone(), calib.clone(), text.clone());
+        pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut text)
+            .and_then(|()| pipeline::check(&checkpoint, [&calib, &text], &recipe))
+            .map_err(|error| format!("{name}: {error}"))?;
+    }
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
     let mut stdout = std::io::stdout().lock();
     if !args.json {
         writeln!(stdout, "{}\n\n{HEAD}", subject(args, cut, text.len()))?;
     }
-    for (i, name) in args.recipes.iter().enumerate() {
+    for (i, (name, mut recipe)) in args.recipes.iter().zip(recipes).enumerate() {
         let start = Instant::now();
-        let mut numerics = Numerics::find(name)?;
-        for text in &args.overrides {
-            let expected = || format!("--set {text}: expected algo.KEY=VALUE or policy.KEY=VALUE");
-            numerics.set_key(text).ok_or_else(expected)??;
-        }
-        let mut recipe = Recipe {
-            policy: numerics.policy,
-            algo: numerics.algo,
-            products: numerics.products,
-            seq_len: None,
-            fixed: Fixed::default(),
-            head: Head::Logits,
-            means: Means::default(),
-        };
         let (mut calib, mut text) = (calib.clone(), text.clone());
         pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut text)?;
         let widen = |limit| pipeline::widen(&checkpoint, &calib, &mut recipe, limit, &bars);
@@ -82,6 +80,36 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
 }
 
 const HEAD: &str = "recipe                         ppl   accuracy         KL   KL 99.9%     KL all    top-1   exact        s";
+
+/// The recipe of this name, with the keys that were set.
+fn recipe(args: &EvalArgs, name: &str) -> Result<Recipe, Box<dyn Error>> {
+    let mut numerics = Numerics::find(name)?;
+    for text in &args.overrides {
+        let expected = || format!("--set {text}: expected algo.KEY=VALUE or policy.KEY=VALUE");
+        numerics.set_key(text).ok_or_else(expected)??;
+    }
+    Ok(Recipe {
+        policy: numerics.policy,
+        algo: numerics.algo,
+        products: numerics.products,
+        seq_len: None,
+        fixed: Fixed::default(),
+        head: Head::Logits,
+        means: Means::default(),
+    })
+}
+
+/// Refuses rows of which none has an answer, and says how many of others have none.
+pub(super) fn check_answers(judged: &[Sample]) -> Result<(), String> {
+    let mut silent = judged.iter().filter(|sample| !sample.is_answered());
+    let Some(Sample { place, .. }) = silent.next() else { return Ok(()) };
+    let (count, rows) = (1 + silent.count(), judged.len());
+    if count == rows {
+        return Err(format!("{place}: found no answer here or in any row, expected some to judge"));
+    }
+    eprintln!("warning: {place}: no answer to judge; so in {count} of {rows} rows");
+    Ok(())
+}
 
 /// What is judged: perplexity means nothing without its context.
 fn subject(args: &EvalArgs, cut: bool, samples: usize) -> String {

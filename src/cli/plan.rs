@@ -83,7 +83,7 @@ fn check_places(
         return pipeline::check_files(&args.out, [share.file_name()]);
     }
     estimate.check_places(&args.out)?;
-    let files = pipeline::io_files(&calib[..args.io_samples.min(calib.len())]);
+    let files = pipeline::io_files(&calib[..args.io_samples.get().min(calib.len())]);
     args.io.as_ref().map_or(Ok(()), |folder| pipeline::check_files(folder, files))
 }
 

@@ -2,6 +2,7 @@
 
 use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
+use super::eval::check_answers;
 use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
@@ -164,7 +165,7 @@ fn files(
     (args, staged_only): (&QuantizeArgs, bool),
 ) -> Result<Vec<Written>, Box<dyn Error>> {
     if let Some(folder) = &args.io {
-        pipeline::write_io(outcome, &job.calib[..args.io_samples.min(job.calib.len())], folder)?;
+        pipeline::write_io(outcome, &job.calib[..args.io_samples.get()], folder)?;
     }
     let payloads = args.buffers.into();
     let how = WriteOptions { payloads, ..WriteOptions::default() };
@@ -293,6 +294,13 @@ pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
     let processor = Processor::new(&checkpoint)?;
     let calib = processor.encode_all(&calib)?;
     let eval = processor.encode_all(&eval)?;
+    check_answers(&eval)?;
+    if args.io_samples.get() > calib.len() {
+        let (found, most) = (args.io_samples, calib.len());
+        return Err(
+            format!("--io-samples: found {found}, expected at most {most}, the rows").into()
+        );
+    }
     Ok(Inputs { name, checkpoint, calib, eval })
 }
 

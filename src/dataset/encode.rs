@@ -24,6 +24,13 @@ pub struct Sample {
     pub place: String,
 }
 
+impl Sample {
+    /// Whether there is something that the model should say.
+    pub fn is_answered(&self) -> bool {
+        self.prompt_len < self.input_ids.len()
+    }
+}
+
 /// Everything that turns rows into samples, loaded once.
 pub struct Processor {
     tokenizer: Tokenizer,

@@ -38,7 +38,7 @@ pub use budget::{
     outlook_values, widen,
 };
 pub use error::Error;
-pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, estimate, free};
+pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
 pub use generate::{Answer, Chain, Reading};
 pub use prompt::{Fixed, Prompt};
 pub use recipe::{Numerics, RECIPES, with_nearest};

@@ -44,8 +44,13 @@ impl Prompt {
         let seq_len = seq_len.map_or(longest, |len| len.saturating_sub(known));
         let layout = layout_of(config, first)?.after(known);
         check_fixed(&layout, first, fixed)?;
+        let most = config.text.max_position_embeddings;
         for sample in calib.iter().chain(eval) {
             let len = sample.input_ids.len();
+            if known + len > most {
+                let found = format!("{} tokens, expected at most {most}", known + len);
+                return Err(Error::row(sample, found + " (max_position_embeddings)"));
+            }
             if len > seq_len {
                 return Err(Error::row(
                     sample,

@@ -162,6 +162,34 @@ fn recipes_that_contradict_themselves_are_refused() {
     recipe("typo.toml", "weight = { observr = \"mse\" }\n");
     refused(&["--recipe", "typo.toml"], &["typo.toml", "`observr`", "did you mean `observer`?"]);
     refused(&["--recipe", "w8a88"], &["`w8a88`", "did you mean `w8a8`?"]);
+    // A later one too, before the first has run.
+    for (later, fact) in [("w8a88", "did you mean `w8a8`?"), ("silent.toml", "silent.toml: rule")] {
+        let more = ["--context", "24", "--recipe", "w8a16", "--recipe", later];
+        let (code, stdout, stderr) = eval(&folder, "a.txt", "a.txt", &more);
+        assert!(code == 2 && stdout.is_empty() && stderr.contains(fact), "{stdout}{stderr}");
+    }
+}
+
+#[test]
+fn rows_without_answers_are_not_judged_silently() {
+    let folder = folder();
+    let picture = path("assets/vqa/train_000.jpg").display().to_string();
+    let row = serde_json::json!({"image": picture, "question": "Which digit is it?"});
+    let mut answered = row.clone();
+    answered["answer"] = "six".into();
+    fs::write(folder.path().join("none.jsonl"), format!("{row}\n{row}\n")).unwrap();
+    fs::write(folder.path().join("some.jsonl"), format!("{answered}\n{row}\n{row}\n")).unwrap();
+    let recipe = ["--recipe", "w8a8-minmax", "--json"];
+    let (code, stdout, stderr) = eval(&folder, "none.jsonl", "none.jsonl", &recipe);
+    assert!(code == 2 && stdout.is_empty(), "{stdout}");
+    assert!(stderr.starts_with("error: none.jsonl:1: found no answer here or in any row"));
+    let (code, json, stderr) = eval(&folder, "none.jsonl", "some.jsonl", &recipe);
+    assert_eq!(
+        (code, &stderr[..]),
+        (0, "warning: some.jsonl:2: no answer to judge; so in 2 of 3 rows\n")
+    );
+    let facts: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(facts["quantized"]["rows"], 1);
 }
 
 #[test]

@@ -220,6 +220,8 @@ fn plans_without_rows_say_what_is_missing() {
     let (code, _, stderr) = run(folder.path(), &["plan", "ck", "--samples", "3"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("--seq-len"), "{stderr}");
+    let (code, _, stderr) = run(folder.path(), &["plan", "--samples", "3", "--seq-len", "8"]);
+    assert!(code == 2 && stderr.contains("CHECKPOINT_DIR"), "{stderr}");
 }
 
 #[test]
@@ -238,13 +240,13 @@ fn a_plan_refuses_the_checkpoints_and_arguments_that_quantize_refuses() {
         &["--set", "*.q_proj.weight=group:32"],
         "groups of 32 inputs have no place in a Circle file",
     );
-    let file = folder.path().join("ck/model.safetensors");
-    let weights = fs::read(&file).unwrap();
     for (budget, least) in
         [("--budget-bits=2", "4.0000 bits a weight"), ("--budget-mib=0.1", "MiB")]
     {
         refuse(&["--preset", "npu", budget], least);
     }
+    let file = folder.path().join("ck/model.safetensors");
+    let weights = fs::read(&file).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let end = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
     let header = text(&weights[8..end]).replace("model.visual.pos_embed.weight", "another.one");

@@ -497,6 +497,28 @@ fn a_bad_io_folder_fails_before_models_are_written() {
 }
 
 #[test]
+fn what_would_be_taken_silently_is_refused() {
+    let desk = Desk::new();
+    desk.rows(&[ROW, ROW2]);
+    let silent = ROW.replace(", \"answer\": \"six\"", "");
+    fs::write(desk.at("silent.jsonl"), format!("{silent}\n{silent}\n")).unwrap();
+    desk.fails(&["--eval", "silent.jsonl"], &["silent.jsonl:1: found no answer", "any row"]);
+    desk.fails(&["--io", "io", "--io-samples", "0"], &["'0' for '--io-samples"]);
+    desk.fails(&["--io", "io", "--io-samples", "3"], &["--io-samples: found 3", "at most 2"]);
+    for (budget, value) in [("bits", "nan"), ("bits", "inf"), ("mib", "-1"), ("mib", "some")] {
+        let flag = format!("--budget-{budget}={value}");
+        desk.fails(&[&flag], &[&format!("--budget-{budget}"), "expected a number above 0"]);
+    }
+    desk.fails(&["--memory", "99999999999999GiB"], &["expected less than 8 EiB"]);
+    desk.fails(&["--memory", "0"], &["expected at least one byte"]);
+    for more in [&["--io", "io"][..], &["--stages"], &["--strict"]] {
+        desk.fails(&[&["--shard", "1/2"], more].concat(), &["--shard", more[0], "cannot be used"]);
+    }
+    desk.config(|config| config["text_config"]["max_position_embeddings"] = json!(20));
+    desk.fails(&[], &["rows.jsonl:1: ", "tokens, expected at most 20 (max_position_embeddings)"]);
+}
+
+#[test]
 fn what_stands_in_the_place_of_a_file_is_found_before_anything_is_computed() {
     let desk = Desk::new();
     let refused = |verb: &str, more: &[&str], facts: [&str; 2]| {

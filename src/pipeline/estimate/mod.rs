@@ -18,7 +18,7 @@ use super::legs::Legs;
 use super::rounding::suits;
 use super::stages::{self, StageForm};
 use super::write::{RECIPE, check_files};
-use super::{Error, Means, Prompt, Recipe, build, verify, walk};
+use super::{Error, Means, Prompt, Recipe, build, planned, verify, walk};
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
 use crate::checkpoint::Checkpoint;
@@ -146,6 +146,21 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
         staged_only,
         payloads,
     })
+}
+
+/// Refuses a job before its first weight is read, whether or not a file could hold its result.
+///
+/// # Errors
+/// Those of [`quantize`](super::quantize) that need no weights.
+pub fn check(
+    checkpoint: &Checkpoint,
+    [calib, eval]: [&[Sample]; 2],
+    recipe: &Recipe,
+) -> Result<(), Error> {
+    let prompt = Prompt::of(checkpoint.config(), calib, eval, recipe.seq_len, &recipe.fixed)?;
+    let graph = build(checkpoint, recipe, prompt.layout.clone(), 1)?;
+    let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
+    suits(&graph, &plan, recipe.algo.rounding()?.as_ref(), recipe.algo.rounding.as_deref())
 }
 
 /// Refuses grids that the files could not express.
