@@ -1,5 +1,6 @@
 //! What a job has finished, in a folder beside its result: a rerun of the same command goes on from
-//! it, however the run before ended. The folder is gone when the job has ended.
+//! it, however the run before ended. The folder is gone when the job has ended, and when it has failed as
+//! every rerun would.
 //!
 //! | file | what |
 //! |---|---|
@@ -68,7 +69,7 @@ pub(super) fn folder_of(out: &Path) -> PathBuf {
 pub(super) struct Unfinished<'a> {
     folder: PathBuf,
     every: Duration,
-    make_origin: Box<dyn Fn() -> Result<Origin, Error> + Sync + 'a>,
+    make_origin: Box<dyn Fn() -> Result<Origin, Error> + Send + Sync + 'a>,
     /// Made at most once: it reads the ends of all tensors and all samples.
     origin: OnceLock<Origin>,
     /// What came of rows that could not be read is not put down.
@@ -100,7 +101,7 @@ impl<'a> Unfinished<'a> {
         out: &Path,
         durable: Durable,
         trouble: &Trouble,
-        origin: impl Fn() -> Result<Origin, Error> + Sync + 'a,
+        origin: impl Fn() -> Result<Origin, Error> + Send + Sync + 'a,
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
         check_folder(&folder)?;
@@ -303,10 +304,7 @@ impl<'a> Unfinished<'a> {
         if fitted {
             let _ = fs::remove_file(self.folder.join(format!("{SCALES}.{MEASURED}")));
         }
-        match self.state().job.take() {
-            Some(_claimed) => clear(&self.folder),
-            None => Ok(drop(fs::remove_dir(&self.folder))),
-        }
+        self.remains().clear_job()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -327,6 +325,11 @@ impl Remains {
         for path in with_extension(&self.folder, MEASURED)? {
             fs::remove_file(&path).map_err(failed(&path))?;
         }
+        self.clear_job()
+    }
+
+    /// Removes all but what was measured before the job proper.
+    fn clear_job(&self) -> Result<(), Error> {
         if self.job.is_some() {
             return clear(&self.folder);
         }
