@@ -2,7 +2,7 @@
 
 use super::super::error::{ErrorKind, Result};
 use super::super::fields::Fields;
-use super::limits::{EXPERTS_MAX, LAYERS_MAX, WIDTH_MAX};
+use super::limits::{EXPERTS_IN_ALL_MAX, EXPERTS_MAX, LAYERS_MAX, WIDTH_MAX, check_product};
 
 /// Feed-forward blocks of which a router chooses some for every token.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +22,18 @@ pub struct ExpertsConfig {
 }
 
 impl ExpertsConfig {
-    /// Reads the fields of the model type `family`; none if it has no experts.
-    pub(super) fn parse(fields: &Fields, family: &str) -> Result<Option<ExpertsConfig>> {
+    /// Reads the fields of the model type `family` of so many layers; none if it has no experts.
+    pub(super) fn parse(
+        fields: &Fields,
+        family: &str,
+        num_hidden_layers: usize,
+    ) -> Result<Option<ExpertsConfig>> {
         if !matches!(family, "qwen3_vl_moe" | "qwen3_moe") {
             return Ok(None);
         }
         let num_experts = fields.required("num_experts", 1..=EXPERTS_MAX)?;
+        let factors = [("num_experts", num_experts), ("num_hidden_layers", num_hidden_layers)];
+        check_product(fields, &factors, EXPERTS_IN_ALL_MAX)?;
         let name = "num_experts_per_tok";
         let num_experts_per_tok = fields.required(name, 1..=EXPERTS_MAX)?;
         if num_experts_per_tok > num_experts {

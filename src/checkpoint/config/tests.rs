@@ -269,3 +269,38 @@ fn experts_are_read_where_the_model_type_has_them() {
     );
     assert!(parse(pixie()).unwrap().text.experts.is_none());
 }
+
+#[test]
+fn fields_that_are_large_together_are_refused_by_name_before_anything_is_built() {
+    let mut moe = with(llama(), "/model_type", json!("qwen3_moe"));
+    for (key, value) in [
+        ("num_hidden_layers", 32),
+        ("num_experts", 2048),
+        ("num_experts_per_tok", 2),
+        ("num_key_value_heads", 4),
+        ("moe_intermediate_size", 24),
+    ] {
+        moe[key] = json!(value);
+    }
+    assert_eq!(parse(moe.clone()).unwrap().text.experts.unwrap().num_experts, 2048);
+    assert_eq!(
+        refused(with(moe, "/num_hidden_layers", json!(33))).to_string(),
+        "m/config.json: field \"num_experts\": expected at most 65536 as num_experts 2048 * \
+         num_hidden_layers 33, found 67584"
+    );
+    let wide = with(llama(), "/head_dim", json!(1 << 14));
+    assert!(parse(wide.clone()).is_ok());
+    let error = refused(with(wide, "/num_attention_heads", json!(128)));
+    assert_eq!((error.kind(), error.item()), (Kind::OutOfRange, Some("field \"head_dim\"")));
+    for (key, accepted, refusable) in [("patch_size", 256, 0), ("spatial_merge_size", 64, 256)] {
+        let at = format!("/vision_config/{key}");
+        assert!(parse(with(pixie(), &at, json!(accepted))).is_ok(), "{key} {accepted}");
+        let json = match refusable {
+            0 => with(with(pixie(), &at, json!(accepted)), "/vision_config/in_channels", json!(9)),
+            value => with(pixie(), &at, json!(value)),
+        };
+        let error = refused(json);
+        let item = format!("field \"vision_config.{key}\"");
+        assert_eq!((error.kind(), error.item()), (Kind::OutOfRange, Some(&item[..])), "{error}");
+    }
+}

@@ -4,7 +4,9 @@ use super::super::error::{ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::Family;
 use super::experts::ExpertsConfig;
-use super::limits::{HEAD_DIM_MAX, HEADS_MAX, LAYERS_MAX, POSITIONS_MAX, VOCAB_MAX, WIDTH_MAX};
+use super::limits::{
+    HEAD_DIM_MAX, HEADS_MAX, LAYERS_MAX, POSITIONS_MAX, VOCAB_MAX, WIDTH_MAX, check_product,
+};
 use super::rope;
 use crate::layout::Rotary;
 
@@ -83,6 +85,8 @@ impl TextConfig {
         let num_attention_heads = fields.required("num_attention_heads", 1..=HEADS_MAX)?;
         let num_key_value_heads = kv_heads(fields, num_attention_heads, &defaults)?;
         let head_dim = head_dim(fields, hidden_size, num_attention_heads, &defaults)?;
+        let factors = [("head_dim", head_dim), ("num_attention_heads", num_attention_heads)];
+        check_product(fields, &factors, WIDTH_MAX)?;
         let max_position_embeddings = fields
             .size("max_position_embeddings", 1..=POSITIONS_MAX)?
             .unwrap_or(defaults.max_position_embeddings);
@@ -122,7 +126,7 @@ impl TextConfig {
                     multimodal: family == Family::Qwen3Vl,
                 },
             )?,
-            experts: ExpertsConfig::parse(fields, model_type)?,
+            experts: ExpertsConfig::parse(fields, model_type, num_hidden_layers)?,
         })
     }
 }
