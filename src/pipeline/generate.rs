@@ -210,7 +210,8 @@ impl Chain {
         }
         let hidden = self.take(&mut values, "hidden")?;
         let width = hidden.shape().last().copied().unwrap_or(0);
-        let row = hidden.data()[(valid - 1) * width..valid * width].to_vec();
+        let row = hidden.data().get((valid - 1) * width..valid * width);
+        let row = row.ok_or_else(|| self.misshapen("hidden", &hidden))?.to_vec();
         values.insert("hidden".into(), Tensor::new([1, 1, width], row));
         self.run("lm_head", None, &mut values)?;
         Ok((self.take(&mut values, "logits")?, Cache { layers, valid }))
@@ -237,8 +238,10 @@ impl Chain {
             values.insert("past_k".into(), k.clone());
             values.insert("past_v".into(), v.clone());
             self.run("decoder_layer_decode", Some(i), &mut values)?;
-            put_row(k, &self.take(&mut values, "new_k")?, cache.valid);
-            put_row(v, &self.take(&mut values, "new_v")?, cache.valid);
+            for (kept, role) in [(k, "new_k"), (v, "new_v")] {
+                let new = self.take(&mut values, role)?;
+                put_row(kept, &new, cache.valid).ok_or_else(|| self.misshapen(role, &new))?;
+            }
         }
         cache.valid += 1;
         self.run("lm_head", None, &mut values)?;
@@ -250,6 +253,12 @@ impl Chain {
             path: self.folder.clone(),
             message: format!("no file of the chain gives {role}"),
         })
+    }
+
+    /// An output that its file may have, but no place in the chain.
+    fn misshapen(&self, role: &str, found: &Tensor) -> Error {
+        let message = format!("{role}: found {:?}, which the next file cannot take", found.shape());
+        Error::Set { path: self.folder.clone(), message }
     }
 
     /// Runs one file on the values of its input roles; its outputs replace those of their roles.
@@ -346,18 +355,22 @@ fn prefill_tables(config: &Config, layout: &Layout) -> Result<Values, Error> {
 /// The first `len` positions of keys or values `[1, heads, positions, width]`.
 fn first(kept: &Tensor, len: usize) -> Tensor {
     let &[batch, heads, positions, width] = kept.shape() else { return kept.clone() };
-    let rows = kept.data().chunks(positions * width);
+    let rows = kept.data().chunks((positions * width).max(1));
     let data = rows.flat_map(|rows| rows[..len.min(positions) * width].iter().copied()).collect();
     Tensor::new([batch, heads, len.min(positions), width], data)
 }
 
-/// Writes the one position of `new` at position `at` of a cache.
-fn put_row(cache: &mut Tensor, new: &Tensor, at: usize) {
-    let &[_, _, positions, width] = cache.shape() else { return };
+/// Writes the one position of `new` at position `at` of a cache; nothing if it does not fit there.
+fn put_row(cache: &mut Tensor, new: &Tensor, at: usize) -> Option<()> {
+    let &[batch, heads, positions, width] = cache.shape() else { return None };
+    if new.shape() != [batch, heads, 1, width] || at >= positions || width == 0 {
+        return None;
+    }
     let heads = cache.data_mut().chunks_mut(positions * width);
     for (rows, new) in heads.zip(new.data().chunks(width)) {
         rows[at * width..(at + 1) * width].copy_from_slice(new);
     }
+    Some(())
 }
 
 #[cfg(test)]
@@ -373,5 +386,26 @@ mod tests {
         }
         assert_eq!(said, ["a", "", "", "\u{1f600}", "!"]);
         assert_eq!(spoken.more("a\u{1f600}!\u{fffd}"), "\u{fffd}", "an end that never comes");
+    }
+
+    #[test]
+    fn a_cache_takes_only_what_fits_it() {
+        let mut cache = Tensor::full([1, 2, 3, 2], 0.0);
+        put_row(&mut cache, &Tensor::new([1, 2, 1, 2], vec![1.0, 2.0, 3.0, 4.0]), 2).unwrap();
+        assert_eq!(cache.data(), [0., 0., 0., 0., 1., 2., 0., 0., 0., 0., 3., 4.]);
+        for (shape, at) in
+            [([1, 2, 1, 2], 3), ([1, 2, 1, 1], 0), ([1, 1, 1, 2], 0), ([1, 2, 3, 2], 0)]
+        {
+            assert_eq!(
+                put_row(&mut cache, &Tensor::full(shape, 1.0), at),
+                None,
+                "{shape:?} at {at}"
+            );
+        }
+        assert_eq!(
+            put_row(&mut Tensor::full([1, 2, 3], 0.0), &Tensor::full([1, 2, 1, 2], 1.0), 0),
+            None
+        );
+        assert_eq!(first(&Tensor::full([1, 2, 0, 2], 0.0), 2).shape(), [1, 2, 0, 2]);
     }
 }
