@@ -109,6 +109,8 @@ proptest! {
             if let Ok(strange) = Collected::from_bytes(&bytes) {
                 let _ = good.clone().merge(&strange);
                 let _ = strange.clone().merge(&good);
+                let observers = strange.classes.iter().filter_map(|(_, observer)| observer.as_ref());
+                observers.for_each(|observer| drop(observer.ranges()));
             }
         } else {
             prop_assert!(Collected::from_bytes(&bytes).is_err());
@@ -158,4 +160,26 @@ fn texts_that_are_no_share_are_refused() {
     }
     let error = Share::new(1, 4).unwrap().rows(3).unwrap_err().to_string();
     assert!(error.contains("1/4") && error.contains("found 3"), "{error}");
+}
+
+#[test]
+fn extremes_upside_down_are_refused() {
+    let upside_down = |low: f32, high: f32| {
+        let mut good = collect(&[vec![1.5, 2.5, 2.5, 2.5, 1.5, 1.5, 1.5, 1.5]], 0..1).to_bytes();
+        let ends = [1.5_f32, 2.5].map(f32::to_le_bytes);
+        for (at, end) in [(0, low), (1, high)] {
+            let found = good.windows(4).position(|four| four == ends[at]).unwrap();
+            good[found..found + 4].copy_from_slice(&end.to_le_bytes());
+        }
+        let end = good.len() - 8;
+        let mut hash = Fnv::default();
+        hash.add(&good[..end]);
+        good[end..].copy_from_slice(&hash.0.to_le_bytes());
+        Collected::from_bytes(&good).map(drop)
+    };
+    assert!(upside_down(1.25, 2.75).is_ok());
+    for (low, high) in [(3.0, 2.5), (f32::NAN, 2.5), (1.5, f32::NAN)] {
+        let error = upside_down(low, high).unwrap_err().to_string();
+        assert!(error.contains("body"), "{low}..{high}: {error}");
+    }
 }

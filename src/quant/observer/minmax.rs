@@ -36,9 +36,13 @@ impl TryFrom<Stored> for MinMax {
     type Error = &'static str;
 
     fn try_from(Stored { grain, low, high, non_finite }: Stored) -> Result<MinMax, &'static str> {
-        match low.len() == high.len() {
+        let ordered = |(low, high): (&Option<f32>, &Option<f32>)| match (low, high) {
+            (Some(low), Some(high)) => low <= high,
+            (low, high) => low.is_none() && high.is_none(),
+        };
+        match low.len() == high.len() && low.iter().zip(&high).all(ordered) {
             true => Ok(MinMax { grain, low, high, non_finite }),
-            false => Err("extremes have as many upper as lower ends"),
+            false => Err("extremes have as many upper as lower ends, none below its lower one"),
         }
     }
 }

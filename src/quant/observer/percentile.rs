@@ -107,12 +107,13 @@ fn magnitudes(buckets: &[Bucket]) -> Vec<Bucket> {
 
 /// The `q`-quantile, ranks spread evenly over each bucket.
 fn quantile(buckets: &[Bucket], q: f64) -> f64 {
-    let total: u64 = buckets.iter().map(|b| b.count).sum();
+    // counts of a damaged file add up to anything
+    let total = buckets.iter().fold(0_u64, |total, b| total.saturating_add(b.count));
     let rank = q * (total.saturating_sub(1)) as f64;
     let mut below = 0_u64;
     for b in buckets {
         let inside = rank - below as f64;
-        below += b.count;
+        below = below.saturating_add(b.count);
         if rank < below as f64 {
             let steps = b.count.saturating_sub(1).max(1) as f64;
             return b.low + (b.high - b.low) * (inside / steps).min(1.0);
