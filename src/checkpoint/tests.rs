@@ -64,7 +64,11 @@ fn text_survives_the_tokenizer() {
     assert!(tokenizer.decode(&ids, false).unwrap().ends_with("<|im_end|>"));
     assert_eq!(tokenizer.token(491).as_deref(), Some("<|image_pad|>"));
     assert_eq!(tokenizer.token_id("<|no such|>"), None);
-    assert_eq!(Tokenizer::parse("t", b"{}").err().unwrap().kind(), ErrorKind::Malformed);
+    let deep = format!(r#"{{"decoder": {}"#, "[".repeat(200));
+    for damaged in ["{}", "{\"decoder\": {\"ty\npe\": 1}}", &deep] {
+        let error = Tokenizer::parse("t", damaged.as_bytes()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{damaged}");
+    }
 }
 
 /// The ids that transformers 4.57.3 gives `a<NEW> blue<OTHER>` as a document.

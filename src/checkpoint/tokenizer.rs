@@ -3,12 +3,20 @@
 use super::error::{Error, ErrorKind, Result};
 use super::files::Files;
 use super::tokenizer_config::{self, TokenizerConfig};
+use serde::Deserialize;
 use tokenizers::AddedToken;
 use tokenizers::processors::template::TemplateProcessing;
 
 const FILE: &str = "tokenizer.json";
 /// The longest tokenizer believed, in bytes; the largest published have about 35 MiB.
 const TOKENIZER_MAX: u64 = 256 << 20;
+
+/// What the library ends the program on unless it is JSON.
+#[derive(Deserialize)]
+struct Delicate {
+    #[serde(default, rename = "decoder")]
+    _decoder: serde_json::Value,
+}
 
 /// A loaded tokenizer.
 pub struct Tokenizer {
@@ -64,10 +72,12 @@ impl Tokenizer {
     /// # Errors
     /// `Malformed`.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Tokenizer> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|source| {
+        let malformed = |source: tokenizers::Error| {
             Error::new(ErrorKind::Malformed, file, "a tokenizer", "another JSON or none")
                 .caused_by(source)
-        })?;
+        };
+        serde_json::from_slice::<Delicate>(bytes).map_err(|source| malformed(source.into()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(malformed)?;
         // saved padding and truncation belong to somebody's training run, not to the vocabulary
         inner.with_padding(None);
         // without parameters nothing is left to refuse
