@@ -33,9 +33,10 @@ impl TryFrom<Stored> for Histogram {
 
     fn try_from(Stored { pages }: Stored) -> Result<Histogram, &'static str> {
         let fits = pages.iter().flatten().all(|page| page.len() == PAGE);
-        match matches!(pages.len(), 0 | PAGES) && fits {
+        let finite = pages.iter().skip(255).step_by(256).all(Option::is_none);
+        match matches!(pages.len(), 0 | PAGES) && fits && finite {
             true => Ok(Histogram { pages }),
-            false => Err("a histogram has 512 pages of 128 buckets"),
+            false => Err("a histogram has 512 pages of 128 buckets, none for what is not finite"),
         }
     }
 }

@@ -205,6 +205,19 @@ fn one_non_finite_value_refuses_the_range() {
 }
 
 #[test]
+fn counts_of_what_is_not_finite_are_refused_in_a_file() {
+    let mut seen = Histograms::new(Grain::Tensor);
+    seen.observe(&[1.0, -2.0], &[2], 1);
+    let json = serde_json::to_value(&seen).unwrap();
+    assert_eq!(serde_json::from_value::<Histograms>(json.clone()).unwrap(), seen);
+    for page in [255, 511] {
+        let mut json = json.clone();
+        json["channels"][0]["pages"][page] = serde_json::json!([1; 128].to_vec());
+        assert!(serde_json::from_value::<Histograms>(json).is_err(), "page {page}");
+    }
+}
+
+#[test]
 fn observers_are_named_in_text() {
     for text in [
         "minmax",
