@@ -89,3 +89,13 @@ fn damaged_pages_are_errors_and_never_panics() {
         let _ = read(&bytes, "text");
     }
 }
+
+#[test]
+fn lengths_that_do_not_fit_their_page_are_an_error() {
+    let texts: &[Option<&[u8]>] = &[Some(b"one"), Some(b"two")];
+    let mut bytes = file([texts, texts], Compression::UNCOMPRESSED);
+    let at = bytes.windows(7).position(|seven| seven == b"\x03\0\0\0one").unwrap();
+    bytes[at] = 8;
+    let error = read(&bytes, "text").unwrap_err();
+    assert!(error.contains("expected pages of strings, found damage in row group 0"), "{error}");
+}

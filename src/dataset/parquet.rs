@@ -9,6 +9,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rows that are decoded at a time.
 const BATCH: usize = 1024;
@@ -84,7 +85,10 @@ fn read(
 ) -> std::result::Result<bool, ParquetError> {
     let mut levels = Vec::new();
     let levels = (optional > 0).then_some(&mut levels);
-    let (records, _, _) = column.read_records(BATCH, levels, None, values)?;
+    let batch = AssertUnwindSafe(|| column.read_records(BATCH, levels, None, values));
+    // where lengths inside of a page are wrong, the library panics
+    let gave_up = |_| Err(ParquetError::General("the reader gave up".into()));
+    let (records, _, _) = catch_unwind(batch).unwrap_or_else(gave_up)?;
     Ok(records > 0)
 }
 
