@@ -269,7 +269,9 @@ fn an_answer_is_text_alone_and_a_row_has_one_conversation() {
     );
     check(
         &format!(r#"{{"messages": [{asked}], "messages": [{asked}]}}"#),
-        expect![[r#"rows.jsonl:1: field "messages": expected it once, found it twice"#]],
+        expect![[
+            r#"rows.jsonl:1: field "messages": expected it and what belongs to it once, found a field twice"#
+        ]],
     );
 }
 
