@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod fields;
 mod files;
+mod generation;
 mod picture;
 mod safetensors;
 mod template;

@@ -276,13 +276,13 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub(super) temperature: f32,
     /// Draw from the N most probable tokens only; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
     pub(super) top_k: usize,
     /// Draw from the most probable tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature")]
     pub(super) top_p: f32,
     /// The same seed draws the same tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
     pub(super) seed: u64,
     /// Tokens at most
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -118,22 +118,24 @@ impl Chain {
         let processor = Processor::new(checkpoint)?;
         let sample = processor.encode(row)?;
         let template = checkpoint.chat_template()?;
-        let stop = template.turn_end().and_then(|end| processor.tokenizer().token_id(end));
+        let turn = template.turn_end().and_then(|end| processor.tokenizer().token_id(end));
+        let ends = [checkpoint.end_tokens()?, turn.into_iter().collect()].concat();
         let config = checkpoint.config();
-        self.fits(config)?;
+        self.fits(checkpoint)?;
         let layout = self.layout(config, &sample)?;
         let mut said: Vec<u32> = Vec::new();
         let (mut text, mut spoken, mut full) = (String::new(), Spoken::default(), false);
         let (mut logits, mut cache) = self.prefill(config, &layout, &sample)?;
         while said.len() < limit {
             let token = sampler.draw(logits.data());
-            if Some(token) == stop {
+            if ends.contains(&token) {
                 break;
             }
             said.push(token);
             text = processor.tokenizer().decode(&said, true)?;
             say(spoken.more(text.trim_end_matches(char::REPLACEMENT_CHARACTER)));
-            full = cache.valid == self.manifest.cache;
+            // The last token needs no place in the cache: it sees itself.
+            full = cache.valid > self.manifest.cache;
             if full {
                 break;
             }
@@ -143,25 +145,34 @@ impl Chain {
         Ok(Answer { tokens: said, full })
     }
 
-    /// Whether the set has as many layers as the checkpoint that prepares prompts for it.
-    fn fits(&self, config: &Config) -> Result<(), Error> {
-        let (found, expected) = (self.manifest.layers, config.text.num_hidden_layers);
+    /// Whether the set was made from the checkpoint that prepares prompts for it.
+    fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let set = |message: String| {
+            Err(Error::Set { path: format!("{}/manifest.json", self.folder), message })
+        };
+        let (found, expected) = (self.manifest.layers, checkpoint.config().text.num_hidden_layers);
         if found != expected {
-            let path = format!("{}/manifest.json", self.folder);
-            let message = format!(
+            return set(format!(
                 "layers: found {found}, expected {expected}, as config.json has num_hidden_layers"
-            );
-            return Err(Error::Set { path, message });
+            ));
         }
-        Ok(())
+        let expected = super::stages::made_from(checkpoint)?;
+        match &self.manifest.checkpoint {
+            Some(found) if *found != expected => set(format!(
+                "checkpoint: found {found}, expected {expected}: the files were made from another one \
+                 than {}",
+                checkpoint.files().describe("")
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The layout of the prompt, which must be that of the set.
     fn layout(&self, config: &Config, sample: &Sample) -> Result<Layout, Error> {
         let layout = super::prompt::layout_of(config, sample)?;
-        let (found, limit) = (layout.seq_len(), self.manifest.cache);
+        let (found, limit) = (layout.seq_len(), self.manifest.seq_len);
         if found > limit {
-            let message = format!("{found} tokens, the files take at most {limit} and an answer");
+            let message = format!("{found} tokens, the files take at most {limit}");
             return Err(Error::row(sample, message));
         }
         let spans: Vec<_> = layout.spans().iter().map(|s| (s.start, s.len, s.grid_thw)).collect();
@@ -240,7 +251,9 @@ impl Chain {
             self.run("decoder_layer_decode", Some(i), &mut values)?;
             for (kept, role) in [(k, "new_k"), (v, "new_v")] {
                 let new = self.take(&mut values, role)?;
-                put_row(kept, &new, cache.valid).ok_or_else(|| self.misshapen(role, &new))?;
+                if cache.valid < self.manifest.cache {
+                    put_row(kept, &new, cache.valid).ok_or_else(|| self.misshapen(role, &new))?;
+                }
             }
         }
         cache.valid += 1;

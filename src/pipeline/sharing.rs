@@ -2,6 +2,7 @@
 //! have seen.
 
 use super::save::save_with;
+use super::stages::made_from;
 use super::walk::Walk;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
@@ -151,7 +152,7 @@ pub(super) fn origin(
     let spans: String = layout.spans().iter().map(span).collect();
     Ok(Origin {
         version: env!("CARGO_PKG_VERSION").into(),
-        checkpoint: format!("{:016x}", cluster::of_checkpoint(checkpoint)?),
+        checkpoint: made_from(checkpoint)?,
         recipe: recipe.into(),
         layout: format!("{} tokens{spans} after {prefix:?}", layout.seq_len()),
         calibration: format!("{:016x}", cluster::of_samples(calib)),

@@ -122,6 +122,60 @@ fn a_seed_repeats_what_was_drawn() {
     assert!((2..12).any(|seed| draw(seed) != draw(1)), "ten seeds draw the same");
 }
 
+/// The demo's checkpoint with one of its files changed.
+fn changed(file: &str, change: impl Fn(&mut Value)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(path("assets/pixie")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let at = folder.path().join(file);
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&at).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(&at, json.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn an_answer_ends_at_every_token_that_the_checkpoint_ends_with() {
+    let chain = Chain::open(&demo().join("stages"), Reading::Float).unwrap();
+    let Question { row, said, .. } = questions().into_iter().find(|q| q.said.len() > 2).unwrap();
+    let folder = changed("generation_config.json", |json| {
+        json["eos_token_id"] = serde_json::json!([1, said[2]]);
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(greedy(&chain, &checkpoint, &row), said[..2]);
+}
+
+#[test]
+fn an_answer_breaks_off_behind_the_last_position_of_the_files() {
+    let checkpoint = pixie();
+    let chain = Chain::open(&demo().join("stages"), Reading::Float).unwrap();
+    let manifest = std::fs::read(demo().join("stages/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let Question { row, prompt, .. } = questions().remove(0);
+    let draw = |seed| {
+        let sampling = Sampling { temperature: 1e6, seed, ..Sampling::default() };
+        chain.generate(&checkpoint, &row, sampling, 1000, &mut |_| {}).unwrap()
+    };
+    let full = (0..20).map(draw).find(|answer| answer.full).unwrap();
+    // the last token is said and not heard
+    let heard = prompt.len() + full.tokens.len() - 1;
+    assert_eq!(heard as u64, manifest["seq_len"].as_u64().unwrap());
+}
+
+#[test]
+fn files_of_another_checkpoint_are_refused() {
+    let chain = Chain::open(&demo().join("stages"), Reading::Float).unwrap();
+    let folder = changed("config.json", |json| json["text_config"]["rms_norm_eps"] = 1e-3.into());
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let Question { row, .. } = questions().remove(0);
+    let answer = chain.generate(&checkpoint, &row, Sampling::default(), LIMIT, &mut |_| {});
+    let error = answer.unwrap_err().to_string();
+    assert!(error.contains("manifest.json: checkpoint: found "), "{error}");
+    assert!(error.contains("another one"), "{error}");
+}
+
 #[test]
 fn the_command_samples_and_runs_on_integers() {
     let stages = demo().join("stages");
@@ -132,7 +186,7 @@ fn the_command_samples_and_runs_on_integers() {
     assert_eq!(ask(&["--integer"]), (0, "bottom left\n".into(), String::new()));
     let sampled = ask(&["--temperature", "0.01", "--top-k", "3", "--top-p", "0.9", "--seed", "5"]);
     assert_eq!(sampled, (0, "bottom left\n".into(), String::new()));
-    let (code, _, stderr) = ask(&["--top-p", "2"]);
+    let (code, _, stderr) = ask(&["--temperature", "1", "--top-p", "2"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("top_p: found 2, expected more than 0, at most 1"), "{stderr}");
 }

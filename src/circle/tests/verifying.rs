@@ -169,8 +169,10 @@ fn scales_stand_along_an_axis_that_the_operator_applies() {
         verify(&model).warnings.first().map(Finding::to_string)
     };
     let gather = || Options::Gather { axis: 0, batch_dims: 0 };
-    let (linear, norm) = (|| Options::of(Linear), || Options::of(RmsNorm));
+    let (linear, norm) = (|| Options::of(Linear), || Options::RmsNorm { epsilon: 1e-6 });
     let rows = "has scales along dimension 1, kernels apply those of dimension 0";
+    let none = one(RmsNorm, Options::of(RmsNorm), 1, 0).unwrap();
+    assert!(none.ends_with("epsilon is 0, for which runtimes take 1e-6"), "{none}");
     for (found, expected) in [
         (one(Linear, linear(), 1, 0), None),
         (one(Linear, linear(), 1, 1), Some(format!("1 {rows}"))),

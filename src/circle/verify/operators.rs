@@ -97,6 +97,9 @@ fn options(builtin: BuiltinOperator, op: &Operator, place: &str, report: &mut Re
         Some(expected) if found != expected => {
             report.error(place, format!("has {} (type {found})", op.options.name()));
         }
+        Some(_) if matches!(op.options, Options::RmsNorm { epsilon } if epsilon == 0.0) => {
+            report.warn(place, "epsilon is 0, for which runtimes take 1e-6");
+        }
         _ => {}
     }
 }

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub writer: String,
     /// How to chain the files.
     pub chain: String,
+    /// Fingerprint of the checkpoint that they were made from; older sets have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
     /// Positions of the prefill files.
     pub seq_len: usize,
     /// Kept positions of the decode files: one less.
@@ -98,7 +101,12 @@ pub struct PortEntry {
 }
 
 impl Manifest {
-    pub(super) fn new(layout: &Layout, mask_fill: f32, layers: usize) -> Manifest {
+    pub(super) fn new(
+        checkpoint: String,
+        layout: &Layout,
+        mask_fill: f32,
+        layers: usize,
+    ) -> Manifest {
         let span = |s: &crate::layout::VisualSpan| SpanEntry {
             start: s.start,
             len: s.len,
@@ -108,6 +116,7 @@ impl Manifest {
             version: VERSION,
             writer: format!("encircle {}", env!("CARGO_PKG_VERSION")),
             chain: CHAIN.into(),
+            checkpoint: Some(checkpoint),
             seq_len: layout.seq_len(),
             cache: layout.seq_len() - 1,
             mask_fill,

@@ -14,6 +14,7 @@ use super::save::save_hashed;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Model, Payloads, WriteOptions};
+use crate::cluster;
 use crate::exec::Weights;
 use crate::graph::{Graph, Kind, Part, Source, ValueId};
 use crate::layout::Layout;
@@ -163,7 +164,12 @@ pub fn write_stages(
         folder,
         origin: outcome.graph.ids().map(named).collect(),
         how: WriteOptions { payloads: form.payloads, ..WriteOptions::default() },
-        manifest: Manifest::new(layout, fill, config.text.num_hidden_layers),
+        manifest: Manifest::new(
+            made_from(checkpoint)?,
+            layout,
+            fill,
+            config.text.num_hidden_layers,
+        ),
         written: Vec::new(),
     };
     let phases =
@@ -182,6 +188,11 @@ pub fn write_stages(
         std::io::Write::write_all(out, &json).map_err(failed(&path))
     })?;
     Ok(set.written)
+}
+
+/// Fingerprint of a checkpoint, as what was made from it carries it.
+pub(super) fn made_from(checkpoint: &Checkpoint) -> Result<String, Error> {
+    Ok(format!("{:016x}", cluster::of_checkpoint(checkpoint)?))
 }
 
 /// Names and sizes of the files that [`write_stages`] writes of a graph, before it is annotated.
