@@ -10,14 +10,15 @@ use super::operator::BuiltinOperator;
 use super::verify::verify;
 
 /// A model of the operators `operators` of the first graph. What they read and do not compute
-/// becomes an input, what others or the caller read becomes an output. Constants come along;
-/// signatures and metadata, which speak of the whole, do not.
+/// becomes an input, what others or the caller read becomes an output; those of the caller come
+/// first, in its order. Constants come along; signatures and metadata, which speak of the whole, do
+/// not.
 pub fn extract(model: &Model, operators: RangeInclusive<usize>) -> Result<Model> {
     let graph = entry(model)?;
     let (first, last) = (*operators.start(), *operators.end());
     if first > last || last >= graph.operators.len() {
         let count = graph.operators.len();
-        return Err(selection(format!("operators {first}..={last} of {count}")));
+        return Err(selection(format!("operators {first}-{last} of {count}, counted from 0")));
     }
     let chosen = operators.collect();
     let outputs = leaving(graph, &chosen);
@@ -103,7 +104,8 @@ fn producers(graph: &SubGraph) -> BTreeMap<i32, usize> {
     ops.flat_map(|(i, op)| op.outputs.iter().map(move |&t| (t, i))).collect()
 }
 
-/// The tensors that the chosen operators compute and others, the caller, or nobody reads.
+/// The tensors that the chosen operators compute and others or the caller read; if there are none, those
+/// that nobody reads.
 fn leaving(graph: &SubGraph, chosen: &BTreeSet<usize>) -> Vec<i32> {
     let mut inside = BTreeSet::new();
     let mut outside: BTreeSet<i32> = graph.outputs.iter().copied().collect();
@@ -111,8 +113,18 @@ fn leaving(graph: &SubGraph, chosen: &BTreeSet<usize>) -> Vec<i32> {
         let readers = if chosen.contains(&i) { &mut inside } else { &mut outside };
         readers.extend(op.inputs.iter().copied());
     }
-    let made = chosen.iter().flat_map(|&i| graph.operators[i].outputs.iter().copied());
-    made.filter(|t| outside.contains(t) || !inside.contains(t)).collect()
+    let made = || chosen.iter().flat_map(|&i| graph.operators[i].outputs.iter().copied());
+    let mut read: Vec<i32> = made().filter(|t| outside.contains(t)).collect();
+    if read.is_empty() {
+        return made().filter(|t| !inside.contains(t)).collect();
+    }
+    as_in(&graph.outputs, &mut read);
+    read
+}
+
+/// Puts tensors into the order of `list`, those that it lacks behind.
+fn as_in(list: &[i32], tensors: &mut [i32]) {
+    tensors.sort_by_key(|t| list.iter().position(|listed| listed == t).unwrap_or(list.len()));
 }
 
 fn cut(
@@ -145,6 +157,7 @@ fn cut(
         let all = op.inputs.iter().chain(&op.outputs).chain(&op.intermediates);
         kept.extend(all.copied().filter(|&t| t >= 0));
     }
+    as_in(&graph.inputs, &mut inputs);
     let scales = kept.iter().filter_map(|&t| graph.tensor(t)?.quantization.as_ref());
     let scales: Vec<i32> = scales.flat_map(|q| tensors_of(&q.details)).collect();
     kept.extend(scales);

@@ -100,10 +100,20 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         (false, None) if format == Format::TfLite => Form::Native(Target::Litert),
         (false, None) => Form::Own,
     };
-    let model =
-        runtime::export(&model, Export { form, format, blocks: args.weights.map(Into::into) })
-            .map_err(|e| format!("{}: {e}", args.file.display()))?;
-    put(&model, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
+    let blocks = args.weights.map(Into::into);
+    let exported = runtime::export(&model, Export { form, format, blocks })
+        .map_err(|e| format!("{}: {e}", args.file.display()))?;
+    let packed = |model: &Model| {
+        let tensors = model.subgraphs.iter().flat_map(|graph| &graph.tensors);
+        tensors.filter(|tensor| tensor.dtype.block().is_some()).count()
+    };
+    if blocks.is_some() && packed(&exported) == packed(&model) {
+        eprintln!(
+            "warning: no weight was packed: expected float constants of linear layers whose inputs \
+             are whole blocks of 32"
+        );
+    }
+    put(&exported, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
 }
 
 fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {

@@ -139,7 +139,7 @@ fn extract_cuts_by_operators_and_by_names() {
         &["extract", BLOCK, "--ops", "5-99", "-o", out],
         2,
         &expect![[r#"
-        error: tests/data/circle/block.circle: operators 5..=99 of 18
+        error: tests/data/circle/block.circle: operators 5-99 of 18, counted from 0
     "#]],
     );
     check(
@@ -149,4 +149,16 @@ fn extract_cuts_by_operators_and_by_names() {
         error: tests/data/circle/block.circle: no tensor is named "nothing"
     "#]],
     );
+}
+
+#[test]
+fn packing_that_finds_no_weight_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("packed.circle");
+    let (out, demo) = (out.to_str().unwrap(), crate::staged::demo().join("model.circle"));
+    // integers, rows that are no whole blocks, rows that are
+    for (file, warned) in [(LINEAR, true), (BLOCK, true), (demo.to_str().unwrap(), false)] {
+        let (code, _, stderr) = encircle(&["export", file, "--weights", "q8_0", "-o", out]);
+        assert_eq!((code, stderr.contains("no weight was packed")), (0, warned), "{stderr}");
+    }
 }

@@ -32,6 +32,27 @@ fn constants_come_along() {
 }
 
 #[test]
+fn inputs_and_outputs_of_the_caller_keep_its_order() {
+    let mut model = Model::new("two");
+    let mut graph = SubGraph::new("main");
+    for name in ["x", "y", "first", "second", "unread"] {
+        graph.add_tensor(Tensor::new(name, TensorType::Float32, vec![2]));
+    }
+    (graph.inputs, graph.outputs) = (vec![0, 1], vec![3, 2]);
+    let opcode = model.opcode(BuiltinOperator::Add);
+    for (reads, makes) in [([1, 0], 2), ([2, 1], 3), ([0, 0], 4)] {
+        let options = Options::of(BuiltinOperator::Add);
+        graph.add_operator(Operator::new(opcode, reads.to_vec(), vec![makes], options));
+    }
+    model.subgraphs.push(graph);
+    let part = extract(&model, 0..=2).unwrap();
+    assert_eq!(names(&part, &part.subgraphs[0].inputs), ["x", "y"]);
+    assert_eq!(names(&part, &part.subgraphs[0].outputs), ["second", "first"]);
+    let unread = extract(&model, 2..=2).unwrap();
+    assert_eq!(names(&unread, &unread.subgraphs[0].outputs), ["unread"]);
+}
+
+#[test]
 fn between_tensors() {
     let part = extract_between(&small(), &["layer"], &["probabilities"]).unwrap();
     assert_eq!(names(&part, &part.subgraphs[0].inputs), ["layer"]);
@@ -57,7 +78,7 @@ fn every_part_of_a_peer_file_is_valid() {
 #[test]
 fn impossible_parts_are_refused() {
     let model = small();
-    assert_eq!(refusal(extract(&model, 2..=3)), "operators 2..=3 of 3");
+    assert_eq!(refusal(extract(&model, 2..=3)), "operators 2-3 of 3, counted from 0");
     let unknown = extract_between(&model, &["y"], &["sum"]);
     assert_eq!(refusal(unknown), "no tensor is named \"y\"");
     let backwards = extract_between(&model, &["probabilities"], &["sum"]);

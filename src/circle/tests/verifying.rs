@@ -145,6 +145,28 @@ fn operators() {
 }
 
 #[test]
+fn a_missing_table_is_an_error_where_it_has_fields() {
+    let without = |builtin| {
+        let mut model = Model::new("one");
+        let mut graph = SubGraph::new("main");
+        for name in ["x", "y"] {
+            graph.add_tensor(Tensor::new(name, TensorType::Float32, vec![4]));
+        }
+        (graph.inputs, graph.outputs) = (vec![0], vec![1]);
+        let opcode = model.opcode(builtin);
+        graph.add_operator(Operator::new(opcode, vec![0], vec![1], Options::None));
+        model.subgraphs.push(graph);
+        let report = verify(&model);
+        (report.is_valid(), [report.errors, report.warnings].concat()[0].to_string())
+    };
+    let place = "subgraphs[0].operators[0]";
+    let abs = without(BuiltinOperator::Abs);
+    assert_eq!(abs, (true, format!("{place} ABS: AbsOptions is missing")));
+    let softmax = format!("{place} SOFTMAX: SoftmaxOptions is missing, on which onert crashes");
+    assert_eq!(without(BuiltinOperator::Softmax), (false, softmax));
+}
+
+#[test]
 fn scales_stand_along_an_axis_that_the_operator_applies() {
     use BuiltinOperator::{FullyConnected as Linear, Gather, RmsNorm};
     let one = |builtin, options: Options, operand: usize, axis: i32| {

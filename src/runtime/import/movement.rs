@@ -72,10 +72,10 @@ impl Import<'_> {
             ellipsis_mask: 0,
             new_axis_mask: 0,
             shrink_axis_mask,
-            ..
+            offset: false,
         } = operator.options
         else {
-            return Err("no ellipsis and no new axis is executed".into());
+            return Err("no ellipsis, no new axis and no offset is executed".into());
         };
         let [x, begin, end, strides] = operator.inputs[..] else {
             return Err(format!("has {} inputs, expected 4", operator.inputs.len()));

@@ -138,13 +138,13 @@ impl Program {
             });
         }
         for (n, node) in graph.nodes.iter().enumerate() {
-            let form = self.form(n, node)?;
+            let form = self.form(node)?;
             let operands: Vec<&Tensor> =
                 node.inputs.iter().map(|&id| self.operand(id, &live)).collect();
             let result = match form {
                 Form::Float => node.op.def().eval(&operands, Par::All.into()),
                 Form::Crossing => self.cross(node, operands[0]),
-                Form::Integer => self.integers(n, node, &operands)?,
+                Form::Integer => self.integers(node, &operands)?,
             };
             observe(node, &operands, &result);
             for &id in node.inputs.iter().filter(|id| last_use[id.index()] == n) {
@@ -163,7 +163,7 @@ impl Program {
         }
     }
 
-    fn form(&self, n: usize, node: &Node) -> Result<Form, Error> {
+    fn form(&self, node: &Node) -> Result<Form, Error> {
         let real = |id: &&ValueId| !self.is_index_value(**id);
         let grids: Vec<bool> = node
             .inputs
@@ -181,7 +181,7 @@ impl Program {
             (true, _, true) => Ok(Form::Integer),
             (_, _, true) if bias => Ok(Form::Integer),
             _ if matches!(node.op, Op::Reshape(_)) => Ok(Form::Crossing),
-            _ => Err(self.refuse(n, node, "mixes quantized and float operands")),
+            _ => Err(self.refuse(node, "mixes quantized and float operands")),
         }
     }
 
@@ -189,9 +189,9 @@ impl Program {
         self.graph.value(id).kind == crate::graph::Kind::Index
     }
 
-    fn refuse(&self, index: usize, node: &Node, what: &str) -> Error {
-        let message = format!("computing \"{}\" {what}", self.graph.value(node.output).name);
-        Error::Operator { index, operator: node.op.name().into(), message }
+    /// By its result, as the file may have other operators than the graph.
+    fn refuse(&self, node: &Node, what: &str) -> Error {
+        Error::tensor(&self.graph.value(node.output).name, format!("computing it {what}"))
     }
 
     /// The integers of a quantized constant.
@@ -213,9 +213,9 @@ impl Program {
         Some(node.op.def().eval(&[codes.as_ref().unwrap_or(operands[0])], Par::All.into()))
     }
 
-    fn refuse_channels(&self, n: usize, node: &Node, name: &str, by_rows: bool) -> Error {
+    fn refuse_channels(&self, node: &Node, name: &str, by_rows: bool) -> Error {
         let expected = if by_rows { "one or one for each row" } else { "one" };
-        self.refuse(n, node, &format!("reads \"{name}\" of several scales, expected {expected}"))
+        self.refuse(node, &format!("reads \"{name}\" of several scales, expected {expected}"))
     }
 
     fn cross(&self, node: &Node, x: &Tensor) -> Tensor {
@@ -227,16 +227,16 @@ impl Program {
         }
     }
 
-    fn integers(&self, n: usize, node: &Node, operands: &[&Tensor]) -> Result<Tensor, Error> {
+    fn integers(&self, node: &Node, operands: &[&Tensor]) -> Result<Tensor, Error> {
         let graph = &self.graph;
         let grid = |id: ValueId, by_rows: bool| {
             let value = graph.value(id);
             let grid = value.qparams.as_ref().and_then(Grid::of);
             let grid =
-                grid.ok_or_else(|| self.refuse(n, node, "needs affine grids of at most 16 bits"))?;
+                grid.ok_or_else(|| self.refuse(node, "needs affine grids of at most 16 bits"))?;
             match grid.suits(by_rows) {
                 true => Ok(grid),
-                false => Err(self.refuse_channels(n, node, &value.name, by_rows)),
+                false => Err(self.refuse_channels(node, &value.name, by_rows)),
             }
         };
         if let Some(moved) = self.reshaped(node, operands) {
@@ -252,12 +252,12 @@ impl Program {
         Ok(match &node.op {
             Op::Linear(_) => {
                 let (x, w) = (steps(0)?, rows(1)?);
-                let bias = node.inputs.get(2).map(|&id| self.bias((n, node), id, [&x, &w]));
+                let bias = node.inputs.get(2).map(|&id| self.bias(node, id, [&x, &w]));
                 products::linear(&x, &w, bias.transpose()?.as_deref(), &out)
             }
             Op::MatMul(op) => products::matmul(&steps(0)?, &steps(1)?, op.transpose_rhs, &out),
             Op::Scatter(_) => products::matmul(&steps(0)?, &steps(1)?, false, &out),
-            Op::TopK(_) => return Err(self.refuse(n, node, "gives integers, which have no grid")),
+            Op::TopK(_) => return Err(self.refuse(node, "gives integers, which have no grid")),
             Op::Binary(op) => {
                 let shape = &graph.value(node.output).shape;
                 let (a, b) = (steps(0)?.expand(shape), steps(1)?.expand(shape));
@@ -283,17 +283,12 @@ impl Program {
     }
 
     /// A bias as integers of its accumulator, whose scale is that of input times weight.
-    fn bias(
-        &self,
-        (n, node): (usize, &Node),
-        id: ValueId,
-        [x, w]: [&Steps<'_>; 2],
-    ) -> Result<Vec<i64>, Error> {
+    fn bias(&self, node: &Node, id: ValueId, [x, w]: [&Steps<'_>; 2]) -> Result<Vec<i64>, Error> {
         let value = self.graph.value(id);
         let codes = self.constant_codes(id);
         // One that is computed would have more bits than codes are kept in.
         let Source::Const(reals) = &value.source else {
-            return Err(self.refuse(n, node, "adds a bias that is no constant"));
+            return Err(self.refuse(node, "adds a bias that is no constant"));
         };
         let reals = reals.data();
         let scale = |c: usize| f64::from(x.grid.scale(0)) * f64::from(w.grid.scale(c));

@@ -90,7 +90,7 @@ fn scales_along_another_axis_than_a_products_rows_are_refused() {
     assert!(worst(&linear(0)) <= 1);
     assert_eq!(
         refusal(&linear(1)),
-        "operators[0] Linear: computing \"y\" reads \"w\" of several scales, expected one \
+        "tensor \"y\": computing it reads \"w\" of several scales, expected one \
          or one for each row"
     );
     for constant in [true, false] {
@@ -139,7 +139,10 @@ fn a_bias_that_is_an_input_is_for_the_float_reading() {
             false => one.graph.add_tensor(Tensor::new("bias", TensorType::Float32, [8])),
         };
         let said = refusal(&one.program(BuiltinOperator::FullyConnected, &[x, w, bias], y));
-        assert!(said.ends_with("computing \"y\" adds a bias that is no constant"), "{said}");
+        assert!(
+            said.ends_with("tensor \"y\": computing it adds a bias that is no constant"),
+            "{said}"
+        );
     }
 }
 
