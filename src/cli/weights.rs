@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 /// What is written into OUT.
-const FILES: [&str; 2] = ["model.q.circle", pipeline::RECIPE];
+const FILES: [&str; 2] = [pipeline::QUANTIZED, pipeline::RECIPE];
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();

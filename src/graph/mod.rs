@@ -71,6 +71,13 @@ pub struct Value {
     pub qparams: Option<QuantParams>,
 }
 
+impl Value {
+    /// Whether it is known before anything runs: of the checkpoint or of the graph itself.
+    pub fn is_constant(&self) -> bool {
+        matches!(self.source, Source::Param(_) | Source::Const(_))
+    }
+}
+
 /// One operator with its operands. Every operator has one output.
 #[derive(Clone, Debug)]
 pub struct Node {

@@ -255,10 +255,7 @@ impl Lowering<'_> {
             (Kind::Index, _) if matches!(value.source, Source::Node(_)) => TensorType::Int32,
             (Kind::Index, _) => TensorType::Int64,
             (Kind::Real, None) => TensorType::Float32,
-            (Kind::Real, Some(params)) => {
-                let constant = matches!(value.source, Source::Param(_) | Source::Const(_));
-                tensor_type(&value.name, params, constant)?
-            }
+            (Kind::Real, Some(params)) => tensor_type(&value.name, params, value.is_constant())?,
         };
         let mut tensor = circle::Tensor::new(&value.name, dtype, shape);
         tensor.quantization = params.map(quantization);

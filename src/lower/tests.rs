@@ -32,9 +32,8 @@ fn file(spec: PolicySpec) -> Result<Model, String> {
     let plan = Plan::new(&graph, &policy).map_err(|e| e.to_string())?;
     for id in graph.ids() {
         let value = graph.value(id);
-        let constant = matches!(value.source, Source::Param(_) | Source::Const(_));
         let decision = plan.decision(id).unwrap_or(&Decision::Float);
-        check(&value.name, decision, constant).map_err(|e| e.to_string())?;
+        check(&value.name, decision, value.is_constant()).map_err(|e| e.to_string())?;
     }
     let mut statistics = Statistics::new(&plan);
     let ids = vec![Tensor::new([1, 3], vec![1.0, 5.0, 9.0])];

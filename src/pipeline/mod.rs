@@ -49,8 +49,8 @@ pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_sta
 pub use unfinished::{Durable, is_unfinished};
 pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
 pub use write::{
-    RECIPE, Written, check_files, check_folder, io_files, nearest, write_io, write_model,
-    write_recipe,
+    QUANTIZED, RECIPE, Written, check_files, check_folder, io_files, nearest, write_io,
+    write_model, write_recipe,
 };
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};

@@ -14,7 +14,11 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The name of the recipe that was followed, in the folder of the result.
+/// The name of the float model in the folder of the result.
+pub(super) const FLOAT: &str = "model.circle";
+/// The name of the quantized model there.
+pub const QUANTIZED: &str = "model.q.circle";
+/// The name of the recipe that was followed, there.
 pub const RECIPE: &str = "recipe.toml";
 
 /// A file that was written.
@@ -92,8 +96,8 @@ pub fn write_model(
     let mut written = Vec::new();
     // the quantized one first: if the format cannot express it, nothing was touched yet
     for (name, precision, weights) in [
-        ("model.q.circle", Precision::Quantized, &outcome.rounded),
-        ("model.circle", Precision::Float, &outcome.weights),
+        (QUANTIZED, Precision::Quantized, &outcome.rounded),
+        (FLOAT, Precision::Float, &outcome.weights),
     ] {
         let constant = |id: ValueId| match &outcome.graph.value(id).source {
             crate::graph::Source::Const(tensor) => tensor.clone(),

@@ -69,25 +69,17 @@ impl VisionConfig {
         let wrong = |name: &str, expected: String, found: usize| {
             Err(fields.wrong(ErrorKind::Inconsistent, name, expected, found))
         };
-        let (patch, merge) = ("patch_size", "spatial_merge_size");
-        let values = [
-            (patch, self.patch_size),
-            (patch, self.patch_size),
-            ("temporal_patch_size", self.temporal_patch_size),
-            ("in_channels", self.in_channels),
-        ];
-        let merged = [
-            (merge, self.spatial_merge_size),
-            (merge, self.spatial_merge_size),
-            ("hidden_size", self.hidden_size),
-        ];
-        check_product(fields, &values, WIDTH_MAX)?;
-        let levels = [
-            ("deepstack_visual_indexes", self.deepstack_visual_indexes.len()),
-            ("out_hidden_size", self.out_hidden_size),
-        ];
-        check_product(fields, &merged, WIDTH_MAX)?;
-        check_product(fields, &levels, WIDTH_MAX)?;
+        let patch = ("patch_size", self.patch_size);
+        let merge = ("spatial_merge_size", self.spatial_merge_size);
+        let depth = ("temporal_patch_size", self.temporal_patch_size);
+        let levels = ("deepstack_visual_indexes", self.deepstack_visual_indexes.len());
+        for factors in [
+            &[patch, patch, depth, ("in_channels", self.in_channels)][..],
+            &[merge, merge, ("hidden_size", self.hidden_size)],
+            &[levels, ("out_hidden_size", self.out_hidden_size)],
+        ] {
+            check_product(fields, factors, WIDTH_MAX)?;
+        }
         // half of a head's channels turn with the row and half with the column, each in pairs
         if !self.hidden_size.is_multiple_of(self.num_heads)
             || !(self.hidden_size / self.num_heads).is_multiple_of(4)

@@ -15,13 +15,17 @@ const SCANS_MAX: usize = 500;
 /// # Errors
 /// What is no JPEG file, breaks off, or is too large.
 pub(super) fn decode(bytes: &[u8]) -> Decoded {
-    let count = |of: u8| segments(bytes).filter(|(marker, _)| *marker == of).count();
+    let (mut scans, mut ends) = (0, false);
+    for (marker, _) in segments(bytes) {
+        scans += usize::from(marker == SCAN);
+        ends |= marker == END;
+    }
     // The decoder fills up what is cut off with grey; PIL refuses the file, and so do we.
-    if count(END) == 0 {
+    if !ends {
         return Err("it breaks off before its end".into());
     }
-    if count(SCAN) > SCANS_MAX {
-        return Err(format!("{} scans are too many", count(SCAN)).into());
+    if scans > SCANS_MAX {
+        return Err(format!("{scans} scans are too many").into());
     }
     // The library cannot return what it refuses: it unwinds, with a message.
     catch_unwind(|| pixels(bytes)).unwrap_or_else(|refusal| match refusal.downcast::<String>() {

@@ -37,15 +37,16 @@ pub(super) fn strftime(format: &str) -> String {
         }
         // The C library's flag: without zeros in front.
         let bare = chars.as_str().starts_with('-');
+        let mark = if bare { "%-" } else { "%" };
         let Some(directive) = chars.by_ref().nth(usize::from(bare)) else {
-            out.push_str(if bare { "%-" } else { "%" });
+            out.push_str(mark);
             break;
         };
         match DAY.iter().find(|(name, _)| *name == directive) {
             Some((_, text)) if bare => out.push_str(text.trim_start_matches('0')),
             Some((_, text)) => out.push_str(text),
             None => {
-                out.push_str(if bare { "%-" } else { "%" });
+                out.push_str(mark);
                 out.push(directive);
             }
         }

@@ -17,14 +17,14 @@ pub(super) use time::pass;
 use super::legs::Legs;
 use super::rounding::suits;
 use super::stages::{self, StageForm};
-use super::write::{RECIPE, check_files};
+use super::write::{FLOAT, QUANTIZED, RECIPE, check_files};
 use super::{Error, Means, Prompt, Recipe, build, planned, verify, walk};
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
 use crate::checkpoint::Checkpoint;
 use crate::circle::Payloads;
 use crate::dataset::Sample;
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Graph, ValueId};
 use crate::lower;
 use crate::quant::{Policy, Role};
 use serde::Serialize;
@@ -119,7 +119,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     let same = |name: &str| name.to_owned();
     let whole = sizes.file(&graph, &same);
     let file = |name: &str, size| FileSize { name: name.into(), size };
-    let mut files = vec![file("model.circle", whole[0]), file("model.q.circle", whole[1])];
+    let mut files = vec![file(FLOAT, whole[0]), file(QUANTIZED, whole[1])];
     let staged_only = stages.is_some() && !files.iter().all(|file| file.fits(payloads));
     if staged_only {
         files.clear();
@@ -176,7 +176,7 @@ fn expressible(graph: &Graph, plan: &Plan, policy: &Policy) -> Result<(), Error>
             }
             Site::Bias { .. } | Site::Index => continue,
         };
-        let constant = matches!(graph.value(id).source, Source::Param(_) | Source::Const(_));
+        let constant = graph.value(id).is_constant();
         decision.map_or(Ok(()), |d| lower::check(name(&id), d, constant)).map_err(|source| {
             Error::Form { place: policy.asks(sharing.iter().map(name), role), source }
         })?;

@@ -4,7 +4,7 @@ use super::super::Error;
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
 use crate::circle::Payloads;
-use crate::graph::{Graph, Kind, Param, Source, ValueId};
+use crate::graph::{Graph, Kind, Param, ValueId};
 use crate::quant::{Decision, Grain};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -93,7 +93,7 @@ impl<'a> Sizes<'a> {
         for id in graph.ids() {
             let value = graph.value(id);
             let elements = value.shape.iter().product::<usize>() as u64;
-            let held = matches!(value.source, Source::Param(_) | Source::Const(_));
+            let held = value.is_constant();
             let known = self.ids.get(name(&value.name).as_str());
             let (bits, grid) = match (value.kind, known) {
                 (Kind::Index, _) => (64, 0),

@@ -13,7 +13,7 @@ mod rows;
 
 use super::floats::read;
 use super::save::{Folder, Partial};
-use super::write::Written;
+use super::write::{QUANTIZED, Written};
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
 use crate::algo::Rounding;
 use crate::calibrate::{self, Plan, Site, Unquantized};
@@ -30,9 +30,6 @@ use jobs::Jobs;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
-
-/// Its name in the folder of the result.
-const NAME: &str = "model.q.circle";
 
 /// What came of a checkpoint whose weights were rounded.
 #[derive(Debug)]
@@ -72,7 +69,7 @@ pub fn quantize_weights(
     let Ready { layout, graph, plan, rounding } = Ready::of(checkpoint, recipe)?;
     let jobs = Jobs::of(checkpoint, &graph, &plan, rounding.as_ref())?;
     let mut model = lowered(checkpoint, &graph, &jobs)?;
-    let path = folder.join(NAME);
+    let path = folder.join(QUANTIZED);
     let placed = Placed::of(&model, how).map_err(|source| not_placed(source, &path))?;
     afford(&placed, folder)?;
     let _made = Folder::make(folder)?;
@@ -131,7 +128,7 @@ pub fn outlook_weights(
     let Ready { graph, plan, rounding, .. } = Ready::of(checkpoint, recipe)?;
     let jobs = Jobs::of(checkpoint, &graph, &plan, rounding.as_ref())?;
     let model = lowered(checkpoint, &graph, &jobs)?;
-    let placed = Placed::of(&model, how).map_err(|e| not_placed(e, &folder.join(NAME)));
+    let placed = Placed::of(&model, how).map_err(|e| not_placed(e, &folder.join(QUANTIZED)));
     let (size, refused) = match placed {
         Ok(placed) => (placed.size(), afford(&placed, folder).err()),
         Err(Error::FileSize { size, name, most, out }) => {
@@ -142,7 +139,7 @@ pub fn outlook_weights(
     let read = jobs.read();
     Ok(WeightsOutlook {
         read,
-        file: FileSize { name: NAME.into(), size },
+        file: FileSize { name: QUANTIZED.into(), size },
         seconds: machine.map(|machine| (read + size) as f64 * 1e-9 / machine.disk),
         refused: refused.map(|refused| refused.to_string()),
     })
@@ -271,7 +268,7 @@ fn settle(model: &mut Model, grids: &[(usize, Option<QuantParams>)]) {
 fn not_placed(source: circle::Error, path: &Path) -> Error {
     match *source.kind() {
         ErrorKind::TooLarge { needed, limit } => Error::FileSize {
-            name: NAME.into(),
+            name: QUANTIZED.into(),
             size: needed,
             most: limit,
             out: "--buffers external",

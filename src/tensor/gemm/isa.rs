@@ -1,6 +1,7 @@
 //! Which instruction sets there are, which of them the processor has, and how a product is cut for each.
 
 use super::Products;
+use super::kernel::LINE;
 
 /// An instruction set that we have a tile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +175,13 @@ impl Isa {
     /// end to end.
     pub(super) fn fetches(self) -> bool {
         !self.is_wide()
+    }
+
+    /// How much of the next panel, `depth` words deep, each of the tiles of so many rows fetches: all of
+    /// it together, in whole lines of the cache.
+    pub(super) fn share(self, rows: usize, depth: usize) -> usize {
+        let tiles = rows.div_ceil(self.tile_rows()).max(1);
+        (depth * self.panel_width()).div_ceil(tiles).max(1).next_multiple_of(LINE)
     }
 
     /// Whether its vectors are of 512 bits.

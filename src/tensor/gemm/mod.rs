@@ -291,9 +291,8 @@ impl Tiles<'_> {
         strips: Option<&[f32]>,
     ) {
         let Packed { n, isa, depth: k, ref data, .. } = *self.b;
-        let (width, step, depth) = (isa.panel_width(), isa.tile_rows(), part.len());
-        let share = (depth * width).div_ceil(rows.len().div_ceil(step).max(1));
-        let share = share.max(1).next_multiple_of(kernel::LINE);
+        let (width, depth) = (isa.panel_width(), part.len());
+        let share = isa.share(rows.len(), depth);
         let (mut first, last) = (panels.start, panels.end);
         let finished = if rows.len() * n <= FEW { panels.len() } else { FINISHED };
         for panel in panels {

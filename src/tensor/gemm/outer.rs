@@ -2,7 +2,7 @@
 //! they lie, and sums of f32 go on in f64.
 
 use super::isa::Isa;
-use super::kernel::{self, Left, Panel};
+use super::kernel::{Left, Panel};
 use super::{Buffer, FINISHED, Packed, Par};
 use crate::tensor::simd::dispatch;
 
@@ -38,15 +38,13 @@ impl<'a> Outer<'a> {
             for at in columns.clone().step_by(width) {
                 let of = |at: usize| data.get(at * depth..).unwrap_or_default();
                 let after = if isa.fetches() { of(at + width) } else { &[] };
-                let share = (depth * width).div_ceil(rows.div_ceil(isa.tile_rows()).max(1));
-                let share = share.max(1).next_multiple_of(kernel::LINE);
                 let panel = Panel {
                     out: sums[at - from..].as_mut_ptr(),
                     n: stride,
                     rows,
                     columns: width.min(k - at),
                     a: &strips,
-                    left: Left::Strips { after, share },
+                    left: Left::Strips { after, share: isa.share(rows, depth) },
                     b: &of(at)[..depth * width],
                     depth,
                     block: depth.max(1),
