@@ -79,7 +79,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
-const HEAD: &str = "recipe                         ppl   accuracy         KL   KL 99.9%     KL all    top-1   exact        s";
+const HEAD: &str =
+    "recipe              ppl accuracy        KL KL 99.9%    KL all top-1 exact      s";
 
 /// The recipe of this name, with the keys that were set.
 fn recipe(args: &EvalArgs, name: &str) -> Result<Recipe, Box<dyn Error>> {
@@ -123,9 +124,15 @@ fn subject(args: &EvalArgs, cut: bool, samples: usize) -> String {
 
 fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {
     let AnswerScore { answer_ppl, accuracy, kl, kl_999, kl_all, top1, exact, .. } = score;
+    // of a network that knows nothing of the text
+    let answer_ppl = match *answer_ppl {
+        ppl if ppl < 1e3 => format!("{ppl:.4}"),
+        ppl if ppl < 1e6 => format!("{ppl:.1}"),
+        ppl => format!("{ppl:.2e}"),
+    };
     format!(
-        "{name:<26} {answer_ppl:>8.4} {accuracy:>9.4} {kl:>11.7} {kl_999:>10.6} {kl_all:>10.7} \
-         {top1:>8.4} {exact:>7.3} {seconds:>8.1}"
+        "{name:<14} {answer_ppl:>8} {accuracy:>8.4} {kl:>9.7} {kl_999:>8.6} {kl_all:>9.7} \
+         {top1:>5.3} {exact:>5.3} {seconds:>6.1}"
     )
 }
 

@@ -145,14 +145,14 @@ impl Facts<'_> {
         let width = e.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
         let heads = ["weights", "memory", "live", "output", "time"];
         out += &format!("  {:<width$}", "stage");
-        out += &heads.map(|head| format!(" {head:>10}")).concat();
+        out += &heads.map(|head| format!(" {head:>7}")).concat();
         out += "\n";
         for stage in &e.stages {
             let time = stage.seconds.map_or_else(String::new, seconds);
             let numbers = [stage.weights * 4, stage.memory, stage.resting, stage.output].map(bytes);
             out += &format!("  {:<width$}", stage.name);
-            out += &numbers.map(|number| format!(" {number:>10}")).concat();
-            out += &format!(" {time:>10}\n");
+            out += &numbers.map(|number| format!(" {number:>7}")).concat();
+            out += &format!(" {time:>7}\n");
         }
         let way = match e.legs {
             1 => "all weights at once".into(),

@@ -99,9 +99,9 @@ pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
 pub(super) fn bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
+        1_000..1_000_000 => format!("{} kB", digits(n as f64 / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} MB", digits(n as f64 / 1e6)),
+        _ => format!("{} GB", digits(n as f64 / 1e9)),
     }
 }
 
@@ -109,8 +109,17 @@ pub(super) fn bytes(n: u64) -> String {
 pub(super) fn seconds(s: f64) -> String {
     match s {
         s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        s => format!("{s:.2} s"),
+        s if s < 1.0 => format!("{} ms", digits(s * 1e3)),
+        s => format!("{} s", digits(s)),
+    }
+}
+
+/// Three digits that count, or all before the point: tables of such numbers fit a terminal.
+fn digits(x: f64) -> String {
+    match x {
+        x if x < 10.0 => format!("{x:.2}"),
+        x if x < 100.0 => format!("{x:.1}"),
+        x => format!("{x:.0}"),
     }
 }
 

@@ -30,11 +30,13 @@ pub enum LayoutError {
         /// Frames, height and width in patches.
         grid: [usize; 3],
     },
-    /// A grid holds more patches than can be counted, or the prompt more tokens than allowed.
-    #[error("{item} is too large: expected at most {limit} tokens")]
+    /// A grid makes more tokens than a prompt may have, or the prompt has.
+    #[error("{item} is too large: found {found} tokens, expected at most {limit}")]
     TooLarge {
         /// The picture, video or prompt.
         item: String,
+        /// Its tokens; of a prompt, as far as it was counted.
+        found: u128,
         /// The limit.
         limit: usize,
     },

@@ -86,9 +86,8 @@ impl Draft {
     }
 
     fn advance(&mut self, tokens: usize) -> Result<(), LayoutError> {
-        let total = self.layout.seq_len.checked_add(tokens).filter(|n| *n <= MAX_SEQ_LEN);
-        let too_large = || LayoutError::TooLarge { item: "the prompt".into(), limit: MAX_SEQ_LEN };
-        self.layout.seq_len = total.ok_or_else(too_large)?;
+        let total = self.layout.seq_len as u128 + tokens as u128;
+        self.layout.seq_len = counted(total, || "the prompt".into())?;
         Ok(())
     }
 
@@ -162,13 +161,17 @@ pub(super) fn visual_tokens(
             return Err(LayoutError::NotMergeable { item, extent, found: size, merge, grid });
         }
     }
-    let [t, h, w] = grid;
-    let patches = t.checked_mul(h).and_then(|n| n.checked_mul(w));
-    let tokens = patches.map(|_| t * (h / merge) * (w / merge)).filter(|n| *n <= MAX_SEQ_LEN);
-    tokens.ok_or_else(|| LayoutError::TooLarge {
-        item: format!("{item} of grid {grid:?}"),
-        limit: MAX_SEQ_LEN,
-    })
+    let [t, h, w] = grid.map(|size| size as u128);
+    let block = (merge as u128).pow(2);
+    counted(t.saturating_mul(h * w / block), || format!("{item} of grid {grid:?}"))
+}
+
+/// So many tokens, if a prompt may have them.
+fn counted(tokens: u128, item: impl FnOnce() -> String) -> Result<usize, LayoutError> {
+    match usize::try_from(tokens) {
+        Ok(tokens) if tokens <= MAX_SEQ_LEN => Ok(tokens),
+        _ => Err(LayoutError::TooLarge { item: item(), found: tokens, limit: MAX_SEQ_LEN }),
+    }
 }
 
 impl Layout {
@@ -231,10 +234,7 @@ impl Layout {
         if seq_len == 0 {
             return Err(LayoutError::Empty);
         }
-        if seq_len > MAX_SEQ_LEN {
-            let item = format!("a prompt of {seq_len} tokens");
-            return Err(LayoutError::TooLarge { item, limit: MAX_SEQ_LEN });
-        }
+        counted(seq_len as u128, || "the prompt".into())?;
         let past = self.spans.iter().position(|span| span.start + span.len > seq_len);
         if let Some((at, span)) = past.map(|at| (at, &self.spans[at])) {
             let (start, end) = (span.start, span.start + span.len);

@@ -48,6 +48,8 @@ fn perplexity_of_text_is_windowed_and_states_its_context() {
     {
         assert!(table.contains(name), "no {name:?} in {table}");
     }
+    let wide = table.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "a terminal has 80 columns");
     let more = [&more[..], &["--json"]].concat();
     let (code, json, _) = eval(&folder, "a.txt", "a.txt", &more);
     assert_eq!(code, 0);

@@ -78,6 +78,8 @@ fn a_plan_tells_memory_disk_time_and_output_of_every_stage_and_writes_nothing() 
     ] {
         assert!(stdout.contains(fact), "no {fact:?} in {stdout}");
     }
+    let wide = stdout.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "a terminal has 80 columns");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left behind");
 }
 
