@@ -1,7 +1,7 @@
 //! Budgets: spent before the job, and what they bought, for people.
 
 use super::args::QuantizeArgs;
-use super::terminal::{boxed, bytes};
+use super::terminal::{boxed, bytes, counted};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::pipeline::{
@@ -70,7 +70,7 @@ pub(super) fn widened(widened: &Widened) -> String {
         widened.choices.len(),
         widened.narrow_loss
     ));
-    boxed(&format!("activations, measured on {} samples", widened.samples), &lines)
+    boxed(&format!("activations, measured on {}", counted(widened.samples, "sample")), &lines)
 }
 
 /// Who got which dtype, and the loss of every weight at every dtype: the reason.
@@ -93,7 +93,7 @@ fn table(bought: &Bought) -> String {
         bytes(bought.bytes),
         bought.loss
     ));
-    boxed(&format!("budget, measured on {} samples", bought.samples), &lines)
+    boxed(&format!("budget, measured on {}", counted(bought.samples, "sample")), &lines)
 }
 
 /// Mean divergence from float in nats a token, and signal to noise of the outputs in dB, past which a

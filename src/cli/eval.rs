@@ -1,7 +1,7 @@
 //! `encircle eval`.
 
 use super::args::{DeviceArg, EvalArgs};
-use super::terminal::Bars;
+use super::terminal::{Bars, counted};
 use super::{Outcome, Verdict, budget};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Processor, Sample, Source, Windows, read_source};
@@ -108,7 +108,7 @@ pub(super) fn check_answers(judged: &[Sample]) -> Result<(), String> {
     if count == rows {
         return Err(format!("{place}: found no answer here or in any row, expected some to judge"));
     }
-    eprintln!("warning: {place}: no answer to judge; so in {count} of {rows} rows");
+    eprintln!("warning: {place}: no answer to judge; so in {count} of {}", counted(rows, "row"));
     Ok(())
 }
 
@@ -117,9 +117,10 @@ fn subject(args: &EvalArgs, cut: bool, samples: usize) -> String {
     let text = args.text.display();
     if cut {
         let stride = args.stride.unwrap_or(args.context);
-        return format!("{text}: {samples} windows, context {}, stride {stride}", args.context);
+        let windows = counted(samples, "window");
+        return format!("{text}: {windows}, context {}, stride {stride}", args.context);
     }
-    format!("{text}: the answers of {samples} rows")
+    format!("{text}: the answers of {}", counted(samples, "row"))
 }
 
 fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {

@@ -1,6 +1,7 @@
 //! `encircle generate`: text from a staged set.
 
 use super::artifact_args::GenerateArgs;
+use super::terminal::counted;
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Row;
@@ -43,8 +44,8 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
     writeln!(stdout)?;
     if answer.full {
         eprintln!(
-            "warning: the answer breaks off after {} tokens, where the cache of the files is full",
-            answer.tokens.len()
+            "warning: the answer breaks off after {}, where the cache of the files is full",
+            counted(answer.tokens.len(), "token")
         );
     }
     Ok(Verdict::Fine)

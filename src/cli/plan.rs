@@ -2,7 +2,7 @@
 
 use super::args::{PlanArgs, QuantizeArgs};
 use super::quantize::{Inputs, inputs, made_ready, refuse, stage_form};
-use super::terminal::{bytes, seconds};
+use super::terminal::{bytes, counted, seconds};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Alone, Share};
@@ -159,7 +159,8 @@ impl Facts<'_> {
             legs => format!("{legs} loads of weights"),
         };
         let who = if self.args.memory.is_some() { "allowed" } else { "three quarters of the free" };
-        out += &format!("\n  rows        {} of at most {} tokens, {way}\n", e.samples, e.seq_len);
+        let tokens = counted(e.seq_len, "token");
+        out += &format!("\n  rows        {} of at most {tokens}, {way}\n", e.samples);
         out += &format!(
             "  memory      {} of {} ({who}); {} at least\n",
             bytes(e.memory),
@@ -184,10 +185,10 @@ impl Facts<'_> {
         for budget in self.budgets.iter().flatten() {
             let time = budget.seconds.map_or_else(String::new, duration);
             out += &format!(
-                "  budget      before that about {time} and {} of memory: {} losses on {} rows\n",
+                "  budget      before that about {time} and {} of memory: {} losses on {}\n",
                 bytes(budget.memory),
                 budget.losses,
-                budget.samples
+                counted(budget.samples, "row")
             );
         }
         if let Some(refusal) = &self.refusal {

@@ -3,7 +3,7 @@
 use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
 use super::eval::check_answers;
-use super::terminal::{Bars, boxed, bytes, seconds, wrapped};
+use super::terminal::{Bars, boxed, bytes, counted, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
@@ -109,8 +109,9 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
         let (tensors, notes) = (outcome.unquantized.len(), outcome.notes.len());
         eprintln!(
-            "error: --strict: {tensors} real tensors without qparams and {notes} layers whose \
-             calibration was odd: nothing is written"
+            "error: --strict: {} without qparams and {} whose calibration was odd: nothing is written",
+            counted(tensors, "real tensor"),
+            counted(notes, "layer")
         );
         outcome.done()?;
         return Ok(Verdict::Wanting);
@@ -307,7 +308,8 @@ pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
 fn list_unseen(outcome: &pipeline::Outcome) {
     let names = &outcome.unseen_experts;
     if !names.is_empty() {
-        eprintln!("warning: no calibration token reached {} experts:", names.len());
+        let experts = counted(names.len(), "expert");
+        eprintln!("warning: no calibration token reached {experts}:");
         eprintln!("  weights rounded to nearest, activations on the ranges of their siblings");
     }
     for name in names {
@@ -369,14 +371,14 @@ impl Summary<'_> {
         let mut out = headline(self.name, self.args.recipe_name());
         out += &shape(layout);
         out += &format!(
-            "  graph       {} operators, {} sites calibrated on {} samples\n",
-            outcome.graph.nodes.len(),
-            outcome.sites,
-            self.calib
+            "  graph       {}, {} calibrated on {}\n",
+            counted(outcome.graph.nodes.len(), "operator"),
+            counted(outcome.sites, "site"),
+            counted(self.calib, "sample")
         );
         out += &format!(
-            "  QuantCheck  {} real tensors without qparams\n\n",
-            outcome.unquantized.len()
+            "  QuantCheck  {} without qparams\n\n",
+            counted(outcome.unquantized.len(), "real tensor")
         );
         out += &noted(&outcome.notes);
         out += &self.spent.text();
@@ -384,7 +386,9 @@ impl Summary<'_> {
         let sqnr = e.sqnr_db.map_or("no noise".into(), |db| format!("{db:.2} dB"));
         let title = match outcome.compared == self.calib {
             true => "error, quantized against float".into(),
-            false => format!("error, quantized against float, {} samples", outcome.compared),
+            false => {
+                format!("error, quantized against float, {}", counted(outcome.compared, "sample"))
+            }
         };
         out += &boxed(
             &title,
@@ -477,7 +481,7 @@ pub(super) fn shape(layout: &Layout) -> String {
         0 => String::new(),
         known => format!(" after {known} that are constants"),
     };
-    format!("  layout      {} tokens{after}, {pictures}\n", layout.seq_len())
+    format!("  layout      {}{after}, {pictures}\n", counted(layout.seq_len(), "token"))
 }
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {
@@ -488,7 +492,8 @@ fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {
             s.kl, s.kl_all, s.answer_ppl
         )
     };
-    let title = format!("answers, {} rows, {} tokens", float.rows, float.tokens);
+    let [rows, tokens] = [float.rows, float.tokens].map(|n| n as usize);
+    let title = format!("answers, {}, {}", counted(rows, "row"), counted(tokens, "token"));
     let head =
         format!("{:<10} {:>10} {:>12} {:>12} {:>12}", "", "exact", "KL", "KL, all", "perplexity");
     boxed(&title, &[head, row("float", float), row("quantized", quantized)])

@@ -1,6 +1,7 @@
 //! `encircle rope`: position ids and rotary tables that a person can check.
 
 use super::args::RopeArgs;
+use super::terminal::counted;
 use super::{Outcome, Verdict};
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
@@ -113,8 +114,8 @@ fn as_json(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> Value 
 }
 
 fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String {
-    let mut out =
-        format!("{name}: {} tokens, rope_delta {}\n", layout.seq_len(), layout.rope_delta());
+    let (tokens, delta) = (counted(layout.seq_len(), "token"), layout.rope_delta());
+    let mut out = format!("{name}: {tokens}, rope_delta {delta}\n");
     let ids = layout.position_ids();
     let width = ids.iter().flatten().max().map_or(1, |id| id.to_string().len()).max(3) + 1;
     for (axis, ids) in ["t", "h", "w"].iter().zip(&ids) {

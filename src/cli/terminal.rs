@@ -105,6 +105,11 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
+/// `1 row`, `2 rows`: what is counted is named in the singular.
+pub(super) fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Seconds as people say them.
 pub(super) fn seconds(s: f64) -> String {
     match s {
@@ -137,6 +142,8 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!((bytes(999), bytes(2_102_608)), ("999 B".into(), "2.10 MB".into()));
+        assert_eq!((bytes(10_000), bytes(614_800)), ("10.0 kB".into(), "615 kB".into()));
+        assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".into(), "0 rows".into()));
         assert_eq!((seconds(0.0123), seconds(2.5)), ("12.3 ms".into(), "2.50 s".into()));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::QuantizeArgs;
 use super::quantize::{checkpoint, headline, recipe, shape, written_json, wrote};
-use super::terminal::{Bars, bytes, seconds};
+use super::terminal::{Bars, bytes, counted, seconds};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
 use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
@@ -109,16 +109,18 @@ impl Facts<'_> {
             );
         }
         out += &format!(
-            "  QuantCheck  activations stay float: {} real tensors without qparams\n",
-            unquantized.len()
+            "  QuantCheck  activations stay float: {} without qparams\n",
+            counted(unquantized.len(), "real tensor")
         );
         if *unread > 0 {
             let hint = match layout.spans() {
                 [] => " (--grid and --visual-start add a picture)",
                 _ => "",
             };
-            out +=
-                &format!("  left out    {unread} tensors that this layout does not read{hint}\n");
+            out += &format!(
+                "  left out    {} that this layout does not read{hint}\n",
+                counted(*unread, "tensor")
+            );
         }
         out += "\n  not compared with float: there are no rows to compare on\n\n";
         out += &wrote(written);

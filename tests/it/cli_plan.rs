@@ -134,7 +134,7 @@ fn a_plan_tells_what_measuring_a_budget_takes_before_the_job() {
     assert_eq!(budget["losses"].as_u64().unwrap(), 3 * budget["scopes"].as_u64().unwrap());
     assert_eq!(budget["samples"], 1);
     assert!(budget["memory"].as_u64().unwrap() > 0 && budget["seconds"].as_f64().unwrap() > 0.0);
-    let losses = format!("{} losses on 1 rows", budget["losses"]);
+    let losses = format!("{} losses on 1 row\n", budget["losses"]);
     assert!(plan(&["--budget-mib", "2"]).contains(&losses));
     let told: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
     assert_eq!((&told["budget"], &told["budget_kl"]), (&Value::Null, &Value::Null));
