@@ -24,6 +24,8 @@ const TILE: usize = 96;
 const BLOCK: usize = 256;
 /// Numbers that are packed before the tiles take them.
 const PACKED: usize = 1 << 21;
+/// Blocks at least that add to a tile one after the other while its sums are in the cache.
+const TOGETHER: usize = 4;
 
 /// Sums over tokens; samples are added in their order.
 #[derive(Clone, Debug)]
@@ -253,14 +255,14 @@ fn accumulate(
     }
     let blocks = pairs.iter().flat_map(|[a, b]| a.chunks(BLOCK * n).zip(b.chunks(BLOCK * k)));
     let blocks: Vec<[&[f32]; 2]> = blocks.map(|(a, b)| [a, b]).collect();
-    // Large ones come one by one, small ones many at a time: all tiles wait for them.
-    for blocks in blocks.chunks((PACKED / (BLOCK * k)).max(1)) {
+    // Large ones come a few at a time, small ones many: all tiles wait for them.
+    for blocks in blocks.chunks((PACKED / (BLOCK * k)).max(TOGETHER)) {
         let blocks: Vec<Outer<'_>> =
             blocks.par_iter().map(|&block| Outer::new(block, [n, k], Par::All)).collect();
         let tiles = out.par_chunks_mut(TILE * k).enumerate();
         tiles.filter(|(i, _)| i % of == rank).for_each(|(i, out)| {
             let from = if upper { i * TILE } else { 0 };
-            blocks.iter().for_each(|block| block.add_to(out, i * TILE, from));
+            Outer::add_all(&blocks, out, i * TILE, from);
         });
     }
 }

@@ -1,3 +1,4 @@
+use super::super::isa::Isa;
 use super::*;
 
 #[test]
@@ -8,10 +9,13 @@ fn outer_products_are_those_of_the_definition_for_every_rest() {
     };
     for (rows, n, k) in [(1, 1, 1), (5, 30, 3 * width), (9, 17, FINISHED * width + 3), (0, 4, 4)] {
         let (left, right) = (values(rows * n, 1), values(rows * k, 2));
-        let outer = Outer::new([&left, &right], [n, k], Par::All);
+        let blocks = [0..rows / 3, rows / 3..rows].map(|r| {
+            let block = [&left[r.start * n..r.end * n], &right[r.start * k..r.end * k]];
+            Outer::new(block, [n, k], Par::All)
+        });
         for (first, columns, from) in [(0, n, 0), (n / 2, n - n / 2, width * (k / width / 2))] {
             let mut out = vec![1.0; columns * k];
-            outer.add_to(&mut out, first, from);
+            Outer::add_all(&blocks, &mut out, first, from);
             for (i, out) in out.iter().enumerate() {
                 let (a, b) = (first + i / k, i % k);
                 let products =
