@@ -76,7 +76,8 @@ pub(super) struct QuantizeArgs {
     /// is --seq-len tokens of text, with --grid and --visual-start a picture among them. Only
     /// OUT/model.q.circle is written; nothing is compared
     #[arg(long, requires = "seq_len", conflicts_with_all = ["calib", "eval", "shard", "statistics",
-        "products", "budget_bits", "budget_mib", "budget_kl", "io", "stages", "strict", "fresh"])]
+        "products", "budget_bits", "budget_mib", "budget_kl", "io", "stages", "strict", "fresh",
+        "memory", "device"])]
     pub(super) weights_only: bool,
     /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16,
     /// a16, mx, npu, w8, w4
@@ -108,7 +109,7 @@ pub(super) struct QuantizeArgs {
     /// auto takes I and N from a Slurm array, I from a Kubernetes indexed job (then auto/N). Rows of
     /// --eval count for the layout and budgets for the grids, as in the job that goes on from there
     #[arg(long, value_name = "I/N|auto|auto/N",
-        conflicts_with_all = ["statistics", "io", "stages", "strict"])]
+        conflicts_with_all = ["statistics", "io", "stages", "strict", "fresh"])]
     pub(super) shard: Option<String>,
     /// Go on from statistics that shards observed and `encircle merge` joined, instead of observing
     #[arg(long, value_name = "FILE.stats")]
@@ -195,8 +196,8 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) job: QuantizeArgs,
     /// Rows of --seq-len tokens of text, in place of --calib
-    #[arg(long, value_name = "N", requires_all = ["checkpoint", "seq_len"], conflicts_with = "calib",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", requires_all = ["checkpoint", "seq_len"],
+        conflicts_with_all = ["calib", "eval", "weights_only"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) samples: Option<u32>,
 }
 
@@ -245,9 +246,9 @@ pub(super) struct EvalArgs {
     /// Windows of text to judge [default: all]
     #[arg(long, value_name = "N")]
     pub(super) windows: Option<NonZeroUsize>,
-    /// Windows of text to calibrate on
-    #[arg(long, value_name = "N", default_value = "32")]
-    pub(super) calib_windows: NonZeroUsize,
+    /// Windows of text to calibrate on [default: 32]
+    #[arg(long, value_name = "N")]
+    pub(super) calib_windows: Option<NonZeroUsize>,
     /// Where products by large weights are computed: cpu, or cuda, the first device by cuBLAS; results
     /// then differ as sums in another order do
     #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]

@@ -3,7 +3,7 @@
 use crate::circle::{Payloads, Target};
 use crate::runtime::Blocks;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Print what is in a Circle or TFLite file.
 ///
@@ -147,8 +147,10 @@ pub(super) struct RunArgs {
 }
 
 fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
-    // A tensor's name may hold `=`, a path of ours hardly.
-    match text.rsplit_once('=') {
+    // Both a tensor's name and a path may hold `=`: the file that is there tells which one parts them.
+    let parts = || text.rmatch_indices('=').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let split = parts().find(|(_, path)| Path::new(path).is_file()).or_else(|| parts().next());
+    match split {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
             Ok((name.into(), path.into()))
         }

@@ -32,6 +32,11 @@ impl Spent {
         Ok(Spent { weights: weights.transpose()?, values })
     }
 
+    /// Whether there was a budget.
+    pub(super) fn any(&self) -> bool {
+        self.weights.is_some() || self.values.is_some()
+    }
+
     pub(super) fn text(&self) -> String {
         let tables = [self.values.as_ref().map(widened), self.weights.as_ref().map(table)];
         tables.into_iter().flatten().map(|table| table + "\n").collect()

@@ -26,11 +26,20 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         stride: args.stride.unwrap_or(args.context),
         limit,
     };
-    let whole = Windows { stride: args.context, ..windows(Some(args.calib_windows.get())) };
+    let whole = Windows {
+        stride: args.context,
+        ..windows(Some(args.calib_windows.map_or(CALIB_WINDOWS, NonZeroUsize::get)))
+    };
     let column = args.column.as_deref();
-    let (_, calib) = samples(&processor, &args.calib, column, whole)?;
+    let (parts, calib) = samples(&processor, &args.calib, column, whole)?;
+    heed(&args.calib, parts, &[("--calib-windows", args.calib_windows.is_some())])?;
     let (cut, text) =
         samples(&processor, &args.text, column, windows(args.windows.map(NonZeroUsize::get)))?;
+    heed(
+        &args.text,
+        cut,
+        &[("--windows", args.windows.is_some()), ("--stride", args.stride.is_some())],
+    )?;
     check_answers(&text)?;
     // before hours are spent on the first of them
     for (name, recipe) in args.recipes.iter().zip(&recipes) {
@@ -78,6 +87,9 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     bars.finish();
     Ok(Verdict::Fine)
 }
+
+/// Windows of text to calibrate on, where nobody says how many.
+const CALIB_WINDOWS: usize = 32;
 
 const HEAD: &str =
     "recipe              ppl accuracy        KL KL 99.9%    KL all top-1 exact      s";
@@ -135,6 +147,17 @@ fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {
         "{name:<14} {answer_ppl:>8} {accuracy:>8.4} {kl:>9.7} {kl_999:>8.6} {kl_all:>9.7} \
          {top1:>5.3} {exact:>5.3} {seconds:>6.1}"
     )
+}
+
+/// Refuses arguments about windows for a file that is not cut into them.
+fn heed(path: &Path, cut: bool, given: &[(&str, bool)]) -> Result<(), String> {
+    match given.iter().find(|(_, given)| *given && !cut) {
+        Some((flag, _)) => {
+            let found = "found rows that ask something, which are taken whole";
+            Err(format!("{flag}: {}: {found}, expected running text", path.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The samples of a file, and whether they are windows over running text.

@@ -13,6 +13,7 @@ mod eval;
 mod generate;
 mod plan;
 mod quantize;
+mod recipe;
 mod rope;
 mod run;
 mod shard;

@@ -1,13 +1,13 @@
 //! `encircle plan`: what a job takes, before anything starts; and the early refusal of `quantize`.
 
 use super::args::{PlanArgs, QuantizeArgs};
-use super::quantize::{Inputs, inputs, made_ready, refuse, stage_form};
+use super::quantize::{Inputs, check_io, inputs, made_ready, refuse, stage_form};
 use super::terminal::{bytes, counted, seconds};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Alone, Share};
 use crate::dataset::Sample;
-use crate::pipeline::{self, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
+use crate::pipeline::{self, Budget, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -16,21 +16,29 @@ use std::io::Write;
 const LISTED: usize = 8;
 
 pub(super) fn run(args: &PlanArgs) -> Outcome {
-    let recipe = made_ready(&args.job, &Alone)?;
+    let mut recipe = made_ready(&args.job, &Alone)?;
     if args.job.weights_only {
         return weights::plan(&args.job, &recipe);
     }
+    if let Some(share) = &args.job.shard {
+        let why = "a plan is of the whole job, whose memory no share exceeds";
+        return Err(format!("--shard: found {share}, expected none: {why}").into());
+    }
     refuse(&args.job, &Alone, recipe.policy.spec())?;
-    let (name, checkpoint, calib, eval) = data(args)?;
+    args.job.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
+    let (name, checkpoint, mut calib, mut eval) = data(args)?;
+    pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
+    let spent = likely(args.job.budget(), &job)?;
+    let after = Job { recipe: &spent, ..job };
     // Whatever needs no machine is refused before it is measured.
-    check_places(&args.job, None, &estimate(&job, None)?, &calib)?;
-    let weights = |machine| args.job.budget().map(|b| pipeline::outlook(&job, b, machine));
-    weights(None).transpose()?;
+    check_places(&args.job, None, &estimate(&after, None)?, &calib)?;
+    let values = |machine| args.job.budget_kl.map(|_| pipeline::outlook_values(&job, machine));
+    values(None).transpose()?;
     let machine = measured(&args.job, &recipe)?;
-    let estimate = estimate(&job, Some(&machine))?;
-    let weights = weights(Some(&machine));
-    let values = args.job.budget_kl.map(|_| pipeline::outlook_values(&job, Some(&machine)));
+    let estimate = estimate(&after, Some(&machine))?;
+    let values = values(Some(&machine));
+    let weights = args.job.budget().map(|b| pipeline::outlook(&job, b, Some(&machine)));
     let budgets = [weights.transpose()?, values.transpose()?];
     let measured = budgets.iter().flatten().try_for_each(|budget| budget.afford(&recipe.means));
     let refusal = estimate.afford(&args.job.out).and(measured).err().map(|e| e.to_string());
@@ -52,22 +60,25 @@ pub(super) fn measured(args: &QuantizeArgs, recipe: &Recipe) -> Result<Machine, 
     Ok(Machine::measure(recipe.products, &folder).map_err(cannot)?)
 }
 
-/// Refuses a job that cannot end well, before anything is computed. Whether only the staged set is
-/// written.
+/// What a budget for weights will have made of the job's recipe.
+fn likely(budget: Option<Budget>, job: &Job<'_>) -> Result<Recipe, pipeline::Error> {
+    budget.map_or_else(|| Ok(job.recipe.clone()), |budget| pipeline::likely(job, budget))
+}
+
+/// Refuses a job that cannot end well, before anything is computed; a budget may still be spent. Whether
+/// only the staged set is written.
 pub(super) fn afford(
-    (args, share): (&QuantizeArgs, Option<Share>),
+    (args, share, budget): (&QuantizeArgs, Option<Share>, Option<Budget>),
     recipe: &Recipe,
     samples: [&[Sample]; 2],
     checkpoint: &Checkpoint,
 ) -> Result<bool, Box<dyn Error>> {
-    let estimate = estimate(&job(args, recipe, samples, checkpoint), None)?;
+    let job = job(args, recipe, samples, checkpoint);
+    let estimate = estimate(&Job { recipe: &likely(budget, &job)?, ..job }, None)?;
     check_places(args, share, &estimate, samples[0])?;
     match share {
         Some(_) => estimate.afford_observing(&args.out)?,
         None => estimate.afford(&args.out)?,
-    }
-    if estimate.staged_only {
-        eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");
     }
     Ok(estimate.staged_only)
 }
@@ -80,6 +91,7 @@ fn check_places(
     calib: &[Sample],
 ) -> Result<(), pipeline::Error> {
     if let Some(share) = share {
+        share.rows(calib.len())?;
         return pipeline::check_files(&args.out, [share.file_name()]);
     }
     estimate.check_places(&args.out)?;
@@ -111,8 +123,10 @@ fn data(args: &PlanArgs) -> Result<Data, Box<dyn Error>> {
         return Ok((name, checkpoint, calib, eval));
     };
     let checkpoint = Checkpoint::open(dir)?;
+    check_io(&args.job, count as usize)?;
     let sample = |i: u32| Sample {
-        input_ids: vec![0; len],
+        // no two begin alike: a prefix of announced rows is not known
+        input_ids: vec![i % 2; len],
         prompt_len: len,
         pixel_values: None,
         grids: Vec::new(),

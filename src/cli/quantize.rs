@@ -3,6 +3,7 @@
 use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
 use super::eval::check_answers;
+use super::recipe::recipe;
 use super::terminal::{Bars, boxed, bytes, counted, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
@@ -11,18 +12,14 @@ use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualSpan};
-use crate::models;
-use crate::pipeline::{
-    self, Durable, Fixed, Means, Numerics, Recipe, Shared, StageForm, Written, with_nearest,
-    write_model, write_stages,
-};
-use crate::quant::{Head, PolicySpec, Prefix, Rule};
+use crate::pipeline::{self, Recipe, Shared, StageForm, Written, write_model, write_stages};
+use crate::quant::{Head, PolicySpec, Prefix};
 use crate::report::{AnswerScore, scatter};
 use crate::tensor::Products;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Questions that the demo answers where nobody says which: as many as two slow cores do in less
 /// than a second, everything else included.
@@ -32,9 +29,13 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     #[cfg(feature = "mpi")]
     if let Some(crew) = shard::launched().then(crate::cluster::Mpi::start).flatten() {
         let outcome = run_in(args, &crew);
-        if let Err(error) = &outcome {
-            super::report(error.as_ref());
-            crew.abort();
+        match &outcome {
+            Ok(Verdict::Stopped) => crew.abort(),
+            Ok(_) => {}
+            Err(error) => {
+                super::report(error.as_ref());
+                crew.abort();
+            }
         }
         return outcome;
     }
@@ -84,11 +85,22 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
     pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let read = start.elapsed().as_secs_f64();
-    let staged_only = plan::afford((args, share), &recipe, [&calib, &eval], &checkpoint)?;
+    let (budget, samples) = (args.budget(), [&calib[..], &eval]);
+    let afford =
+        |recipe: &Recipe, budget| plan::afford((args, share, budget), recipe, samples, &checkpoint);
+    let mut staged_only = afford(&recipe, budget)?;
     let first = crew.rank() == 0;
     let bars =
         Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
+    let spending = Instant::now();
     let spent = Spent::of(args, (&checkpoint, &calib), &mut recipe, &bars)?;
+    let spending = spending.elapsed().as_secs_f64();
+    if spent.any() {
+        staged_only = afford(&recipe, None)?;
+    }
+    if staged_only {
+        eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");
+    }
     let effective = recipe.numerics().text();
     let (checkpoint, calib, eval) = (&checkpoint, &calib[..], &eval[..]);
     let job = Shared { checkpoint, calib, eval, recipe: &recipe, effective: &effective };
@@ -120,6 +132,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let written = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
     budget::warn(&recipe, &outcome);
+    outcome.seconds.splice(..0, spent.any().then_some(("budget", spending)));
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -189,71 +202,6 @@ pub(super) fn stage_form(args: &QuantizeArgs) -> Option<StageForm> {
     args.stages.then_some(StageForm { bake_tables, share_weights, payloads })
 }
 
-/// All that the arguments say of the job, data apart.
-pub(super) fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
-    let numerics = numerics(args)?;
-    Ok(Recipe {
-        policy: numerics.policy,
-        algo: numerics.algo,
-        products: numerics.products,
-        seq_len: args.seq_len,
-        fixed: Fixed { grid: args.grid, visual_start: args.visual_start, prefix: Vec::new() },
-        head: models::Head::Logits,
-        means: means(args),
-    })
-}
-
-/// What the job may use, and what it leaves for a rerun.
-fn means(args: &QuantizeArgs) -> Means {
-    let every = Duration::from_secs_f64(args.save_every);
-    let durable = Some(Durable { every, fresh: args.fresh });
-    // A share is its own unit of work.
-    let durable = durable.filter(|_| args.shard.is_none());
-    Means { memory: args.memory, folder: Some(args.out.clone()), durable }
-}
-
-/// The recipe, with `--algo` in place of its algorithms and `--set` after both.
-fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
-    let mut numerics = Numerics::find(args.recipe_name())?;
-    if let Some(text) = &args.algo {
-        numerics.algo = toml::from_str(text)
-            .map_err(|e| format!("--algo: {}", with_nearest(e.to_string().trim_end())))?;
-    }
-    numerics.products = args.products.unwrap_or(numerics.products);
-    let mut rest = Vec::new();
-    for text in &args.overrides {
-        match numerics.set_key(text) {
-            Some(done) => done?,
-            None => rest.push(&text[..]),
-        }
-    }
-    numerics.policy = numerics.policy.with_rules(rules(&rest)?)?;
-    Ok(numerics)
-}
-
-/// `--set GLOB=field:value,...`
-fn rules(overrides: &[&str]) -> Result<Vec<Rule>, Box<dyn Error>> {
-    let mut rules = Vec::new();
-    for &text in overrides {
-        let expected = "expected GLOB=FIELD:VALUE[,FIELD:VALUE...] with fields dtype, symmetric, axis, group, observer";
-        let (pattern, fields) =
-            text.split_once('=').ok_or_else(|| format!("--set {text}: {expected}"))?;
-        let mut set = serde_json::Map::new();
-        for field in fields.split(',') {
-            let (name, value) =
-                field.split_once(':').ok_or_else(|| format!("--set {text}: {expected}"))?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
-            if let Some(other) = set.insert(name.into(), value) {
-                return Err(format!("--set {text}: {name} is set twice, first to {other}").into());
-            }
-        }
-        let set = serde_json::from_value(Value::Object(set))
-            .map_err(|e| format!("--set {text}: {}", with_nearest(&e.to_string())))?;
-        rules.push(Rule { pattern: pattern.into(), role: None, set, optional: false });
-    }
-    Ok(rules)
-}
-
 pub(super) struct Inputs {
     pub(super) name: String,
     pub(super) checkpoint: Checkpoint,
@@ -267,6 +215,16 @@ pub(super) fn checkpoint(args: &QuantizeArgs) -> Result<(String, Checkpoint), Bo
         Some(dir) => (dir.display().to_string(), Checkpoint::open(dir)?),
         None => ("pixie (embedded demo)".into(), Checkpoint::embedded(demo::checkpoint())?),
     })
+}
+
+/// Refuses to write more samples than there are `rows`.
+pub(super) fn check_io(args: &QuantizeArgs, rows: usize) -> Result<(), String> {
+    match args.io_samples.get() {
+        found if found > rows => {
+            Err(format!("--io-samples: found {found}, expected at most {rows}, the rows"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
@@ -296,12 +254,7 @@ pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
     let calib = processor.encode_all(&calib)?;
     let eval = processor.encode_all(&eval)?;
     check_answers(&eval)?;
-    if args.io_samples.get() > calib.len() {
-        let (found, most) = (args.io_samples, calib.len());
-        return Err(
-            format!("--io-samples: found {found}, expected at most {most}, the rows").into()
-        );
-    }
+    check_io(args, calib.len())?;
     Ok(Inputs { name, checkpoint, calib, eval })
 }
 

@@ -1,7 +1,8 @@
 //! `encircle quantize --weights-only`.
 
 use super::args::QuantizeArgs;
-use super::quantize::{checkpoint, headline, recipe, shape, written_json, wrote};
+use super::quantize::{checkpoint, headline, shape, written_json, wrote};
+use super::recipe::recipe;
 use super::terminal::{Bars, bytes, counted, seconds};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
@@ -77,9 +78,16 @@ pub(super) fn plan(args: &QuantizeArgs, recipe: &Recipe) -> Outcome {
         writeln!(stdout, "encircle {} · {what}\n", env!("CARGO_PKG_VERSION"))?;
         writeln!(stdout, "  input       {} read, a few rows at a time", bytes(outlook.read))?;
         writeln!(stdout, "  output      {}  {}, {free} free", file.0, file.1)?;
-        if let Some(time) = outlook.seconds {
-            let rate = bytes((machine.disk * 1e9) as u64);
-            writeln!(stdout, "  time        about {}, at {rate} a second", plan::duration(time))?;
+        let rate = bytes((machine.disk * 1e9) as u64);
+        match outlook.seconds {
+            Some(time) => {
+                let time = plan::duration(time);
+                writeln!(stdout, "  time        about {time}, at {rate} a second")?;
+            }
+            None => writeln!(
+                stdout,
+                "  time        that of the recipe's rewrites, which no plan tells"
+            )?,
         }
         if let Some(refusal) = &outlook.refused {
             writeln!(stdout, "\n  refused     {refusal}")?;

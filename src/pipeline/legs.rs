@@ -101,12 +101,3 @@ impl Legs {
         self.working.is_none_or(|most| threads * 2 * peak(graph, nodes) <= most)
     }
 }
-
-/// Three quarters of the memory that is free, where the system tells; else 8 GiB.
-pub(super) fn available() -> u64 {
-    let told = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        Some(1024 * line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?)
-    });
-    told.map_or(8 << 30, |bytes| bytes / 4 * 3)
-}

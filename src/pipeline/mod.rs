@@ -6,6 +6,7 @@
 //! `calibration.rs` observes, or `sharing.rs` in several processes, then quantized while `rounding.rs`
 //! rounds and `evaluation.rs` compares. `write.rs` puts files down.
 
+mod available;
 mod baked;
 mod budget;
 mod calibration;
@@ -34,8 +35,8 @@ mod write;
 
 pub use baked::bake;
 pub use budget::{
-    Bought, Budget, Candidate, Choice, Outlook, ValueCandidate, ValueChoice, Widened, fit, outlook,
-    outlook_values, widen,
+    Bought, Budget, Candidate, Choice, Outlook, ValueCandidate, ValueChoice, Widened, fit, likely,
+    outlook, outlook_values, widen,
 };
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
@@ -117,7 +118,7 @@ pub struct Means {
 impl Means {
     /// Bytes of memory, and who says so.
     fn allowed(&self) -> (u64, &'static str) {
-        (self.memory.unwrap_or_else(legs::available), Means::source(self.memory.is_some()))
+        (self.memory.unwrap_or_else(available::available), Means::source(self.memory.is_some()))
     }
 
     /// Where the number of bytes comes from.

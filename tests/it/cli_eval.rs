@@ -105,6 +105,15 @@ fn answers_about_pictures_are_matched_exactly() {
         assert!([0.0, 0.25, 0.5, 0.75, 1.0].contains(&exact) && fact["context"].is_null());
         assert!(score["tokens_all"].as_u64() > score["tokens"].as_u64());
     }
+    for (more, fact) in [
+        (["--windows", "2"], "--windows: few.jsonl: found rows that ask something"),
+        (["--stride", "0"], "--stride: few.jsonl: found rows that ask something"),
+        (["--calib-windows", "2"], "--calib-windows: few.jsonl: found rows that ask something"),
+    ] {
+        let more = [&["--recipe", "npu"][..], &more].concat();
+        let (code, _, stderr) = eval(&folder, "few.jsonl", "few.jsonl", &more);
+        assert!(code == 2 && stderr.contains(fact), "no {fact:?} in {stderr}");
+    }
     let kl = |i: usize| facts[i]["quantized"]["kl"].as_f64().unwrap();
     assert!(kl(0) < kl(1), "16 bits lose less than 8: {} and {}", kl(0), kl(1));
 }

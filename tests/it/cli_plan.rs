@@ -86,9 +86,18 @@ fn a_plan_tells_memory_disk_time_and_output_of_every_stage_and_writes_nothing() 
 #[test]
 fn planned_sizes_are_those_of_the_files_within_a_quarter() {
     let folder = desk();
-    for more in [&["--recipe", "npu"][..], &["--recipe", "w8a8", "--stages", "--share-weights"]] {
+    for (out, more) in [
+        &["--recipe", "npu"][..],
+        &["--recipe", "w8a8", "--stages", "--share-weights"],
+        &["--recipe", "npu", "--budget-bits", "8"],
+        &["--recipe", "npu", "--budget-mib", "1.5"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = out.to_string();
         let args = |verb: &'static str| {
-            [&[verb, "ck", "--calib", "rows.jsonl", "--json", "-o", "out"], more].concat()
+            [&[verb, "ck", "--calib", "rows.jsonl", "--json", "-o", &out], more].concat()
         };
         let (code, stdout, stderr) = run(folder.path(), &args("plan"));
         assert_eq!((code, stderr.as_str()), (0, ""));
@@ -100,13 +109,13 @@ fn planned_sizes_are_those_of_the_files_within_a_quarter() {
         let mut written = 2;
         for file in files {
             let (name, planned) = (file["name"].as_str().unwrap(), file["size"].as_u64().unwrap());
-            let real = fs::metadata(folder.path().join("out").join(name)).unwrap().len();
+            let real = fs::metadata(folder.path().join(&out).join(name)).unwrap().len();
             assert!(4 * planned.abs_diff(real) <= real, "{name}: planned {planned}, found {real}");
             written += usize::from(name.starts_with("stages/"));
         }
         assert_eq!(written, files.len(), "no file is forgotten");
         let circle = |dir: &str| {
-            let entries = fs::read_dir(folder.path().join("out").join(dir));
+            let entries = fs::read_dir(folder.path().join(&out).join(dir));
             let names = entries.into_iter().flatten().map(|e| e.unwrap().file_name());
             names.filter(|n| n.to_str().unwrap().ends_with(".circle")).count()
         };
@@ -187,7 +196,7 @@ fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
     refused(at, "large", &budget, &["2147483648 bytes", "--memory", "all weights", "recipe.toml"]);
     // 18 TB in float, more than there is anywhere near.
     hollow(at, "huge", [1 << 22, 1 << 20]);
-    let disk = [&external[..], &["--memory", "1TiB"]].concat();
+    let disk = [&external[..], &["--memory", "8TiB"]].concat();
     refused(at, "huge", &disk, &["out: ", "bytes are free", "for the files"]);
 }
 
@@ -224,6 +233,43 @@ fn plans_without_rows_say_what_is_missing() {
     assert!(stderr.contains("--seq-len"), "{stderr}");
     let (code, _, stderr) = run(folder.path(), &["plan", "--samples", "3", "--seq-len", "8"]);
     assert!(code == 2 && stderr.contains("CHECKPOINT_DIR"), "{stderr}");
+}
+
+#[test]
+fn a_plan_of_a_baked_prefix_is_of_the_tokens_that_remain() {
+    let folder = desk();
+    let plan = |more: &[&str]| {
+        let args = [&["plan", "ck", "--calib", "rows.jsonl", "--json"], more].concat();
+        run(folder.path(), &args)
+    };
+    let seq_len = |more: &[&str]| {
+        let (code, stdout, stderr) = plan(more);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        serde_json::from_str::<Value>(&stdout).unwrap()["estimate"]["seq_len"].as_u64().unwrap()
+    };
+    let baked = ["--recipe", "npu", "--set", "policy.prefix=bake"];
+    assert_eq!(seq_len(&baked) + 3, seq_len(&["--recipe", "npu"]), "3 stand before the picture");
+    // What only quantize could find else.
+    for (more, fact) in [
+        (&["--set", "policy.prefix=bake", "--budget-bits", "6"][..], "behind a prefix"),
+        (&["--set", "policy.prefix=99"], "policy.prefix"),
+        (&["--shard", "1/2"], "--shard: found 1/2, expected none"),
+        (&["--statistics", "none.stats"], "none.stats"),
+        (&["--io", "io", "--io-samples", "2"], "--io-samples: found 2, expected at most 1"),
+    ] {
+        let (code, stdout, stderr) = plan(more);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{more:?}: {stderr}");
+        assert!(stderr.contains(fact), "no {fact:?} in {stderr}");
+    }
+    let announced = ["plan", "ck", "--samples", "4", "--seq-len", "40"];
+    for (more, fact) in [
+        (&["--eval", "rows.jsonl"][..], "cannot be used with"),
+        (&["--weights-only"], "cannot be used with"),
+        (&["--io", "io", "--io-samples", "5"], "expected at most 4"),
+    ] {
+        let (code, _, stderr) = run(folder.path(), &[&announced[..], more].concat());
+        assert!(code == 2 && stderr.contains(fact), "{more:?}: no {fact:?} in {stderr}");
+    }
 }
 
 #[test]

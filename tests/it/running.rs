@@ -158,6 +158,14 @@ fn the_command_writes_outputs_and_judges_every_edge() {
     assert!(stdout.contains("audit: "), "{stdout}");
     assert!(matches!(array(&out.join("out0.npy")).elements, npy::Elements::I16(_)));
 
+    // A path may hold the sign that ends the name.
+    let other = folder.join("a=b.npy");
+    std::fs::copy(folder.join("io/in1.npy"), &other).unwrap();
+    let second = format!("1={}", other.display());
+    let (code, ..) =
+        encircle(&["run", file, "--input", &first, "--input", &second, "-o", out_text]);
+    assert_eq!(code, 0);
+
     let (code, _, stderr) = encircle(&["run", file, "--input", &first, "-o", out_text]);
     assert_eq!(code, 2);
     let expected = "input \"pixel_values\": is missing, expected INT16 [64, 1536]\n";

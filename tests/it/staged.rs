@@ -187,6 +187,22 @@ fn the_token_embedding_takes_any_number_of_tokens() {
 }
 
 #[test]
+fn an_export_of_the_token_embedding_takes_any_number_of_tokens_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = demo().join("stages/token_embedding.q.circle");
+    for form in [&["--format", "tflite"][..], &["--qdq"], &["--target", "onert"]] {
+        let out = folder.path().join("out");
+        let args = ["export", file.to_str().unwrap(), "-o", out.to_str().unwrap()];
+        let (code, _, stderr) = encircle(&[&args[..], form].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""), "{form:?}");
+        let model = circle::read(&std::fs::read(&out).unwrap()).unwrap();
+        let seven = Program::new(&circle::resized(model, 7), Limits::default()).unwrap();
+        let ids = Tensor::new([1, 7], (0..7).map(|i| i as f32).collect());
+        assert_eq!(seven.run(&[ids]).unwrap()[0].shape()[1], 7, "{form:?}");
+    }
+}
+
+#[test]
 fn a_shared_file_is_small_and_both_its_graphs_compute_what_the_files_of_their_own_do() {
     let size = |folder: &Path, name: &str| {
         std::fs::metadata(folder.join("stages").join(name)).unwrap().len()

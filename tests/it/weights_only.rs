@@ -154,6 +154,8 @@ fn what_needs_rows_is_refused_by_its_key_and_leaves_nothing() {
         (&["--set", "policy.prefix=4"], "policy.prefix needs calibration rows"),
         (&["--set", "policy.modality=equal"], "policy.modality needs calibration rows"),
         (&["--calib", "rows.jsonl"], "cannot be used with"),
+        (&["--memory", "1GiB"], "cannot be used with"),
+        (&["--device", "cpu"], "cannot be used with"),
         (&["--recipe", "mx"], "Circle has no tensor type for constants of mx"),
         (&["--set", "*_proj.weight=axis:1"], "axis = 1, but kernels take a grid for each row"),
         (&["--set", "*_proj.weight=dtype:int16,symmetric:false"], "zero points of 0"),

@@ -18,7 +18,7 @@ mod values;
 pub use outlook::{Outlook, outlook, outlook_values};
 pub use values::{ValueCandidate, ValueChoice, Widened, widen};
 
-use super::{Error, Progress, Recipe};
+use super::{Error, Job, Progress, Recipe};
 use crate::calibrate::{CalibrateError, Plan, Site, rounded};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
@@ -129,9 +129,29 @@ pub fn fit(
         weights.set(id, kept);
     }
     decide(&mut choices, budget, fixed)?;
-    let policy = recipe.policy.clone().with_rules(choices.iter().map(rule));
-    recipe.policy = policy.map_err(CalibrateError::from)?;
+    give(&choices, recipe)?;
     Ok(bought(choices, fixed, few.len()))
+}
+
+/// The recipe of `job` after `budget` is spent, as far as that can be told before any loss is measured:
+/// with losses of what rounding to nearest loses of equal weights, a fourth with every bit.
+///
+/// # Errors
+/// Those of [`fit`] that need no weights.
+pub fn likely(job: &Job<'_>, budget: Budget) -> Result<Recipe, Error> {
+    let (graph, plan) = outlook::planned_graph(job)?;
+    let (scopes, plans) = (linear_weights(&graph, &plan), plans(&graph, job.recipe)?);
+    let (mut choices, fixed) = offered((&graph, &plan), &scopes, &plans);
+    for choice in &mut choices {
+        for candidate in &mut choice.candidates {
+            let bits = i32::from(candidate.dtype.bits());
+            candidate.loss = choice.elements as f64 * 0.25f64.powi(bits);
+        }
+    }
+    decide(&mut choices, budget, fixed)?;
+    let mut recipe = job.recipe.clone();
+    give(&choices, &mut recipe)?;
+    Ok(recipe)
 }
 
 /// The grid of each candidate; none for a weight that stays as it is.
@@ -259,6 +279,13 @@ fn decide(choices: &mut [Choice], budget: Budget, fixed: u64) -> Result<(), Erro
         choices.iter().map(|choice| choice.candidates.iter().map(item).collect()).collect();
     let chosen = choose(&scopes, limit).expect("invariant: the cheapest choice fits");
     choices.iter_mut().zip(chosen).for_each(|(choice, chosen)| choice.chosen = chosen);
+    Ok(())
+}
+
+/// Makes the policy give the weights what was chosen.
+fn give(choices: &[Choice], recipe: &mut Recipe) -> Result<(), Error> {
+    let policy = recipe.policy.clone().with_rules(choices.iter().map(rule));
+    recipe.policy = policy.map_err(CalibrateError::from)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::estimate::{Job, Load, Machine, measuring, pass};
 use super::super::{Error, Means, Prompt, build, planned, walk};
-use super::{Budget, SAMPLES, TOKENS, limit, linear_weights, offered, plans, values};
+use super::{Budget, SAMPLES, TOKENS, limit, linear_weights, offered, plans, setting, values};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;
 use crate::exec::Gait;
@@ -57,8 +57,9 @@ pub fn outlook_values(job: &Job<'_>, machine: Option<&Machine>) -> Result<Outloo
     Ok(counted(job, &graph, few_tokens(job.calib), [kinds, losses], seconds))
 }
 
-fn planned_graph(job: &Job<'_>) -> Result<(Graph, Plan), Error> {
+pub(super) fn planned_graph(job: &Job<'_>) -> Result<(Graph, Plan), Error> {
     let Job { checkpoint, calib, recipe, .. } = *job;
+    setting::unprefixed(recipe)?;
     let prompt = Prompt::of(checkpoint.config(), calib, &[], recipe.seq_len, &recipe.fixed)?;
     let graph = build(checkpoint, recipe, prompt.layout.clone(), 1)?;
     let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;

@@ -39,9 +39,7 @@ impl<'a> Setting<'a> {
         recipe: &Recipe,
         (what, progress): (&str, &dyn Progress),
     ) -> Result<Setting<'a>, Error> {
-        if !recipe.fixed.prefix.is_empty() {
-            return Err(Error::Prefix("losses are not measured behind a prefix".into()));
-        }
+        unprefixed(recipe)?;
         let config = checkpoint.config();
         let prompt = Prompt::of(config, calib, &[], recipe.seq_len, &recipe.fixed)?;
         let build = |layout, batch| super::super::build(checkpoint, recipe, layout, batch);
@@ -58,6 +56,14 @@ impl<'a> Setting<'a> {
         rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, None, &Trouble::default())?;
         Ok(Setting { graph, plan, walk, gait, floats, memo })
+    }
+}
+
+/// Refuses a recipe whose prompts begin with constants.
+pub(super) fn unprefixed(recipe: &Recipe) -> Result<(), Error> {
+    match recipe.fixed.prefix.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Prefix("losses are not measured behind a prefix".into())),
     }
 }
 

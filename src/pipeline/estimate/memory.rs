@@ -86,6 +86,8 @@ pub(in super::super) struct Needs<'a> {
     live: Vec<[u64; 2]>,
     /// What rounding the weight of a node takes.
     rounding: Vec<Option<Rounded>>,
+    /// Bytes of the integers of each weight.
+    integers: BTreeMap<ValueId, u64>,
     streams: Streams,
     products: Products,
     /// Whether matrices may be made on demand for every lane: nothing costly is done to their rows,
@@ -107,7 +109,9 @@ impl<'a> Needs<'a> {
         let (live, products) = (live(graph), recipe.products);
         let lean = recipe.algo.rotate.is_none() && load.tokens >= LONG;
         let (stages, rounding) = (stages(graph), scratch);
-        Needs { graph, stages, load, live, rounding, streams, products, lean }
+        let size = |(id, _)| Some((id, integers(graph, id, plan.weight_decision(id)?)));
+        let integers = graph.params().filter_map(size).collect();
+        Needs { graph, stages, load, live, rounding, integers, streams, products, lean }
     }
 
     /// Bytes with all weights and all samples in memory.
@@ -135,7 +139,14 @@ impl<'a> Needs<'a> {
             false => lane + rest,
         };
         let last = if nodes.end == self.graph.nodes.len() { self.example() } else { 0 };
-        BASE + self.load.pixels + weights + self.rounding(nodes, running, Some(hold)) + last
+        let made = self.integers_made(nodes.clone(), hold);
+        BASE + self.load.pixels + weights + made + self.rounding(nodes, running, Some(hold)) + last
+    }
+
+    /// Bytes of the integers of those that are not dense: together in memory until all are rounded.
+    fn integers_made(&self, nodes: Range<usize>, hold: Hold) -> u64 {
+        let made = params(self.graph, nodes).into_iter().filter(|id| !hold.dense(self.graph, *id));
+        made.filter_map(|id| self.integers.get(&id)).sum()
     }
 
     /// Bytes of all live values that rest after a leg, of both networks; none rest after the last.
@@ -210,6 +221,15 @@ fn stages(graph: &Graph) -> Vec<Range<usize>> {
 pub(in super::super) fn params(graph: &Graph, nodes: Range<usize>) -> BTreeSet<ValueId> {
     let operands = graph.nodes[nodes].iter().flat_map(|node| &node.inputs);
     operands.copied().filter(|id| matches!(graph.value(*id).source, Source::Param(_))).collect()
+}
+
+/// Bytes of a weight as it is stored.
+fn integers(graph: &Graph, id: ValueId, decision: &Decision) -> u64 {
+    let bits = match decision {
+        Decision::Affine { dtype, .. } => dtype.stored_bits() as u64,
+        Decision::Mx { .. } | Decision::Float => 32,
+    };
+    (bytes(graph, id) * bits).div_ceil(32)
 }
 
 /// Bytes of a value as f32.

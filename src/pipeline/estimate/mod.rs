@@ -15,6 +15,7 @@ pub use time::Machine;
 pub(super) use time::pass;
 
 use super::legs::Legs;
+use super::resume::worthwhile;
 use super::rounding::suits;
 use super::stages::{self, StageForm};
 use super::write::{FLOAT, QUANTIZED, RECIPE, check_files};
@@ -107,7 +108,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
     let graph = build(checkpoint, recipe, prompt.layout.clone(), 1)?;
     verify(checkpoint)?;
-    let plan = Plan::new(&graph, &recipe.policy)?;
+    let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
     expressible(&graph, &plan, &recipe.policy)?;
     let rounding = recipe.algo.rounding()?;
     suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
@@ -127,7 +128,8 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     if let Some(form) = stages {
         files.extend(stages::sizes(checkpoint, (&graph, &prompt.layout), &sizes, form)?);
     }
-    let codes = if cut.whole() { 0 } else { whole[1] };
+    let put_down = recipe.means.durable.is_some() && worthwhile(&cut, rounding.as_ref());
+    let codes = if put_down || !cut.whole() { whole[1] } else { 0 };
     let stages =
         each_stage(&needs, (&cut, allowed), &sizes, (work(job, rounding.streams(), &cut), machine));
     let seconds = stages.iter().map(|stage| stage.seconds).sum();

@@ -109,7 +109,8 @@ pub struct WeightsOutlook {
     pub read: u64,
     /// The file.
     pub file: FileSize,
-    /// About how long it takes to read and write that, if there is a machine to say so for.
+    /// About how long it takes to read and write that, if there is a machine to say so for and nothing
+    /// that takes longer is done to the weights before.
     pub seconds: Option<f64>,
     /// Why it would be refused, if it would.
     pub refused: Option<String>,
@@ -140,7 +141,9 @@ pub fn outlook_weights(
     Ok(WeightsOutlook {
         read,
         file: FileSize { name: QUANTIZED.into(), size },
-        seconds: machine.map(|machine| (read + size) as f64 * 1e-9 / machine.disk),
+        seconds: machine
+            .filter(|_| recipe.algo.rotate.is_none())
+            .map(|machine| (read + size) as f64 * 1e-9 / machine.disk),
         refused: refused.map(|refused| refused.to_string()),
     })
 }

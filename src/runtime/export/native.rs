@@ -143,8 +143,10 @@ impl Rewrite {
     /// A float tensor like `index`.
     fn twin(&mut self, index: i32, what: &str) -> i32 {
         let like = self.tensor(index);
-        let (name, shape) = like.map(|t| (t.name.clone(), t.shape.clone())).unwrap_or_default();
-        let tensor = Tensor::new(format!("{name}.{what}"), TensorType::Float32, shape);
+        let like = like.map(|t| (t.name.clone(), t.shape.clone(), t.shape_signature.clone()));
+        let (name, shape, signature) = like.unwrap_or_default();
+        let mut tensor = Tensor::new(format!("{name}.{what}"), TensorType::Float32, shape);
+        tensor.shape_signature = signature;
         self.graph.add_tensor(tensor)
     }
 

@@ -99,7 +99,8 @@ impl Rewrite {
         let Some((dtype, quantization)) = self.grid(to).cloned() else { return };
         let like = self.graph.tensor(to).cloned().expect("invariant: the grid's tensor");
         let name = format!("{}.codes", like.name);
-        let codes = Tensor::new(name, dtype, like.shape).with_quantization(quantization);
+        let mut codes = Tensor::new(name, dtype, like.shape).with_quantization(quantization);
+        codes.shape_signature = like.shape_signature;
         let codes = self.graph.add_tensor(codes);
         self.push(BuiltinOperator::Quantize, from, codes);
         if self.alone {
