@@ -56,6 +56,21 @@ impl Model {
     pub fn constant(&self, tensor: &Tensor) -> Option<&[u8]> {
         self.payload(tensor)?.bytes().filter(|bytes| !bytes.is_empty())
     }
+
+    /// The elements of a constant of INT32 or INT64, which axes and extents are; `None` for others.
+    pub fn integers(&self, tensor: &Tensor) -> Option<Vec<i64>> {
+        let bytes = self.constant(tensor)?;
+        match tensor.dtype {
+            TensorType::Int32 => {
+                let chunks = bytes.as_chunks().0.iter();
+                Some(chunks.map(|&chunk| i32::from_le_bytes(chunk).into()).collect())
+            }
+            TensorType::Int64 => {
+                Some(bytes.as_chunks().0.iter().map(|&chunk| i64::from_le_bytes(chunk)).collect())
+            }
+            _ => None,
+        }
+    }
 }
 
 impl OperatorCode {

@@ -17,6 +17,7 @@
 
 mod error;
 mod export;
+mod fold;
 mod import;
 mod integer;
 pub mod npy;

@@ -8,7 +8,7 @@ mod qdq;
 
 pub use ggml::Blocks;
 
-use super::Error;
+use super::{Error, Limits, fold::fold};
 use crate::circle::{self, Format, Model, Target};
 
 /// In which numbers the result computes.
@@ -69,9 +69,9 @@ pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
 fn one(model: &Model, how: Export) -> Result<Model, Error> {
     let mut model = match how.form {
         Form::Own => model.clone(),
-        Form::Native(target) => native::rewrite(model, target)?,
-        Form::Qdq => qdq::rewrite(model, false)?,
-        Form::Edges => qdq::rewrite(model, true)?,
+        Form::Native(target) => native::rewrite(&folded(model), target)?,
+        Form::Qdq => qdq::rewrite(&folded(model), false)?,
+        Form::Edges => qdq::rewrite(&folded(model), true)?,
     };
     if let Some(blocks) = how.blocks {
         ggml::pack(&mut model, blocks);
@@ -81,4 +81,14 @@ fn one(model: &Model, how: Export) -> Result<Model, Error> {
     }
     compact::compact(&mut model);
     Ok(model)
+}
+
+/// The model without the operators that do nothing but move a constant.
+fn folded(model: &Model) -> Model {
+    let mut model = model.clone();
+    let done = fold(&mut model, 0, Limits::default());
+    let mut index = 0..;
+    let operators = &mut model.subgraphs[0].operators;
+    operators.retain(|_| index.next().is_some_and(|index| !done.contains(&index)));
+    model
 }

@@ -7,7 +7,7 @@ mod payload;
 
 pub(super) use payload::Codes;
 
-use super::{Error, Limits};
+use super::{Error, Limits, fold::fold};
 use crate::circle::{self, BuiltinOperator, Details, Model, Operator, SubGraph, TensorType};
 use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::ops::{Op, OutputRule};
@@ -55,9 +55,11 @@ pub(super) fn import(
         return Err(Error::Invalid(finding.to_string()));
     }
     let index = circle::find_graph(model, graph).map_err(|e| Error::Graph(e.to_string()))?;
+    let mut model = model.clone();
+    let done = fold(&mut model, index, limits);
     let file = &model.subgraphs[index];
     let mut import = Import {
-        model,
+        model: &model,
         file,
         limits,
         used: 0,
@@ -71,7 +73,8 @@ pub(super) fn import(
     for &input in &file.inputs {
         import.input(input)?;
     }
-    for (index, operator) in file.operators.iter().enumerate() {
+    let operators = file.operators.iter().enumerate();
+    for (index, operator) in operators.filter(|(index, _)| !done.contains(index)) {
         import.operator(index, operator)?;
     }
     let output = |&index: &i32| {

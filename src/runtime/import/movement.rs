@@ -27,14 +27,9 @@ impl Import<'_> {
     /// The integers of a constant.
     pub(super) fn integers(&self, index: i32) -> Result<Vec<i64>, Misfit> {
         let tensor = self.tensor(index)?;
-        let name = tensor.name.escape_debug();
-        let bytes = self.model.constant(tensor);
-        let bytes = bytes.ok_or_else(|| format!("\"{name}\" must be a constant"))?;
-        let count = tensor.shape.iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX));
-        let count = count.fold(1_usize, usize::saturating_mul);
-        let codes = super::Codes::decode(tensor.dtype, bytes, count);
-        let codes = codes.map_err(|message| format!("\"{name}\" {message}"))?;
-        codes.integers().ok_or_else(|| format!("\"{name}\" must hold integers"))
+        let misfit =
+            || format!("\"{}\" must be a constant of integers", tensor.name.escape_debug());
+        self.model.integers(tensor).ok_or_else(misfit)
     }
 
     /// The declared shape of the output says everything; runtimes need not agree on the operands.

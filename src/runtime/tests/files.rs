@@ -15,7 +15,7 @@ fn program(bytes: &[u8]) -> Program {
 }
 
 /// Reals of a ramp over the shape of the first input.
-fn ramp(program: &Program) -> Vec<Tensor> {
+pub(super) fn ramp(program: &Program) -> Vec<Tensor> {
     let shape = program.inputs()[0].shape.clone();
     let n: usize = shape.iter().product();
     let data = (0..n).map(|i| ((i * 37 % 23) as f32 - 11.0) * 0.2).collect();

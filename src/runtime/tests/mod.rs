@@ -1,6 +1,7 @@
 //! Tests of the room as a whole.
 
 mod files;
+mod folding;
 mod hostile;
 mod integer;
 mod npy;
