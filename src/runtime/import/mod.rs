@@ -249,12 +249,13 @@ impl<'a> Import<'a> {
         let shape = op.def().shape(&shapes)?;
         let count = shape.iter().fold(1_u64, |count, &n| count.saturating_mul(n as u64));
         self.work(count)?;
+        let params = like.and_then(|like| self.params_of(like));
+        // The axis of several scales may be lost on the way.
+        params.iter().try_for_each(|params| params.check(&shape).map_err(|e| e.to_string()))?;
         let wanted = format!("{}.step", self.tensor(output)?.name);
         let name = self.name(&wanted);
         let id = self.g.push(&name, op, inputs);
-        if let Some(params) = like.and_then(|like| self.params_of(like)) {
-            self.params.push((id, params));
-        }
+        self.params.extend(params.map(|params| (id, params)));
         Ok(id)
     }
 

@@ -4,7 +4,7 @@ use crate::circle::{
     self, BuiltinOperator, Bytes, Model, Operator, Options, Quantization, SubGraph, Tensor,
     TensorType,
 };
-use crate::runtime::{Limits, Program};
+use crate::runtime::{Error, Limits, Program};
 use crate::tensor;
 
 /// A graph of one operator in the making.
@@ -146,11 +146,11 @@ fn a_bias_that_is_an_input_is_for_the_float_reading() {
     }
 }
 
-#[test]
-fn weights_of_a_convolution_keep_their_scales() {
+/// A convolution over the whole picture whose weights have scales along an axis.
+fn convolution(axis: usize) -> Result<Program, Error> {
     let mut one = One::new();
     let x = one.value("x", &[1, 2, 2, 4], 0.1);
-    let w = one.channels("w", &[8, 2, 2, 4], 0);
+    let w = one.channels("w", &[8, 2, 2, 4], axis);
     let (w, y) = (one.constant(w), one.value("y", &[1, 1, 1, 8], 0.5));
     let code = one.model.opcode(BuiltinOperator::Conv2d);
     let mut options = Options::of(BuiltinOperator::Conv2d);
@@ -159,9 +159,18 @@ fn weights_of_a_convolution_keep_their_scales() {
     one.graph.add_operator(Operator::new(code, vec![x, w], vec![y], options));
     (one.graph.inputs, one.graph.outputs) = (vec![x], vec![y]);
     one.model.subgraphs = vec![one.graph];
-    let program = Program::new(&one.model, Limits::default()).unwrap();
+    Program::new(&one.model, Limits::default())
+}
+
+#[test]
+fn weights_of_a_convolution_keep_their_scales() {
+    let program = convolution(0).unwrap();
     assert!(worst(&program) <= 1);
     assert!(program.run(&inputs(&program)).unwrap()[0].data().iter().any(|&y| y > 1.0));
+    for axis in [1, 2, 3] {
+        let error = convolution(axis).unwrap_err().to_string();
+        assert!(error.starts_with("operators[0] CONV_2D: "), "{error}");
+    }
 }
 
 #[test]
