@@ -40,6 +40,22 @@ fn good_models_are_clean() {
 }
 
 #[test]
+fn a_graph_without_operators_is_valid_and_needs_no_codes() {
+    let mut model = Model::new("nothing to do");
+    let payload = model.add_buffer(Buffer::data(vec![0; 4]));
+    let mut graph = SubGraph::new("main");
+    let x = graph.add_tensor(Tensor::new("x", TensorType::Float32, [1, 8]));
+    let c = Tensor::new("c", TensorType::Float32, [1]).with_buffer(payload);
+    (graph.inputs, graph.outputs) = (vec![x], vec![x, graph.add_tensor(c)]);
+    model.subgraphs.push(graph);
+    let report = verify(&model);
+    assert!(report.is_clean(), "{report}");
+    model.subgraphs[0].add_operator(Operator::new(0, vec![x], vec![], Options::None));
+    let report = verify(&model);
+    assert_eq!(report.errors[0].to_string(), "subgraphs[0].operators[0]: operator code 0 of 0");
+}
+
+#[test]
 fn structure() {
     let cases: Vec<(String, &str)> = vec![
         (error(|m| graph(m).outputs.push(6)), "subgraphs[0].outputs[1]: tensor 6 of 6"),

@@ -7,9 +7,6 @@ pub(super) fn check(model: &Model, report: &mut Report) {
     if model.subgraphs.is_empty() {
         report.error("subgraphs", "the model has none");
     }
-    if model.operator_codes.is_empty() {
-        report.error("operator_codes", "the model has none");
-    }
     match model.buffers.first() {
         None => report.error("buffers", "the model has none, not even the empty first one"),
         Some(first) if !first.is_empty() => {

@@ -4,7 +4,7 @@ use crate::circle::{
     self, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
 use crate::runtime::npy::{Array, Elements};
-use crate::runtime::{Error, Limits, Program};
+use crate::runtime::{Error, Export, Form, Limits, Program, export};
 use crate::tensor::Tensor;
 
 pub(super) const PEER_LINEAR: &[u8] = include_bytes!("../../../tests/data/circle/linear.q.circle");
@@ -45,6 +45,27 @@ fn the_peers_float_block_runs_with_every_operator_in_it() {
     for row in outputs[0].data().chunks(4) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "softmax rows sum to one");
     }
+}
+
+#[test]
+fn a_file_without_operators_hands_on_its_inputs_and_constants() {
+    let mut model = Model::new("nothing to do");
+    let payload = model.add_buffer(circle::Buffer::data(1.5_f32.to_le_bytes().to_vec()));
+    let mut graph = SubGraph::new("main");
+    let grid = Quantization::per_tensor(0.5, 0);
+    let x = circle::Tensor::new("x", TensorType::Uint8, [2]).with_quantization(grid);
+    let x = graph.add_tensor(x);
+    let constant = circle::Tensor::new("c", TensorType::Float32, [1]).with_buffer(payload);
+    (graph.inputs, graph.outputs) = (vec![x], vec![x, graph.add_tensor(constant)]);
+    model.subgraphs = vec![graph];
+    let bytes = circle::to_bytes(&model).unwrap();
+    let program = program(&bytes);
+    let outputs = program.run(&[Tensor::new([2], vec![3.0, 0.5])]).unwrap();
+    assert_eq!([outputs[0].data(), outputs[1].data()], [&[3.0, 0.5][..], &[1.5]]);
+    let form = Form::Qdq;
+    let qdq =
+        export(&model, Export { form, format: circle::Format::Circle, blocks: None }).unwrap();
+    assert!(circle::verify(&qdq).is_valid(), "{}", circle::verify(&qdq));
 }
 
 #[test]
