@@ -5,5 +5,6 @@ mod hostile;
 mod printing;
 mod roundtrip;
 mod sample;
+mod shapes;
 mod traps;
 mod verifying;

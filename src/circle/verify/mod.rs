@@ -1,7 +1,8 @@
-//! Checks a model for what the bytes alone cannot guarantee: indices, order, sizes, quantization,
-//! and the traps of the runtimes that load such files.
+//! Checks a model for what the bytes alone cannot guarantee: indices, order, shapes, sizes,
+//! quantization, and the traps of the runtimes that load such files.
 
 mod operators;
+mod shapes;
 mod structure;
 mod targets;
 mod values;

@@ -3,7 +3,7 @@
 use super::super::model::{Model, Operator, SubGraph, Tensor};
 use super::super::operator::BuiltinOperator;
 use super::super::options::Options;
-use super::{Report, given};
+use super::{Report, given, shapes};
 
 /// How far a bias scale may be from input scale × weight scale, relative.
 const BIAS_SCALE_TOLERANCE: f32 = 1e-3;
@@ -31,6 +31,7 @@ pub(super) fn check(model: &Model, graph: &SubGraph, place: &str, report: &mut R
         options(builtin, op, &place, report);
         ranks(graph, builtin, op, &place, report);
         bias(graph, builtin, op, &place, report);
+        shapes::check(model, graph, builtin, op, &place, report);
         if let Some(message) = channels(graph, builtin, op) {
             report.warn(&place, message);
         }
