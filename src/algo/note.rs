@@ -63,7 +63,9 @@ impl fmt::Display for Note {
             Note::Unmasked { scores, range: [low, high] } => write!(
                 f,
                 "{scores}: attention scores from {low} to {high} are too far apart for the mask, which \
-                 may leave later tokens visible, in float too"
+                 may leave later tokens visible, in float too: policy.mask_fill = {:.0} would hide them",
+                // room for scores that calibration did not see
+                (1.5 * (low - high) - 20.0).floor()
             ),
             Note::Silent { layer } => {
                 write!(f, "{layer}: rounded to nearest, as all its calibration inputs are zero")

@@ -196,7 +196,7 @@ impl Chain {
     ) -> Result<(Tensor, Cache), Error> {
         let seq = self.manifest.seq_len;
         let padded = layout.clone().with_seq_len(seq)?;
-        let mut values = prefill_tables(config, &padded)?;
+        let mut values = prefill_tables(config, &padded, self.manifest.mask_fill)?;
         let mut ids: Vec<f32> = sample.input_ids.iter().map(|&id| id as f32).collect();
         ids.resize(seq, 0.0);
         values.insert("input_ids".into(), Tensor::new([1, seq], ids));
@@ -352,8 +352,9 @@ fn at_length(
 }
 
 /// The tables of a prompt: the constants of its graph.
-fn prefill_tables(config: &Config, layout: &Layout) -> Result<Values, Error> {
-    let graph = models::build(config, &models::Request::new(layout.clone()))?;
+fn prefill_tables(config: &Config, layout: &Layout, mask_fill: f32) -> Result<Values, Error> {
+    let request = models::Request { mask_fill, ..models::Request::new(layout.clone()) };
+    let graph = models::build(config, &request)?;
     let table = |value: &crate::graph::Value| match &value.source {
         crate::graph::Source::Const(tensor) => {
             let last = value.name.rsplit('.').next()?;

@@ -139,7 +139,9 @@ impl Recipe {
     }
 
     fn request(&self, layout: Layout, batch: usize) -> Request {
-        Request { head: self.head, batch, ..Request::new(layout) }
+        let usual = Request::new(layout);
+        let mask_fill = self.policy.spec().mask_fill.unwrap_or(usual.mask_fill);
+        Request { head: self.head, batch, mask_fill, ..usual }
     }
 }
 
@@ -196,6 +198,8 @@ pub struct Outcome {
     pub sites: usize,
     /// Seconds of each phase, in order.
     pub seconds: Vec<(&'static str, f64)>,
+    /// What hides later tokens.
+    mask_fill: f32,
     /// What went wrong while weights were read again for somebody.
     trouble: Trouble,
     /// What was put down while the job was under way.
@@ -443,6 +447,7 @@ fn finish(
     if answers.is_none() {
         job.clock.forget("evaluate");
     }
+    let mask_fill = job.recipe.request(job.prompt.layout.clone(), 1).mask_fill;
     Ok(Outcome {
         sites: plan.site_count(),
         unquantized: calibrate::check(&job.graph),
@@ -457,6 +462,7 @@ fn finish(
         unseen_experts,
         notes,
         seconds: job.clock.laps,
+        mask_fill,
         trouble: job.trouble,
         remains: job.unfinished.map(|unfinished| unfinished.remains()),
     })

@@ -94,6 +94,10 @@ pub struct PolicySpec {
     /// no weight after the softmax may saturate (see [`SoftmaxLogits`](super::SoftmaxLogits)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact_logits: bool,
+    /// What is added to the attention scores of later tokens, to hide them: below 0, -120 by default as
+    /// in TICO. Scores that are further apart than that need more, in float too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_fill: Option<f32>,
     /// What to do with experts that no calibration token reached; refused by default.
     #[serde(default, skip_serializing_if = "UnseenExperts::is_default")]
     pub unseen_experts: UnseenExperts,
@@ -166,6 +170,10 @@ impl Policy {
         let layers = [("activation", &spec.activation), ("weight", &spec.weight)];
         for (place, layer) in layers.into_iter().chain(spec.norm.as_ref().map(|n| ("norm", n))) {
             check(place, layer, place == "weight")?;
+        }
+        if let Some(fill) = spec.mask_fill.filter(|fill| !(f32::MIN..0.0).contains(fill)) {
+            let why = format!("found {fill}, expected a finite number below 0");
+            return Err(PolicyError::Illegal { place: "mask_fill".into(), why });
         }
         let mut matchers = Vec::with_capacity(spec.rules.len());
         for rule in &spec.rules {

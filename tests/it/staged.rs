@@ -296,8 +296,31 @@ fn noise(shape: &[usize]) -> Tensor {
 }
 
 #[test]
+fn a_recipe_says_what_hides_later_tokens() {
+    let folder = quantize(&["--stages", "--set", "policy.mask_fill=-300"]);
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&read("stages/manifest.json")).unwrap();
+    assert_eq!(manifest.mask_fill, -300.0);
+    assert!(String::from_utf8(read("recipe.toml")).unwrap().contains("mask_fill = -300.0"));
+    let model = circle::read(&read("model.circle")).unwrap();
+    let mask = |tensor: &&circle::Tensor| tensor.name.ends_with("causal_mask");
+    let mask = model.subgraphs[0].tensors.iter().find(mask).unwrap();
+    let words = model.payload(mask).unwrap().chunks_exact(4);
+    let least = words.map(|w| f32::from_le_bytes(w.try_into().unwrap())).fold(0.0, f32::min);
+    assert_eq!(least, -300.0);
+    assert_answers(&folder.join("stages"));
+    let (code, _, stderr) = encircle(&["quantize", "--set", "policy.mask_fill=0"]);
+    let fact = "mask_fill: found 0, expected a finite number below 0";
+    assert!(code == 2 && stderr.contains(fact), "{stderr}");
+}
+
+#[test]
 fn the_command_answers_from_the_quantized_files() {
-    let stages = demo().join("stages");
+    assert_answers(&demo().join("stages"));
+}
+
+/// That the quantized files answer as the network does, and only with the picture.
+fn assert_answers(stages: &Path) {
     let picture = path("assets/vqa/test_000.jpg");
     let args = [
         "generate",

@@ -156,7 +156,6 @@ pub fn write_stages(
     if let Some(&id) = missing.first() {
         return Err(Error::Stage { name: decode.value(id).name.clone() });
     }
-    let fill = models::Request::new(layout.clone()).mask_fill;
     let named = |id: ValueId| (outcome.graph.value(id).name.as_str(), id);
     let mut set = Set {
         trouble: &outcome.trouble,
@@ -167,7 +166,7 @@ pub fn write_stages(
         manifest: Manifest::new(
             made_from(checkpoint)?,
             layout,
-            fill,
+            outcome.mask_fill,
             config.text.num_hidden_layers,
         ),
         written: Vec::new(),
