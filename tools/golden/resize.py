@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Writes frames and what torchvision's bicubic resizing with antialias, which is torch's on 8-bit
-tensors, makes of them: `K.from.png`, `K.to.png`.
+"""Writes pictures and what the reference makes of them into FILE, tests/data/pictures/expected.safetensors:
+`resize.K.target` is torch's bicubic resizing with antialias of `resize.K.source`, which is torchvision's;
+`process.K.pixel_values` and `video.pixel_values` are what transformers' image processor makes of
+`process.K.source` and `video.frames`. What else is there stays.
 
-Usage: resize.py FOLDER; needs torch, pillow and numpy.
+Usage: resize.py FILE; needs torch, torchvision, transformers 4.57.3, safetensors and numpy.
 """
 
 import sys
-from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image
+from safetensors.numpy import load_file, save_file
+from transformers import Qwen2VLImageProcessorFast
 
-# Height and width, before and after.
+# Height and width of pictures from `resize.9` on, before and after.
 SIZES = [
     ((60, 20), (12, 20)),
     ((61, 23), (8, 16)),
@@ -24,18 +26,30 @@ SIZES = [
 ]
 
 
+def planes(pixels):
+    return torch.from_numpy(pixels).movedim(-1, -3).contiguous()
+
+
 def main():
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
+    arrays = load_file(sys.argv[1])
     noise = numpy.random.default_rng(0)
-    for k, ((height, width), target) in enumerate(SIZES):
+    for k, (before, after) in enumerate(SIZES, 9):
         # Hard edges, where the rounding between the passes shows most.
-        picture = noise.choice([0, 30, 255], (height, width, 3), p=[0.4, 0.2, 0.4]).astype("uint8")
-        frame = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
-        resized = torch.nn.functional.interpolate(frame, target, mode="bicubic", antialias=True)
-        Image.fromarray(picture).save(folder / f"{k}.from.png", optimize=True)
-        resized = resized[0].permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(resized).save(folder / f"{k}.to.png", optimize=True)
+        picture = noise.choice([0, 30, 255], (*before, 3), p=[0.4, 0.2, 0.4]).astype("uint8")
+        arrays[f"resize.{k}.source"], arrays[f"resize.{k}.target"] = picture, numpy.empty(after)
+    for k in range(9 + len(SIZES)):
+        source, target = (arrays[f"resize.{k}.{which}"] for which in ("source", "target"))
+        resized = torch.nn.functional.interpolate(
+            planes(source)[None], target.shape[:2], mode="bicubic", antialias=True
+        )
+        arrays[f"resize.{k}.target"] = resized[0].permute(1, 2, 0).contiguous().numpy()
+    processor = Qwen2VLImageProcessorFast(min_pixels=1024, max_pixels=1536, patch_size=4)
+    for k in range(3):
+        patches = processor(planes(arrays[f"process.{k}.source"]), return_tensors="pt")
+        arrays[f"process.{k}.pixel_values"] = patches["pixel_values"].numpy()
+    patches = processor(images=None, videos=[planes(arrays["video.frames"])], return_tensors="pt")
+    arrays["video.pixel_values"] = patches["pixel_values_videos"].numpy()
+    save_file(arrays, sys.argv[1])
 
 
 main()

@@ -1,5 +1,5 @@
-//! Pictures to patches: the same numbers as the reference processor of the Qwen2-VL family, which
-//! resizes with PIL.
+//! Pictures to patches: the numbers of the reference processor of the Qwen2-VL family, the one that
+//! resizes with torch.
 
 mod decode;
 mod exif;

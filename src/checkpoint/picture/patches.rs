@@ -2,7 +2,7 @@
 
 use super::super::error::Result;
 use super::decode::RgbPicture;
-use super::resample::{Resampler, resize};
+use super::resample::resize;
 use super::settings::PictureSettings;
 use crate::tensor::Tensor;
 
@@ -36,7 +36,7 @@ impl PictureSettings {
     /// `Unsupported` if it is too elongated.
     pub fn preprocess(&self, file: &str, picture: &RgbPicture) -> Result<Picture> {
         let size = self.resized(file, picture.height(), picture.width())?;
-        Ok(self.patched(std::slice::from_ref(picture), size, &self.table(), Resampler::Pil))
+        Ok(self.patched(std::slice::from_ref(picture), size, &self.table()))
     }
 
     /// Resizes `frames`, at least one, to height and width `size`, and cuts them into patches, whose
@@ -46,10 +46,9 @@ impl PictureSettings {
         frames: &[RgbPicture],
         (height, width): (usize, usize),
         table: &Table,
-        by: Resampler,
     ) -> Picture {
         let resized: Vec<RgbPicture> =
-            frames.iter().map(|frame| resize(frame, width, height, by)).collect();
+            frames.iter().map(|frame| resize(frame, width, height)).collect();
         let grid_thw = [
             frames.len().div_ceil(self.temporal_patch_size),
             height / self.patch_size,
@@ -104,8 +103,7 @@ impl PictureSettings {
         }
     }
 
-    /// The reference rescales in f64, rounds to
-    /// f32, and shifts and divides in f32; so do we, to the last bit.
+    /// Rescaled in f64, rounded to f32, shifted and divided in f32.
     pub(super) fn table(&self) -> Table {
         std::array::from_fn(|channel| {
             let (mean, std) = (self.image_mean[channel] as f32, self.image_std[channel] as f32);

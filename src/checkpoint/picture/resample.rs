@@ -1,18 +1,8 @@
-//! Bicubic resampling with antialias, bit for bit as the reference does it on 8-bit pictures, by PIL, and
-//! on frames of videos, by torch: two passes, the weights in fixed point, the result of the first
-//! rounded to 8 bits before the second.
+//! Bicubic resampling with antialias, bit for bit as torch does it on 8-bit pictures: first across, then
+//! down, the weights in fixed point, the result of the first pass rounded to 8 bits before the second.
 
 use super::decode::RgbPicture;
 use rayon::prelude::*;
-
-/// Whose passes and weights these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Resampler {
-    /// That of pictures.
-    Pil,
-    /// That of videos.
-    Torch,
-}
 
 /// Most fraction bits of a weight: 32 less 8 for the pixel and 2 for overshoot of the sum.
 const PRECISION: u32 = 32 - 8 - 2;
@@ -21,35 +11,17 @@ const SUPPORT: f64 = 2.0;
 const CHANNELS: usize = 3;
 
 /// The picture at `width` by `height` pixels, neither of them zero.
-pub(super) fn resize(
-    picture: &RgbPicture,
-    width: usize,
-    height: usize,
-    by: Resampler,
-) -> RgbPicture {
+pub(super) fn resize(picture: &RgbPicture, width: usize, height: usize) -> RgbPicture {
     let mut pixels = picture.pixels().to_vec();
     let (from_width, from_height) = (picture.width(), picture.height());
-    let vertical_first =
-        by == Resampler::Pil && vertical_first(from_width, from_height, width, height);
-    if vertical_first {
-        pixels = down(&pixels, from_width, &Windows::of(from_height, height, by));
-    }
     if width != from_width {
-        pixels = across(&pixels, from_width, &Windows::of(from_width, width, by));
+        pixels = across(&pixels, from_width, &Windows::of(from_width, width));
     }
-    if !vertical_first && height != from_height {
-        pixels = down(&pixels, width, &Windows::of(from_height, height, by));
+    if height != from_height {
+        pixels = down(&pixels, width, &Windows::of(from_height, height));
     }
     // a side of zero is excluded by the callers; the old picture is the least surprise
     RgbPicture::new(width, height, pixels).unwrap_or_else(|| picture.clone())
-}
-
-/// The order of the passes shows in the rounding between them. PIL began to shrink tall pictures
-/// downwards first in release 13: where the height loses more than twice the pixels of the width.
-/// Releases before always went across first; results differ by a few levels at hard edges.
-fn vertical_first(from_width: usize, from_height: usize, width: usize, height: usize) -> bool {
-    let lost_height = from_height.saturating_sub(height);
-    lost_height > 0 && lost_height.saturating_add(2 * width) > 2 * from_width
 }
 
 /// The source pixels that one target pixel sums, and their weights.
@@ -80,20 +52,13 @@ struct Windows {
 
 impl Windows {
     /// One for each target pixel of a row of `source` pixels.
-    fn of(source: usize, target: usize, by: Resampler) -> Windows {
+    fn of(source: usize, target: usize) -> Windows {
         let reals: Vec<(usize, Vec<f64>)> =
             (0..target).map(|at| reals(source, target, at)).collect();
-        let precision = match by {
-            Resampler::Pil => PRECISION,
-            Resampler::Torch => {
-                let largest =
-                    reals.iter().flat_map(|(_, weights)| weights).copied().fold(0.0, f64::max);
-                // as many as leave the largest weight in 16 bits
-                let fits =
-                    |bits: &u32| ((0.5 + largest * f64::from(1u32 << bits)) as i32) < 1 << 15;
-                (1..=PRECISION).take_while(fits).last().unwrap_or(0)
-            }
-        };
+        let largest = reals.iter().flat_map(|(_, weights)| weights).copied().fold(0.0, f64::max);
+        // as many as leave the largest weight in 16 bits
+        let fits = |bits: &u32| ((0.5 + largest * f64::from(1u32 << bits)) as i32) < 1 << 15;
+        let precision = (1..=PRECISION).take_while(fits).last().unwrap_or(0);
         let fixed = |weight: f64| {
             let scaled = weight * f64::from(1u32 << precision);
             (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
@@ -123,7 +88,7 @@ fn reals(source: usize, target: usize, index: usize) -> (usize, Vec<f64>) {
     let stretch = scale.max(1.0);
     let support = SUPPORT * stretch;
     let center = (index as f64 + 0.5) * scale;
-    // truncation towards zero and saturation at it are what C's casts and PIL's clamps do
+    // truncation towards zero and saturation at it are what C's casts and torch's clamps do
     let first = (center - support + 0.5) as usize;
     let end = ((center + support + 0.5) as usize).min(source);
     let weight = |pixel: usize| cubic((pixel as f64 - center + 0.5) * (1.0 / stretch));

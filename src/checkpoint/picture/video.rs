@@ -1,14 +1,13 @@
 //! Frames of a video to patches, as the reference's video processor makes them.
 //!
-//! It differs from that of pictures: the bounds are those of all frames together, torch resizes, and
-//! rescaling is folded into the normalization, which rounds differently.
+//! It differs from that of pictures: the bounds are those of all frames together, and rescaling is folded
+//! into the normalization, which rounds differently.
 
 use super::super::config::Config;
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::files::Files;
 use super::decode::RgbPicture;
 use super::patches::{Picture, Table};
-use super::resample::Resampler;
 use super::settings::{PictureSettings, RATIO_MAX, VIDEOS, smart_resize_frames};
 
 /// How the frames of a video become patches; they are taken as sampled.
@@ -67,7 +66,7 @@ impl VideoSettings {
                     format!("frames of at least {factor} pixels a side, of a ratio of at most {RATIO_MAX}")
                 })
         })?;
-        Ok(self.frame.patched(frames, resized, &self.table(), Resampler::Torch))
+        Ok(self.frame.patched(frames, resized, &self.table()))
     }
 
     /// The reference's tensors are f32, its shift and divisor too.
