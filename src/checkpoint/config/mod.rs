@@ -109,6 +109,7 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Qwen3Vl,
+    Qwen2,
     Qwen3,
     Other,
 }
@@ -117,6 +118,7 @@ impl Family {
     fn of(model_type: &str) -> Family {
         match model_type {
             "qwen3_vl" | "qwen3_vl_moe" => Family::Qwen3Vl,
+            "qwen2" => Family::Qwen2,
             "qwen3" | "qwen3_moe" => Family::Qwen3,
             _ => Family::Other,
         }

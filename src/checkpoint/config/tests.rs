@@ -78,6 +78,17 @@ fn a_flat_file_gets_the_defaults_of_transformers() {
     let qwen3 = with(llama(), "/model_type", json!("qwen3"));
     let qwen3 = with(qwen3, "/num_key_value_heads", json!(2));
     assert_eq!(parse(qwen3).unwrap().text.head_dim, 128);
+
+    let qwen2 =
+        with(with(llama(), "/model_type", json!("qwen2")), "/num_attention_heads", json!(32));
+    let yarn = with(qwen2, "/rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}));
+    let text = parse(yarn).unwrap().text;
+    assert_eq!((text.num_key_value_heads, text.head_dim), (32, 2));
+    assert_eq!(text.max_position_embeddings, 32_768);
+    let RopeScaling::Yarn { original_max_position_embeddings, .. } = text.rope.scaling else {
+        panic!("{:?}", text.rope.scaling)
+    };
+    assert_eq!(original_max_position_embeddings, 32_768);
 }
 
 #[test]

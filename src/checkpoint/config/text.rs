@@ -61,9 +61,9 @@ fn defaults(family: Family, experts: bool) -> Defaults {
             max_position_embeddings: 128_000,
             rope_theta: 5_000_000.0,
         },
-        Family::Qwen3 => Defaults {
+        Family::Qwen2 | Family::Qwen3 => Defaults {
             num_key_value_heads: Some(if experts { 4 } else { 32 }),
-            head_dim: Some(128).filter(|_| !experts),
+            head_dim: Some(128).filter(|_| family == Family::Qwen3 && !experts),
             max_position_embeddings: 32_768,
             rope_theta: 10_000.0,
         },
