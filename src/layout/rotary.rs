@@ -314,14 +314,15 @@ fn inverse_of(dim: usize, theta: f64, factor: f32) -> Vec<f32> {
     (0..dim / 2).map(|i| 1.0 / (factor * power(i) as f32)).collect()
 }
 
+/// Where torch divides a number by a tensor, it multiplies it by the reciprocals.
 fn llama3(frequency: f32, factor: f32, [low, high]: [f64; 2], context: f64) -> f32 {
-    let wavelength = std::f32::consts::TAU / frequency;
+    let wavelength = std::f32::consts::TAU * (1.0 / frequency);
     if wavelength < (context / high) as f32 {
         return frequency;
     }
     if wavelength > (context / low) as f32 {
         return frequency / factor;
     }
-    let smooth = (context as f32 / wavelength - low as f32) / (high - low) as f32;
+    let smooth = (context as f32 * (1.0 / wavelength) - low as f32) / (high - low) as f32;
     (1.0 - smooth) * frequency / factor + smooth * frequency
 }

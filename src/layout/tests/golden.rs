@@ -136,6 +136,18 @@ fn scaling(value: &Value) -> RopeScaling {
 }
 
 #[test]
+fn stretched_frequencies_are_those_of_torch_to_the_bit() {
+    let scaling = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    let frequencies = Rotary::new(64, 10_000.0, scaling).unwrap().inverse_frequencies();
+    assert_eq!(frequencies[22..24], [0.000_906_152_77, 0.000_453_980_17]);
+}
+
+#[test]
 fn scaled_tables_match_the_reference_at_far_positions() {
     let golden = json(include_str!("../../../tests/data/golden/rotary.json"));
     for case in golden["rotary"].as_array().unwrap() {
