@@ -96,12 +96,14 @@ fn png(bytes: &[u8]) -> Decoded {
     reader.next_frame(&mut samples)?;
     let (colours, depth) = reader.output_color_type();
     let wide = depth == BitDepth::Sixteen;
+    let grey = reader.info().color_type == ColorType::Grayscale;
     let (pairs, _) = samples.as_chunks::<2>();
     // PIL keeps the upper byte of 16-bit colours, but cuts 16-bit grey off at 255.
     let cut = |sample: &[u8; 2]| if sample[0] > 0 { u8::MAX } else { sample[1] };
-    let samples = match (wide, colours) {
+    let samples = match (wide, grey) {
         (false, _) => samples,
-        (true, ColorType::Grayscale) => pairs.iter().map(cut).collect(),
+        // transparent grey too, which was expanded
+        (true, true) => pairs.iter().map(cut).collect(),
         (true, _) => pairs.iter().map(|sample| sample[0]).collect(),
     };
     let pixels = match colours {

@@ -61,6 +61,7 @@ fn colour_modes_become_rgb_as_in_pil() {
         "bits",
         "palette",
         "grey16",
+        "grey16_clear",
         "rgb16",
         "rgba16",
         "grey_alpha16",
