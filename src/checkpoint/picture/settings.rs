@@ -57,7 +57,7 @@ pub(super) struct Defaults {
     std: [f64; 3],
     pixels: [usize; 2],
     patch_size: usize,
-    /// Whether files may still say `min_pixels` and `max_pixels` for the edges of `size`.
+    /// Whether `min_pixels` and `max_pixels`, as files once said, go before the edges of `size`.
     older_names: bool,
 }
 
@@ -120,17 +120,18 @@ impl PictureSettings {
     }
 
     pub(super) fn parse(fields: &Fields, defaults: &Defaults) -> Result<PictureSettings> {
-        let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(true));
+        // null is there and is not true
+        let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(!fields.is_null(name)));
         let size = fields.object("size")?;
         let pixels = |name: &str, edge: &str, default: usize| -> Result<usize> {
-            // the older pair of fields wins where a file has both, as it does in transformers
-            let older = fields.size(name, 1..=PIXELS_MAX)?.filter(|_| defaults.older_names);
-            if let Some(pixels) = older {
-                return Ok(pixels);
-            }
-            match &size {
-                Some(size) => size.required(edge, 1..=PIXELS_MAX),
-                None => Ok(default),
+            let older = fields.size(name, 1..=PIXELS_MAX)?;
+            match (older, &size) {
+                // the older pair of fields wins where a file has both, as it does in transformers
+                (Some(pixels), _) if defaults.older_names => Ok(pixels),
+                // a file for pictures that serves for videos may have them alone
+                (Some(pixels), Some(size)) if size.get(edge).is_none() => Ok(pixels),
+                (_, Some(size)) => size.required(edge, 1..=PIXELS_MAX),
+                (_, None) => Ok(default),
             }
         };
         let sides = |name: &str, default| Ok(fields.size(name, 1..=256)?.unwrap_or(default));

@@ -2,7 +2,7 @@ use super::super::error::ErrorKind;
 use super::super::fields::Fields;
 use super::super::safetensors::Store;
 use super::resample::resize;
-use super::settings::{PICTURES, smart_resize_frames};
+use super::settings::{PICTURES, VIDEOS, smart_resize_frames};
 use super::*;
 use crate::checkpoint::Files;
 use proptest::prelude::*;
@@ -212,9 +212,24 @@ fn settings_are_read_in_both_spellings() {
         json!({"size": {"shortest_edge": 4, "longest_edge": 9}, "patch_size": 16, "resample": 3}),
     );
     assert_eq!(old, new.unwrap());
+    let both = json!({"min_pixels": 4, "max_pixels": 9, "patch_size": 16,
+        "size": {"min_pixels": 1, "max_pixels": 2}});
+    assert_eq!(old, settings(both.clone()).unwrap());
+    let videos = PictureSettings::parse(&Fields::root("p", &both).unwrap(), &VIDEOS).unwrap();
+    assert_eq!((videos.min_pixels, videos.max_pixels), (4, 9));
     let defaults = settings(json!({})).unwrap();
     assert_eq!((defaults.min_pixels, defaults.max_pixels), (3136, 1_003_520));
     assert_eq!((defaults.patch_size, defaults.merge_size), (14, 2));
+}
+
+#[test]
+fn a_switch_that_is_null_is_off() {
+    let on = |value: serde_json::Value| {
+        let json = json!({"do_resize": value, "do_rescale": value, "do_normalize": value});
+        let settings = settings(json).unwrap();
+        [settings.do_resize, settings.do_rescale, settings.do_normalize]
+    };
+    assert_eq!((on(json!(null)), on(json!(true))), ([false; 3], [true; 3]));
 }
 
 #[test]
