@@ -89,8 +89,11 @@ impl Checkpoint {
             return Err(Error::new(ErrorKind::Missing, files.describe(""), expected, "none"));
         }
         let raw = files.read_json(CONFIG, JSON_MAX)?;
-        let config = Config::parse(&files.describe(CONFIG), raw)?;
+        let mut config = Config::parse(&files.describe(CONFIG), raw)?;
         let store = Store::open(&files)?;
+        if store.info("lm_head.weight").is_some() {
+            config.untie();
+        }
         Ok(Checkpoint { files, config: Arc::new(config), store: Arc::new(store) })
     }
 

@@ -55,6 +55,27 @@ fn verifying_passes_with_the_right_list_and_names_a_wrong_one() {
 }
 
 #[test]
+fn a_stored_head_counts_where_the_text_part_does_not_say_that_it_is_tied() {
+    let tied = |part: serde_json::Value, tensor: &str| {
+        let dir = copy();
+        let path = |name: &str| dir.path().join(name);
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path("config.json")).unwrap()).unwrap();
+        config["text_config"]["tie_word_embeddings"] = part;
+        std::fs::write(path("config.json"), config.to_string()).unwrap();
+        let entry = json!({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]});
+        let header = json!({ tensor: entry }).to_string();
+        let len = header.len().to_le_bytes();
+        let file = [&len[..], header.as_bytes(), &[0; 4]].concat();
+        std::fs::write(path("model.safetensors"), file).unwrap();
+        Checkpoint::open(dir.path()).unwrap().config().text.tie_word_embeddings
+    };
+    assert!(!tied(json!(null), "lm_head.weight"));
+    assert!(tied(json!(null), "model.language_model.norm.weight"));
+    assert!(tied(json!(true), "lm_head.weight"));
+}
+
+#[test]
 fn text_survives_the_tokenizer() {
     let tokenizer = pixie().tokenizer().unwrap();
     let text = "a blue seven at the center";

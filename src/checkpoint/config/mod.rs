@@ -99,6 +99,15 @@ impl Config {
         })
     }
 
+    /// Unties the head of a file that says only of the whole model that it is tied: where such a file
+    /// has a head of its own, transformers 4, which asks the text part, uses that.
+    pub(super) fn untie(&mut self) {
+        let text = self.raw["text_config"].as_object();
+        if text.is_some_and(|text| text.get("tie_word_embeddings").is_none_or(Value::is_null)) {
+            self.text.tie_word_embeddings = false;
+        }
+    }
+
     /// The file as it stands, for the fields that only one family knows.
     pub fn raw(&self) -> &Value {
         &self.raw
