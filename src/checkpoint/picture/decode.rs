@@ -52,14 +52,16 @@ impl RgbPicture {
             |found: &str| Error::new(ErrorKind::Malformed, file, "a picture (PNG or JPEG)", found);
         let decoded = match bytes {
             _ if bytes.starts_with(PNG) => png(bytes),
-            _ if bytes.starts_with(JPEG) => jpeg::decode(bytes),
+            _ if bytes.starts_with(JPEG) => {
+                jpeg::decode(bytes).map(|(size, pixels)| (size, pixels, exif::in_jpeg(bytes)))
+            }
             _ => return Err(malformed("other bytes")),
         };
-        let ([width, height], pixels) =
+        let ([width, height], pixels, orientation) =
             decoded.map_err(|source| malformed("a broken one").caused_by(source))?;
         let picture =
             RgbPicture::new(width, height, pixels).ok_or_else(|| malformed("an empty one"))?;
-        Ok(exif::upright(picture, exif::orientation(bytes)))
+        Ok(exif::upright(picture, orientation))
     }
 
     /// Pixels along a row.
@@ -84,8 +86,8 @@ pub(super) fn affordable([width, height]: [usize; 2], bytes: Option<usize>) -> D
     bytes.filter(fits).ok_or_else(|| format!("{width} x {height} pixels are too many").into())
 }
 
-/// Of a PNG file.
-fn png(bytes: &[u8]) -> Decoded {
+/// Of a PNG file, and its orientation.
+fn png(bytes: &[u8]) -> Decoded<([usize; 2], Vec<u8>, u16)> {
     let limits = png::Limits { bytes: MEMORY_MAX };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     // Palettes become colours, fewer bits eight.
@@ -113,5 +115,7 @@ fn png(bytes: &[u8]) -> Decoded {
         ColorType::Grayscale => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
         ColorType::Indexed => return Err("a palette that is not there".into()),
     };
-    Ok((size, pixels))
+    // what follows the pixels may note something too, and may be broken
+    let _ = reader.finish();
+    Ok((size, pixels, exif::in_png(reader.info())))
 }

@@ -4,7 +4,7 @@
 pub(super) const SCAN: u8 = 0xda;
 /// The marker that ends the file.
 pub(super) const END: u8 = 0xd9;
-/// The marker of application data 1, of which EXIF is a sort.
+/// The marker of application data 1, of which EXIF and XMP are sorts.
 pub(super) const APP1: u8 = 0xe1;
 
 /// Marker and content of each segment, up to the end of the file or to where it breaks off. Contents

@@ -342,27 +342,68 @@ fn a_picture_is_turned_as_its_camera_was_held() {
     }
 }
 
+/// The JPEG file with a segment APP1 of this content.
+fn with_segment(jpeg: &[u8], content: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(content.len() + 2).unwrap().to_be_bytes();
+    [&jpeg[..2], &[0xff, 0xe1], &len, content, &jpeg[2..]].concat()
+}
+
+/// The PNG file with a chunk behind its header or before its end.
+fn with_chunk(png: &[u8], kind: &[u8; 4], content: &[u8], behind: bool) -> Vec<u8> {
+    let len = u32::try_from(content.len()).unwrap().to_be_bytes();
+    let checked = [&kind[..], content].concat();
+    let crc = checked.iter().fold(u32::MAX, |crc, byte| {
+        let shift = |crc: u32| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| shift(crc))
+    });
+    // the header: 8 bytes of the file, 25 of the chunk; the end: 12 bytes
+    let (before, after) = png.split_at(if behind { png.len() - 12 } else { 33 });
+    [before, &len, &checked, &(!crc).to_be_bytes(), after].concat()
+}
+
 #[test]
-fn the_orientation_is_read_from_jpeg_and_png_in_either_order_of_bytes() {
+fn the_orientation_is_read_from_exif_of_jpeg_and_png_in_either_order_of_bytes() {
     let jpeg = bytes("pictures", "odd.jpg");
-    let plain = RgbPicture::decode("odd.jpg", &jpeg).unwrap();
+    let png = bytes("pictures", "grey.png");
+    let decoded = |file: &[u8]| RgbPicture::decode("p", file).unwrap();
     for little in [true, false] {
-        let segment = [&b"Exif\0\0"[..], &block(little, 6)].concat();
-        let len = u16::try_from(segment.len() + 2).unwrap().to_be_bytes();
-        let noted = [&jpeg[..2], &[0xff, 0xe1], &len, &segment, &jpeg[2..]].concat();
-        let turned = RgbPicture::decode("odd.jpg", &noted).unwrap();
-        assert_eq!([turned.width(), turned.height()], [plain.height(), plain.width()]);
-        assert_eq!(turned, exif::upright(plain.clone(), 6));
-        for cut in 0..noted.len().min(200) {
-            let _ = exif::orientation(&noted[..cut]);
+        for long in [false, true] {
+            let mut block = block(little, 6);
+            if long {
+                // kind and value of the second entry, which begins at 22
+                block[if little { 24 } else { 25 }] = 4;
+                let value = if little { 6_u32.to_le_bytes() } else { 6_u32.to_be_bytes() };
+                block[30..34].copy_from_slice(&value);
+            }
+            let noted = with_segment(&jpeg, &[&b"Exif\0\0"[..], &block].concat());
+            assert_eq!(decoded(&noted), exif::upright(decoded(&jpeg), 6), "{little} {long}");
+            for cut in 0..noted.len().min(200) {
+                let _ = exif::in_jpeg(&noted[..cut]);
+            }
+            let digits: String = block.iter().map(|byte| format!("{byte:02x}")).collect();
+            let raw = format!("Raw profile type exif\0\nexif\n    {}\n{digits}\n", block.len());
+            for (kind, content) in [(b"eXIf", &block[..]), (b"tEXt", raw.as_bytes())] {
+                for behind in [false, true] {
+                    let noted = with_chunk(&png, kind, content, behind);
+                    assert_eq!(decoded(&noted), exif::upright(decoded(&png), 6), "{behind}");
+                }
+            }
         }
-        let block = block(little, 8);
-        let len = u32::try_from(block.len()).unwrap().to_be_bytes();
-        let chunk = [&len[..], b"eXIf", &block, &[0; 4]].concat();
-        let png = bytes("pictures", "grey.png");
-        // after the header: 8 bytes of the file, 25 of the chunk
-        let noted = [&png[..33], &chunk, &png[33..]].concat();
-        assert_eq!(exif::orientation(&noted), 8);
-        assert_eq!(exif::orientation(&png), 1);
+    }
+}
+
+#[test]
+fn the_orientation_of_xmp_counts_where_exif_has_none() {
+    let jpeg = bytes("pictures", "odd.jpg");
+    let png = bytes("pictures", "grey.png");
+    let decoded = |file: &[u8]| RgbPicture::decode("p", file).unwrap();
+    for xmp in ["<a tiff:Orientation=\"8\"/>", "<tiff:Orientation>8</tiff:Orientation>"] {
+        let noted = with_segment(&jpeg, format!("http://ns.adobe.com/xap/1.0/\0{xmp}").as_bytes());
+        assert_eq!(decoded(&noted), exif::upright(decoded(&jpeg), 8));
+        let exif = [&b"Exif\0\0"[..], &block(true, 3)].concat();
+        assert_eq!(decoded(&with_segment(&noted, &exif)), exif::upright(decoded(&jpeg), 3));
+        let text = format!("XML:com.adobe.xmp\0\0\0\0\0{xmp}");
+        let noted = with_chunk(&png, b"iTXt", text.as_bytes(), false);
+        assert_eq!(decoded(&noted), exif::upright(decoded(&png), 8));
     }
 }
