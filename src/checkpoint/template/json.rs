@@ -51,8 +51,7 @@ pub(super) fn to_json(
     });
     let mut out = String::new();
     Dumps { between, line: line.transpose()?, sort_keys }.write(&mut out, &value, 0)?;
-    // safe, lest a template named .html someday escapes it again
-    Ok(Value::from_safe_string(if ensure_ascii { in_ascii(&out) } else { out }))
+    Ok(Value::from(if ensure_ascii { in_ascii(&out) } else { out }))
 }
 
 fn unwritable() -> Error {

@@ -98,6 +98,8 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format));
         environment.add_filter("tojson", json::to_json);
+        environment.add_filter("e", escaped);
+        environment.add_filter("escape", escaped);
         // Jinja has one line end, whatever the file has
         let template = template.replace("\r\n", "\n").replace('\r', "\n");
         let template = without_generation_marks(&template).ok_or_else(|| {
@@ -137,6 +139,19 @@ impl ChatTemplate {
         let rendered =
             self.environment.get_template(NAME).and_then(|template| template.render(context));
         rendered.map_err(|source| {
+            let unknown = matches!(
+                source.kind(),
+                JinjaErrorKind::UnknownMethod
+                    | JinjaErrorKind::UnknownFilter
+                    | JinjaErrorKind::UnknownTest
+                    | JinjaErrorKind::UnknownFunction
+            );
+            if unknown {
+                let file = format!("{}:{}", self.file, source.line().unwrap_or(1));
+                let expected = "functions, methods, filters and tests that are known here";
+                let found = source.detail().unwrap_or("others");
+                return Error::new(ErrorKind::Unsupported, file, expected, found);
+            }
             let (expected, found) = ("messages that the template accepts", "others");
             Error::new(ErrorKind::Unsupported, &self.file, expected, found).caused_by(source)
         })
@@ -174,14 +189,42 @@ fn method(
     name: &str,
     args: &[Value],
 ) -> std::result::Result<Value, minijinja::Error> {
-    let strip: for<'a> fn(&'a str, &str) -> Option<&'a str> = match name {
-        "removeprefix" => |text, affix| text.strip_prefix(affix),
-        "removesuffix" => |text, affix| text.strip_suffix(affix),
+    let strip: for<'a> fn(&'a str, &str) -> Option<&'a str> = match (name, value.as_str()) {
+        ("title", Some(text)) => return from_args(args).map(|()| Value::from(title(text))),
+        ("removeprefix", _) => |text, affix| text.strip_prefix(affix),
+        ("removesuffix", _) => |text, affix| text.strip_suffix(affix),
         _ => return pycompat::unknown_method_callback(state, value, name, args),
     };
     let text = value.as_str().ok_or(JinjaErrorKind::UnknownMethod)?;
     let (affix,) = from_args(args)?;
     Ok(Value::from(strip(text, affix).unwrap_or(text)))
+}
+
+/// Capitals where letters begin, an apostrophe before them or not, as Python's `title` has them.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for c in text.chars() {
+        if inside {
+            out.extend(c.to_lowercase())
+        } else {
+            out.extend(c.to_uppercase())
+        }
+        inside = c.is_lowercase() || c.is_uppercase();
+    }
+    out
+}
+
+/// The filter `e`, with the references that Python's markupsafe writes.
+fn escaped(value: Value) -> Value {
+    if value.is_safe() {
+        return value;
+    }
+    let mut out = value.to_string().replace('&', "&amp;");
+    for (c, reference) in [('<', "&lt;"), ('>', "&gt;"), ('\'', "&#39;"), ('"', "&#34;")] {
+        out = out.replace(c, reference);
+    }
+    Value::from_safe_string(out)
 }
 
 /// `generation` blocks mark the assistant's tokens for training and print as their content; what

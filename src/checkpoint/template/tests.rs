@@ -75,6 +75,31 @@ fn numbers_are_written_as_python_does() {
 }
 
 #[test]
+fn escapes_and_titles_are_written_as_python_does() {
+    let text = r#"{{ "<a href='/x'>&\"" | e }} {{ '"' | escape }} {{ ['<'] | tojson | e }}"#;
+    let expected = "&lt;a href=&#39;/x&#39;&gt;&amp;&#34; &#34; [&#34;&lt;&#34;]";
+    assert_eq!(printed(text), expected);
+    assert_eq!(
+        printed(r#"{{ "it's a TOP-10 2nd".title() }} {{ '<' | safe | e }}"#),
+        "It'S A Top-10 2Nd <"
+    );
+}
+
+#[test]
+fn what_is_unknown_here_is_blamed_on_the_line_of_the_template() {
+    for (what, found) in [
+        ("'a b'.rsplit(' ')", "string has no method named rsplit"),
+        ("'a b' | wordcount", "filter wordcount is unknown"),
+        ("'a b' is odder", "test odder is unknown"),
+        ("lipsum()", "lipsum is unknown"),
+    ] {
+        let error = render(&format!("a\n{{{{ {what} }}}}"), &[]).unwrap_err();
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Unsupported, "t:2"), "{what}");
+        assert_eq!(error.found(), found);
+    }
+}
+
+#[test]
 fn line_ends_of_a_template_are_one_character() {
     assert_eq!(printed("a\r\n{% if true %}\r\nb\r{% endif %}\r\n"), "a\nb\n");
 }
