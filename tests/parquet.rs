@@ -61,6 +61,16 @@ fn texts_of_all_row_groups_come_in_order_whatever_their_compression() {
 }
 
 #[test]
+fn a_compression_that_is_not_read_is_named() {
+    let bytes = include_bytes!("data/zstd.parquet");
+    assert_eq!(
+        read(bytes, "text").unwrap_err(),
+        "a.parquet: field \"text\": expected pages that are not compressed, or by snappy or gzip, \
+         found ZSTD"
+    );
+}
+
+#[test]
 fn bad_parquet_is_refused_by_file_and_column() {
     let bytes = file([&[Some(b"one")], &[Some(b"\xff")]], Compression::SNAPPY);
     let error = |bytes: &[u8], column| read(bytes, column).unwrap_err();

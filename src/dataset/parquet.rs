@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Error, ErrorKind, Result, quoted};
 use bytes::Bytes;
-use parquet::basic::{ConvertedType, LogicalType, Type};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -45,6 +45,12 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
         if !lies_within(reader.metadata().row_group(group).column(at), size) {
             let found = format!("an impossible place in row group {group}");
             return Err(wrong(ErrorKind::Malformed, "pages within the file", found));
+        }
+        let packed = reader.metadata().row_group(group).column(at).compression();
+        if !matches!(packed, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_))
+        {
+            let expected = "pages that are not compressed, or by snappy or gzip";
+            return Err(wrong(ErrorKind::Unsupported, expected, packed.to_string()));
         }
         let column = reader.get_row_group(group).and_then(|group| group.get_column_reader(at));
         let damaged = |source: ParquetError| {

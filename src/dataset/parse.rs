@@ -16,12 +16,18 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
     })?;
     let fields = Fields::root(&place, &json)?;
     let row = if fields.get("messages").is_some() {
+        without(&fields, "messages", &["question", "answer", "video", "videos"])?;
         conversation(&fields, line, origin)?
     } else if fields.get("question").is_some() {
+        without(&fields, "question", &["videos"])?;
         question(&fields, origin)?
     } else if let Some(text) = fields.text(origin.column)? {
         if text.is_empty() {
             return Err(fields.wrong(ErrorKind::OutOfRange, origin.column, "some text", "none"));
+        }
+        // who names a column has rows that were made for something else
+        if origin.column == COLUMN {
+            without(&fields, COLUMN, &["answer", "image", "images", "video", "videos"])?;
         }
         Parts { text: Some(text.to_owned()), ..Parts::default() }
     } else if origin.column != COLUMN {
@@ -33,6 +39,13 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
     };
     let Parts { images, videos, conversation, answer, text } = row;
     Ok(Row { images, videos, conversation, answer, text, place })
+}
+
+/// Refuses fields that nobody would look at beside `form`.
+fn without(fields: &Fields, form: &str, names: &[&str]) -> Result<()> {
+    let Some(name) = names.iter().find(|name| fields.get(name).is_some()) else { return Ok(()) };
+    let expected = format!("none beside {}, which says all", quoted(form));
+    Err(fields.wrong(ErrorKind::Inconsistent, name, expected, "one"))
 }
 
 #[derive(Default)]
@@ -166,7 +179,10 @@ fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
     }
     fields.objects("tools")?;
     fields.objects("documents")?;
-    fields.object("chat_template_kwargs")?;
+    if let Some(variables) = fields.object("chat_template_kwargs")? {
+        let own = ["messages", "tools", "documents", "add_generation_prompt"];
+        without(&variables, "messages", &own)?;
+    }
     // As they are written: templates see all that is said of them, and its order.
     let mut conversation: Conversation = serde_json::from_str(line).map_err(|source| {
         // they were read before, so only this is left

@@ -195,6 +195,24 @@ fn wrong_rows_are_named_by_line_and_field() {
             r#"rows.jsonl:1: field "messages": expected a message before the answer, found none"#
         ]],
     );
+    for (row, name) in [
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "video": ["a.png"], "fps": 2}"#,
+            "video",
+        ),
+        (r#"{"messages": [{"role": "user", "content": "x"}], "answer": "y"}"#, "answer"),
+        (r#"{"question": "x", "videos": ["a.png"]}"#, "videos"),
+        (r#"{"text": "x", "image": "a.png"}"#, "image"),
+        (r#"{"text": "x", "answer": "y"}"#, "answer"),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"messages": []}}"#,
+            "chat_template_kwargs.messages",
+        ),
+    ] {
+        let error = rows(row).unwrap_err().to_string();
+        let lost = format!("rows.jsonl:1: field \"{name}\": expected none beside \"");
+        assert!(error.contains(&lost), "{error}");
+    }
     check(
         r#"{"messages": [{"role": "user", "content": "x"}], "images": ["a.png"]}"#,
         expect![[

@@ -25,11 +25,12 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         let expected = "one set of rotary parameters for all layers";
         return Err(text.wrong(ErrorKind::Unsupported, name, expected, quoted(layer_type)));
     }
-    let inside = scaling.as_ref().map(|fields| fields.positive("rope_theta")).transpose()?;
-    let theta = match inside.flatten() {
-        Some(theta) => theta,
-        None => text.positive("rope_theta")?.unwrap_or(around.theta),
-    };
+    let inside =
+        scaling.as_ref().map(|fields| fields.positive("rope_theta")).transpose()?.flatten();
+    let beside = text.positive("rope_theta")?;
+    // beside the old name, the base inside is nothing that transformers 4 knows
+    let theta = if name == "rope_scaling" { beside.or(inside) } else { inside.or(beside) };
+    let theta = theta.unwrap_or(around.theta);
     for fields in [Some(text), scaling.as_ref()].into_iter().flatten() {
         match fields.real("partial_rotary_factor")? {
             None | Some(1.0) => {}

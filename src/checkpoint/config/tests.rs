@@ -63,6 +63,9 @@ fn the_spelling_of_transformers_5_means_the_same() {
     let json = with(json, "/text_config/rope_theta", Value::Null);
     let new = parse(with(json, "/text_config/rope_parameters", rope)).unwrap();
     assert_eq!(old.text, new.text);
+    // Under the old name the old place counts.
+    let twice = with(pixie(), "/text_config/rope_scaling/rope_theta", json!(500.0));
+    assert_eq!(parse(twice).unwrap().text, old.text);
 }
 
 #[test]
