@@ -70,8 +70,8 @@ fn in_xmp(xmp: &[u8]) -> Option<u16> {
 fn in_tiff(block: &[u8]) -> Option<u16> {
     let block = block.strip_prefix(EXIF).unwrap_or(block);
     let little = match block.first_chunk()? {
-        b"II" => true,
-        b"MM" => false,
+        b"II*\0" | b"II\0*" => true,
+        b"MM\0*" | b"MM*\0" => false,
         _ => return None,
     };
     let short = |at: usize| {
@@ -85,6 +85,8 @@ fn in_tiff(block: &[u8]) -> Option<u16> {
     let directory = long(4)?;
     let entry = |i: usize| directory + 2 + 12 * i;
     let at = (0..usize::from(short(directory)?)).find(|&i| short(entry(i)) == Some(ORIENTATION))?;
+    // an entry that breaks off is none
+    block.get(entry(at) + 11)?;
     match short(entry(at) + 2)? {
         3 | 8 => short(entry(at) + 8),
         4 | 9 => Some(u16::try_from(long(entry(at) + 8)?).unwrap_or(0)),

@@ -380,6 +380,12 @@ fn the_orientation_is_read_from_exif_of_jpeg_and_png_in_either_order_of_bytes() 
             for cut in 0..noted.len().min(200) {
                 let _ = exif::in_jpeg(&noted[..cut]);
             }
+            for spoiled in
+                [&block[..block.len() - 1], &[&block[..2], &[0; 2], &block[4..]].concat()]
+            {
+                let noted = with_segment(&jpeg, &[&b"Exif\0\0"[..], spoiled].concat());
+                assert_eq!(exif::in_jpeg(&noted), 1);
+            }
             let digits: String = block.iter().map(|byte| format!("{byte:02x}")).collect();
             let raw = format!("Raw profile type exif\0\nexif\n    {}\n{digits}\n", block.len());
             for (kind, content) in [(b"eXIf", &block[..]), (b"tEXt", raw.as_bytes())] {
