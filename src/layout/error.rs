@@ -35,8 +35,8 @@ pub enum LayoutError {
     TooLarge {
         /// The picture, video or prompt.
         item: String,
-        /// Its tokens; of a prompt, as far as it was counted.
-        found: u128,
+        /// Its tokens, or the greatest number there is; of a prompt, as far as it was counted.
+        found: u64,
         /// The limit.
         limit: usize,
     },

@@ -86,7 +86,7 @@ impl Draft {
     }
 
     fn advance(&mut self, tokens: usize) -> Result<(), LayoutError> {
-        let total = self.layout.seq_len as u128 + tokens as u128;
+        let total = (self.layout.seq_len as u64).saturating_add(tokens as u64);
         self.layout.seq_len = counted(total, || "the prompt".into())?;
         Ok(())
     }
@@ -161,13 +161,14 @@ pub(super) fn visual_tokens(
             return Err(LayoutError::NotMergeable { item, extent, found: size, merge, grid });
         }
     }
-    let [t, h, w] = grid.map(|size| size as u128);
-    let block = (merge as u128).pow(2);
-    counted(t.saturating_mul(h * w / block), || format!("{item} of grid {grid:?}"))
+    let [t, h, w] = grid.map(|size| size as u64);
+    let block = merge as u64;
+    let tokens = t.saturating_mul(h / block).saturating_mul(w / block);
+    counted(tokens, || format!("{item} of grid {grid:?}"))
 }
 
 /// So many tokens, if a prompt may have them.
-fn counted(tokens: u128, item: impl FnOnce() -> String) -> Result<usize, LayoutError> {
+fn counted(tokens: u64, item: impl FnOnce() -> String) -> Result<usize, LayoutError> {
     match usize::try_from(tokens) {
         Ok(tokens) if tokens <= MAX_SEQ_LEN => Ok(tokens),
         _ => Err(LayoutError::TooLarge { item: item(), found: tokens, limit: MAX_SEQ_LEN }),
@@ -234,7 +235,7 @@ impl Layout {
         if seq_len == 0 {
             return Err(LayoutError::Empty);
         }
-        counted(seq_len as u128, || "the prompt".into())?;
+        counted(seq_len as u64, || "the prompt".into())?;
         let past = self.spans.iter().position(|span| span.start + span.len > seq_len);
         if let Some((at, span)) = past.map(|at| (at, &self.spans[at])) {
             let (start, end) = (span.start, span.start + span.len);
