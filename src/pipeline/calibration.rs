@@ -71,7 +71,7 @@ impl Observation<'_> {
         walk: &Walk<'_>,
         spool: &mut Spool,
     ) -> Option<(usize, Statistics)> {
-        let mut found = halt::read(self.unfinished?, &[&walk.lanes], (self.legs, self.room))?;
+        let mut found = halt::read(self.unfinished?, &[walk], (self.legs, self.room))?;
         let ([Some(at), None], streams) = found.groups.pop()? else { return None };
         let leg = self.legs.nodes.iter().position(|nodes| nodes.start == at)?;
         let statistics = Statistics::from_parts(self.plan, graph, found.observed?).ok()?;
@@ -98,7 +98,7 @@ impl Observation<'_> {
                 all.merge(&shard).map_err(io::Error::other)?;
             }
             let parts = all.into_parts(self.plan, graph).map_err(io::Error::other)?;
-            halt::write(Some(parts), &[(&walk.lanes, [Some(at), None], spool)], out)
+            halt::write(Some(parts), &[(walk, [Some(at), None], spool)], out)
         })
     }
 }

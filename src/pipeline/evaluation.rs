@@ -34,7 +34,7 @@ impl Travellers<'_> {
     /// Where all samples are.
     pub(super) fn standing(&self) -> Group<'_> {
         let (at, spool) = self.pairs.reached();
-        (&self.walk.lanes, at, spool)
+        (self.walk, at, spool)
     }
 
     /// Takes all samples to the end of a leg.

@@ -4,17 +4,18 @@
 use super::legs::Legs;
 use super::unfinished::Unfinished;
 use super::unit;
-use super::walk::Lane;
+use super::walk::{Lane, Walk};
 use crate::calibrate::Parts;
+use crate::cluster;
 use crate::exec::{Outline, Room, Spool};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Samples that stand at one place: their lanes, the nodes that the float streams and the quantized
-/// ones have reached, and the streams.
-pub(super) type Group<'a> = (&'a [Lane], [Option<usize>; 2], &'a Spool);
+/// Samples that stand at one place, the nodes that the float streams and the quantized ones have
+/// reached, and the streams.
+pub(super) type Group<'a> = (&'a Walk<'a>, [Option<usize>; 2], &'a Spool);
 
 /// What is known of the streams.
 #[derive(Serialize, Deserialize)]
@@ -26,6 +27,8 @@ struct Head {
 
 #[derive(Serialize, Deserialize)]
 struct Standing {
+    /// Fingerprint of the samples: a job is the same whatever it is evaluated on.
+    samples: u64,
     lanes: Vec<Lane>,
     at: [Option<usize>; 2],
     streams: Vec<Vec<Outline>>,
@@ -38,10 +41,10 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut head = Head { observed, groups: Vec::new() };
-    for (lanes, at, spool) in groups {
+    for (walk, at, spool) in groups {
         spool.write_to(out)?;
-        let (lanes, at, streams) = (lanes.to_vec(), *at, spool.outlines());
-        head.groups.push(Standing { lanes, at, streams });
+        let (samples, lanes) = (cluster::of_samples(walk.samples), walk.lanes.clone());
+        head.groups.push(Standing { samples, lanes, at: *at, streams: spool.outlines() });
     }
     unit::close(&head, out)
 }
@@ -53,18 +56,20 @@ pub(super) struct Found {
     pub(super) groups: Vec<([Option<usize>; 2], Spool)>,
 }
 
-/// The streams of an earlier run whose lanes were these; none if there are none, if they are cut, or
-/// if no leg begins where they stand: then all walk from the start.
+/// The streams of an earlier run whose samples and lanes were these; none if there are none, if they
+/// are cut, or if no leg begins where they stand: then all walk from the start.
 pub(super) fn read(
     unfinished: &Unfinished<'_>,
-    groups: &[&[Lane]],
+    walks: &[&Walk<'_>],
     (legs, room): (&Legs, &Arc<Room>),
 ) -> Option<Found> {
     let path = unfinished.halted()?;
     let mut file = File::open(&path).ok()?;
     let (head, len): (Head, u64) = unit::list(&mut file).ok()??;
-    let lanes = head.groups.iter().map(|group| &group.lanes[..]);
-    if !lanes.eq(groups.iter().copied()) {
+    let same = |(group, walk): (&Standing, &&Walk<'_>)| {
+        group.lanes == walk.lanes && group.samples == cluster::of_samples(walk.samples)
+    };
+    if head.groups.len() != walks.len() || !head.groups.iter().zip(walks).all(same) {
         return None;
     }
     let border =

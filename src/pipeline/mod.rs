@@ -422,7 +422,7 @@ fn finish(
     let rows = job.walk(eval, walk::lanes(eval, |_| seq, width))?;
     let judged = walk::annotated(rows.float.clone(), &job.graph);
     let start = || [([reached.node, None], reached.spool), ([None; 2], job.spool(&rows))];
-    let [(at, spool), judged_at] = job.standing([&walk.lanes, &rows.lanes]).unwrap_or_else(start);
+    let [(at, spool), judged_at] = job.standing([&walk, &rows]).unwrap_or_else(start);
     let calib = Travellers { walk: &walk, pairs: walk.pairs(&quantized, spool, at) };
     let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, judged_at.1, judged_at.0) };
     let conversion = Conversion {

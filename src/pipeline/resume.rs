@@ -2,7 +2,7 @@
 
 use super::legs::Legs;
 use super::unfinished::Unfinished;
-use super::walk::{Lane, Walk};
+use super::walk::Walk;
 use super::{Error, Means, Prepared, Progress, Prompt, Reached, Recipe, Trouble, halt, sharing};
 use crate::algo::{Rounding, Session, Streams};
 use crate::calibrate::Statistics;
@@ -23,9 +23,9 @@ impl<'a> Prepared<'a> {
 
     /// Where an earlier run has left the calibration and the evaluation samples, in both networks,
     /// if it has put down all that was rounded on the way.
-    pub(super) fn standing(&self, lanes: [&[Lane]; 2]) -> Option<[Standing; 2]> {
+    pub(super) fn standing(&self, walks: [&Walk<'_>; 2]) -> Option<[Standing; 2]> {
         let unfinished = self.durable_walk()?;
-        let found = halt::read(unfinished, &lanes, (&self.legs, &self.room))?;
+        let found = halt::read(unfinished, &walks, (&self.legs, &self.room))?;
         let seen = found.groups.first()?.0[1]?;
         let (plan, float, rounding) = (&self.plan, &self.floats.all, self.rounding.as_ref());
         let weights = Session { plan, nodes: 0..seen, float, rounding }.weights(&self.graph);

@@ -6,7 +6,7 @@
 //! | … | the list of them, postcard: name, shape, grid, notes, where, hash |
 //! | 8 | FNV-1a of the list |
 //! | 8 | length of the list |
-//! | 8 | `ENCWORK2` |
+//! | 8 | `ENCWORK3` |
 //!
 //! The end is written last, so a file that was cut says so.
 
@@ -24,7 +24,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const MAGIC: &[u8; 8] = b"ENCWORK2";
+const MAGIC: &[u8; 8] = b"ENCWORK3";
 /// The longest list believed, in bytes.
 const LIST_MAX: u64 = 1 << 30;
 /// Bytes of rows that are read at a time.
