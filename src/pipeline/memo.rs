@@ -1,8 +1,9 @@
 //! Numbers that took long to find before the job proper, in a file beside the result: losses that
 //! budgets have measured, scales that were fitted. After an interruption only the others are sought.
 
+use super::claim::Claim;
 use super::save::save_with;
-use super::unfinished::{MEASURED, folder_of, sync_folder};
+use super::unfinished::{MEASURED, Unfinished, folder_of, sync_folder};
 use super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
 use crate::algo::Recall;
 use crate::checkpoint::{Checkpoint, read_within};
@@ -10,7 +11,6 @@ use crate::cluster::Origin;
 use crate::dataset::Sample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,7 @@ struct Kept {
 pub(super) struct Memo {
     /// Where they are put down, and how often, if they are.
     place: Option<(PathBuf, Duration)>,
+    _claim: Option<Claim>,
     state: Mutex<State>,
 }
 
@@ -51,24 +52,27 @@ impl State {
 impl Memo {
     /// Nothing is known, and nothing put down.
     pub(super) fn none() -> Memo {
-        Memo { place: None, state: State::of(None) }
+        Memo { place: None, _claim: None, state: State::of(None) }
     }
 
-    /// Those that an earlier run of the same job has left. A file that is damaged is none.
+    /// Those that an earlier run of the same job has left. A file that is damaged is none. Where nothing
+    /// is unfinished yet, the folder is claimed for them.
     ///
     /// # Errors
-    /// Numbers of another job.
+    /// Numbers of another job, or that somebody is at.
     pub(super) fn open(
         (checkpoint, calib): (&Checkpoint, &[Sample]),
         (recipe, prompt): (&Recipe, &Prompt),
-        what: &str,
+        (what, unfinished): (&str, Option<&Unfinished<'_>>),
     ) -> Result<Memo, Error> {
         let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
             return Ok(Memo::none());
         };
         let place = (&prompt.layout, &recipe.fixed.prefix[..]);
         let origin = sharing::origin(checkpoint, calib, place, &recipe.numerics().text())?;
-        let path = folder_of(folder).join(format!("{what}.{MEASURED}"));
+        let folder = folder_of(folder);
+        let claim = unfinished.is_none().then(|| Claim::of(&folder)).transpose()?;
+        let path = folder.join(format!("{what}.{MEASURED}"));
         let known = read_within(&path, NUMBERS_MAX).ok().filter(|_| !durable.fresh);
         let known = known.and_then(|json| serde_json::from_slice::<Kept>(&json).ok());
         if let Some((field, found, expected)) =
@@ -79,7 +83,7 @@ impl Memo {
         }
         let numbers = known.map_or_else(BTreeMap::new, |known| known.numbers);
         let place = Some((path, durable.every));
-        Ok(Memo { place, state: State::of(Some(Kept { origin, numbers })) })
+        Ok(Memo { place, _claim: claim, state: State::of(Some(Kept { origin, numbers })) })
     }
 
     /// The loss of what `key` names, measured if nobody knows it.
@@ -124,7 +128,6 @@ impl Memo {
         let failed = |source: io::Error| Error::Write { path: path.display().to_string(), source };
         let text = serde_json::to_string(kept).expect("invariant: text is JSON");
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
             save_with(path, |out| out.write_all(text.as_bytes()).map_err(failed))?;
             sync_folder(folder);
         }

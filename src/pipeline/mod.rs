@@ -10,6 +10,7 @@ mod available;
 mod baked;
 mod budget;
 mod calibration;
+mod claim;
 mod codes;
 mod error;
 mod estimate;
@@ -50,7 +51,7 @@ pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_sta
 pub use unfinished::{Durable, is_unfinished};
 pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
 pub use write::{
-    QUANTIZED, RECIPE, Written, check_files, check_folder, io_files, nearest, write_io,
+    QUANTIZED, RECIPE, Written, check_files, check_folder, io_files, nearest, sweep, write_io,
     write_model, write_recipe,
 };
 
@@ -289,7 +290,10 @@ impl<'a> Prepared<'a> {
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         let memo = match recipe.algo.fits() {
-            true => Memo::open((checkpoint, calib), (recipe, &prompt), SCALES)?,
+            true => {
+                let found = (SCALES, unfinished.as_deref());
+                Memo::open((checkpoint, calib), (recipe, &prompt), found)?
+            }
             false => Memo::none(),
         };
         let fits = Fits { memo: &memo, progress };

@@ -5,9 +5,13 @@ use super::Error;
 use super::floats::Trouble;
 use crate::circle::{self, Model, WriteOptions};
 pub(super) use crate::cluster::Fnv;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+/// How often a name is sought that nobody takes from us.
+pub(super) const TRIES: usize = 100;
 
 /// Writes a model to `path` and returns its size.
 ///
@@ -52,13 +56,13 @@ struct Hashing<'a> {
 }
 
 impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.hash.add(&bytes[..written]);
         Ok(written)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
@@ -85,14 +89,20 @@ pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(
 /// A complete file beside its final name; gone if dropped before it takes that name.
 pub(super) struct Partial {
     path: PathBuf,
+    /// Locked as long as it is open.
+    file: Option<File>,
     /// None where there is no file to replace, but a device or a pipe, which took the bytes.
     beside: Option<PathBuf>,
 }
 
 impl Partial {
-    /// Writes these bytes, to go to `path`.
+    /// Writes these bytes, to go to `path`. The file is closed: there may be more of them than may be
+    /// open.
     pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Partial, Error> {
-        Ok(Partial::write(path, |out| out.write_all(bytes).map_err(failed(path)))?.0)
+        let (mut partial, ()) =
+            Partial::write(path, |out| out.write_all(bytes).map_err(failed(path)))?;
+        partial.file = None;
+        Ok(partial)
     }
 
     /// Writes whatever `write` puts out, to go to `path`.
@@ -101,29 +111,34 @@ impl Partial {
         write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
     ) -> Result<(Partial, T), Error> {
         let failed = failed(path);
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
+        if path.file_name().is_none() {
+            return Err(failed(io::ErrorKind::InvalidFilename.into()));
+        }
         if path.is_dir() {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
         // A link stays one: what it leads to is replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let stream = path.metadata().is_ok_and(|found| !found.is_file());
-        let hidden = format!(".{name}.{}.partial", std::process::id());
-        let partial = Partial { beside: (!stream).then(|| path.with_file_name(hidden)), path };
-        let place = partial.beside.as_ref().unwrap_or(&partial.path);
-        let mut out = BufWriter::new(File::create(place).map_err(&failed)?);
+        let made = match stream {
+            true => File::create(&path).map(|file| (file, None)),
+            false => beside(&path).map(|(file, beside)| (file, Some(beside))),
+        };
+        let (file, beside) = made.map_err(&failed)?;
+        let mut out = BufWriter::new(file);
+        let mut partial = Partial { path, file: None, beside };
         let result = write(&mut out)?;
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
         if !stream {
             file.sync_all().map_err(&failed)?;
         }
+        partial.file = Some(file);
         Ok((partial, result))
     }
 
     /// Gives all of them their names.
     pub(super) fn commit_all(partials: Vec<Partial>) -> Result<(), Error> {
-        for Partial { path, beside } in &partials {
+        for Partial { path, beside, .. } in &partials {
             if let Some(beside) = beside {
                 fs::rename(beside, path).map_err(failed(path))?;
             }
@@ -140,7 +155,64 @@ impl Drop for Partial {
     }
 }
 
+/// A new file beside `path`, locked, under a name that no process makes twice: those of several containers
+/// have the same number.
+pub(super) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for _ in 0..TRIES {
+        let unique = RandomState::new().hash_one(&name);
+        let beside = path.with_file_name(format!(".{name}.{unique:016x}.partial"));
+        match File::create_new(&beside) {
+            Ok(file) => {
+                let swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+                if !swept && is_at(&file, &beside) {
+                    return Ok((file, beside));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Removes from a folder what dead processes have left half-written, of the files that `which` names.
+/// Where there are no locks, nobody knows who is dead: then it stays.
+pub(super) fn sweep(folder: &Path, which: impl Fn(&str) -> bool) {
+    let meant = |name: &str| {
+        let name = name.strip_prefix('.')?.strip_suffix(".partial")?;
+        let (name, unique) = name.rsplit_once('.')?;
+        let ours = unique.len() == 16 && unique.bytes().all(|b| b.is_ascii_hexdigit());
+        Some(ours && which(name))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if meant(&entry.file_name().to_string_lossy()) == Some(true)
+            && let Ok(file) = File::options().write(true).open(&path)
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether what is at `path` is this file still.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let same = |(a, b): (fs::Metadata, fs::Metadata)| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(same)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
 /// A folder for files; if none comes, what was made of it is gone when this is dropped.
+#[derive(Debug)]
 pub(super) struct Folder {
     made: Vec<PathBuf>,
 }
@@ -163,7 +235,7 @@ impl Drop for Folder {
     }
 }
 
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.display().to_string();
     move |source| Error::Write { path: path.clone(), source }
 }
@@ -171,6 +243,22 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_beside_a_file_never_meet_and_only_what_the_dead_have_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (_file, living) = beside(&at("file")).unwrap();
+        let (dead, left) = beside(&at("file")).unwrap();
+        let (other, kept) = beside(&at("other")).unwrap();
+        drop((dead, other));
+        assert_ne!(living, left);
+        let theirs = [".mine.partial", ".file.17.partial", ".0123456789abcdef.partial"].map(at);
+        theirs.iter().for_each(|path| fs::write(path, "keep").unwrap());
+        sweep(folder.path(), |name| name == "file");
+        assert!(!left.exists() && living.exists() && kept.exists());
+        assert!(theirs.iter().all(|path| path.exists()));
+    }
 
     #[test]
     fn a_link_is_followed_and_what_is_no_file_is_written_to() {

@@ -4,7 +4,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `job.json` | whose work it is: an [`Origin`]; locked while somebody works there |
+//! | `job.lock` | locked while somebody works there, from the start (`claim.rs`) |
+//! | `job.json` | whose work it is: an [`Origin`] |
 //! | `observed.stats` | statistics of all calibration rows |
 //! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
 //! | `N.codes` | grids, integers and notes of some rounded layers (`unit.rs`) |
@@ -13,10 +14,11 @@
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
 //! down, so that a short job leaves no trace.
 
+use super::claim::Claim;
 use super::floats::Trouble;
-use super::save::save_with;
+use super::save::{save_with, sweep};
 use super::unit::{self, Entry, Unit};
-use super::{Error, check_folder, read_statistics};
+use super::{Error, read_statistics};
 use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
@@ -24,10 +26,10 @@ use crate::graph::Graph;
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Its name in the folder of the result.
@@ -68,6 +70,7 @@ pub(super) fn folder_of(out: &Path) -> PathBuf {
 /// The unfinished work of one job.
 pub(super) struct Unfinished<'a> {
     folder: PathBuf,
+    claim: Arc<Claim>,
     every: Duration,
     make_origin: Box<dyn Fn() -> Result<Origin, Error> + Send + Sync + 'a>,
     /// Made at most once: it reads the ends of all tensors and all samples.
@@ -78,8 +81,8 @@ pub(super) struct Unfinished<'a> {
 }
 
 struct State {
-    /// `job.json`, locked; none while nothing was put down.
-    job: Option<File>,
+    /// Whether `job.json` says that this is ours; not while nothing was put down.
+    begun: bool,
     /// Layers by the name of their weight, of this run and those before.
     layers: BTreeMap<String, (Unit, Entry)>,
     /// Those that are not durable yet.
@@ -104,24 +107,21 @@ impl<'a> Unfinished<'a> {
         origin: impl Fn() -> Result<Origin, Error> + Send + Sync + 'a,
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
-        check_folder(&folder)?;
-        let (mut job, known) = (None, OnceLock::new());
+        let claim = Arc::new(Claim::of(&folder)?);
+        sweep(&folder, |_| true);
+        let (mut begun, known) = (false, OnceLock::new());
         let mut units = Vec::new();
-        if folder.join(JOB).exists() {
-            let (file, text) = claim(&folder)?;
-            sweep(out)?;
-            if durable.fresh {
-                clear(&folder)?;
-            } else {
-                sweep(&folder)?;
-                units = unit_files(&folder)?;
-                let origin = origin()?;
-                match same(&folder.join(JOB), &text, known.get_or_init(|| origin)) {
-                    Ok(()) => job = Some(file),
-                    // Killed before anything was finished: nothing is lost.
-                    Err(_) if units.is_empty() && !holds_more(&folder) => clear(&folder)?,
-                    Err(other) => return Err(other),
-                }
+        let job = folder.join(JOB);
+        if durable.fresh && job.exists() {
+            clear(&folder)?;
+        } else if job.exists() {
+            units = unit_files(&folder)?;
+            let origin = origin()?;
+            match same(&job, known.get_or_init(|| origin)) {
+                Ok(()) => begun = true,
+                // Killed before anything was finished: nothing is lost.
+                Err(_) if units.is_empty() && !holds_more(&folder) => clear(&folder)?,
+                Err(other) => return Err(other),
             }
         }
         let next = units.last().map_or(0, |(number, _)| number + 1);
@@ -133,10 +133,10 @@ impl<'a> Unfinished<'a> {
         }
         let (now, fresh) = (Instant::now(), Vec::new());
         let halted = (now, Duration::ZERO);
-        let state = Mutex::new(State { job, layers, fresh, next, since: now, halted });
+        let state = Mutex::new(State { begun, layers, fresh, next, since: now, halted });
         let (every, trouble) = (durable.every, trouble.clone());
         let (make_origin, origin) = (Box::new(origin), known);
-        Ok(Unfinished { folder, every, make_origin, origin, trouble, state })
+        Ok(Unfinished { folder, claim, every, make_origin, origin, trouble, state })
     }
 
     /// Whose work this is.
@@ -150,7 +150,7 @@ impl<'a> Unfinished<'a> {
 
     /// The statistics that an earlier run has observed; none if they must be observed again.
     pub(super) fn statistics(&self, plan: &Plan, graph: &Graph) -> Option<Statistics> {
-        self.state().job.as_ref()?;
+        self.state().begun.then_some(())?;
         let known = read_statistics(&self.folder.join(OBSERVED)).ok()?;
         known.collected.statistics(self.origin().ok()?, plan, graph).ok()
     }
@@ -176,7 +176,7 @@ impl<'a> Unfinished<'a> {
 
     /// The streams that an earlier run, or this one, has put down last.
     pub(super) fn halted(&self) -> Option<PathBuf> {
-        self.state().job.as_ref()?;
+        self.state().begun.then_some(())?;
         Some(self.folder.join(STREAMS)).filter(|path| path.exists())
     }
 
@@ -274,24 +274,24 @@ impl<'a> Unfinished<'a> {
         Ok(())
     }
 
-    /// Says whose work this is, and claims the folder, with the first thing that is put there.
+    /// Says whose work this is, with the first thing that is put there.
     fn begin(&self, state: &mut State) -> Result<(), Error> {
-        if state.job.is_some() {
+        if state.begun {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         clear_files(&self.folder)?;
         let path = self.folder.join(JOB);
         let text = serde_json::to_string_pretty(self.origin()?).expect("invariant: text is JSON");
         save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed(&path)))?;
         sync_folder(&self.folder);
-        state.job = Some(claim(&self.folder)?.0);
+        state.begun = true;
         Ok(())
     }
 
     /// Lets go of it; the folder stays until [`Remains::clear`].
     pub(super) fn remains(&self) -> Remains {
-        Remains { folder: self.folder.clone(), job: self.state().job.take() }
+        let (folder, begun) = (self.folder.clone(), std::mem::take(&mut self.state().begun));
+        Remains { folder, begun, _claim: Arc::clone(&self.claim) }
     }
 
     /// Throws away what only the same job could go on from, where that always fails, with the scales that
@@ -316,7 +316,8 @@ impl<'a> Unfinished<'a> {
 #[derive(Debug)]
 pub(super) struct Remains {
     folder: PathBuf,
-    job: Option<File>,
+    begun: bool,
+    _claim: Arc<Claim>,
 }
 
 impl Remains {
@@ -330,38 +331,18 @@ impl Remains {
 
     /// Removes all but what was measured before the job proper.
     fn clear_job(&self) -> Result<(), Error> {
-        if self.job.is_some() {
-            return clear(&self.folder);
-        }
-        // Of a job that put nothing else down.
-        let _ = fs::remove_dir(&self.folder);
-        Ok(())
+        if self.begun { clear(&self.folder) } else { Ok(()) }
     }
 }
 
-/// Opens `job.json` for this process alone; also what it says.
-fn claim(folder: &Path) -> Result<(File, String), Error> {
-    let path = folder.join(JOB);
+/// Refuses the work of another job than `path` says.
+fn same(path: &Path, expected: &Origin) -> Result<(), Error> {
     let unreadable = |source| Error::ReadUnfinished { path: path.display().to_string(), source };
-    let file = File::open(&path).map_err(unreadable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::Busy { path: folder.display().to_string() });
-        }
-        // A file system without locks is used without.
-        Err(TryLockError::Error(_)) => {}
-    }
-    let text = io::read_to_string(&file).map_err(unreadable)?;
-    Ok((file, text))
-}
-
-/// Refuses the work of another job.
-fn same(path: &Path, text: &str, expected: &Origin) -> Result<(), Error> {
+    let text = fs::read_to_string(path).map_err(unreadable)?;
     let refuse = |field, found, expected| {
         Err(Error::OtherJob { path: path.display().to_string(), field, found, expected })
     };
-    let found: Origin = match serde_json::from_str(text) {
+    let found: Origin = match serde_json::from_str(&text) {
         Ok(origin) => origin,
         Err(error) => return refuse("origin", error.to_string(), "that of a job".into()),
     };
@@ -396,30 +377,15 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     entries.map(|entry| Ok(entry.map_err(failed(folder))?.path())).collect()
 }
 
-/// Removes what a killed run was writing.
-fn sweep(folder: &Path) -> Result<(), Error> {
-    for path in listed(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".partial") {
-            fs::remove_file(&path).map_err(failed(&path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes our files from the folder, and the folder if nothing else is in it.
+/// Removes our files from the folder.
 fn clear(folder: &Path) -> Result<(), Error> {
     clear_files(folder)?;
     let job = folder.join(JOB);
-    fs::remove_file(&job).map_err(failed(&job))?;
-    // What somebody else has put there stays.
-    let _ = fs::remove_dir(folder);
-    Ok(())
+    fs::remove_file(&job).map_err(failed(&job))
 }
 
 /// All but `job.json`, which goes last: without it the others mean nothing.
 fn clear_files(folder: &Path) -> Result<(), Error> {
-    sweep(folder)?;
     let units = unit_files(folder)?.into_iter().map(|(_, path)| path);
     let others = [OBSERVED, STREAMS].map(|name| folder.join(name)).into_iter();
     for path in units.chain(others.filter(|path| path.exists())) {

@@ -1,6 +1,7 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::save::{Partial, save_with, written as written_to};
+use super::save::{self, Partial, beside, save_with, written as written_to};
+use super::unfinished::folder_of;
 use super::{Error, Outcome, prompt};
 use crate::circle::WriteOptions;
 use crate::dataset::Sample;
@@ -46,8 +47,15 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
         return Err(failed(io::Error::other(what)));
     }
     // permissions, read-only disks, folders that are none: only trying tells
-    let probe = there.join(format!(".encircle.{}.probe", std::process::id()));
-    fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)
+    let (_file, probe) = beside(&there.join("encircle")).map_err(failed)?;
+    fs::remove_file(&probe).map_err(failed)
+}
+
+/// Removes what killed runs have left half-written in `out`, of the files that `which` names: it takes
+/// room that others need.
+pub fn sweep(out: &Path, which: impl Fn(&str) -> bool) {
+    let folders = [out.to_owned(), out.join("stages"), folder_of(out)];
+    folders.iter().for_each(|folder| save::sweep(folder, &which));
 }
 
 /// Refuses files that cannot come to be in `folder`, before hours are spent on what would go there.

@@ -549,6 +549,29 @@ fn a_short_job_leaves_no_trace_and_two_do_not_share_a_folder() {
     assert_eq!(end(one), (Some(0), String::new()));
 }
 
+#[test]
+fn a_job_that_has_put_nothing_down_yet_is_alone_in_its_folder_too() {
+    let desk = Desk::new();
+    let busy = ["out/unfinished", "another process"];
+    for (rest, again) in [
+        ("--recipe w4a16-best", "--recipe w4a16-best --save-every 0"),
+        ("--preset npu --budget-bits 5", "--preset npu --budget-bits 5"),
+        ("--preset npu --budget-bits 5", "--preset npu"),
+    ] {
+        let job = |rest: &str| format!("quantize ck --calib rows.jsonl {rest} -o out");
+        let mut one = desk.start(&job(rest));
+        while one.try_wait().unwrap().is_none() && !desk.at("out/unfinished").exists() {
+            thread::sleep(Duration::from_micros(200));
+        }
+        signal("-STOP", one.id());
+        desk.fails(&job(again), &busy);
+        signal("-CONT", one.id());
+        assert_eq!(end(one), (Some(0), String::new()));
+        assert_eq!(listed(&desk.at("out")), ["model.circle", "model.q.circle", "recipe.toml"]);
+        fs::remove_dir_all(desk.at("out")).unwrap();
+    }
+}
+
 /// Deals the weights of `ck` to two files: the first half of the names in the first.
 fn in_two_shards(desk: &Desk) -> PathBuf {
     let single = desk.at("ck/model.safetensors");

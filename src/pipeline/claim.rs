@@ -1,0 +1,91 @@
+//! A folder that one process works in. Whoever is there holds the lock of a file in it, which goes with
+//! them; after a death the file stays, and means nothing.
+
+use super::save::{Folder, TRIES, is_at};
+use super::{Error, check_folder};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "job.lock";
+
+/// Nobody else works in the folder while this lives.
+#[derive(Debug)]
+pub(super) struct Claim {
+    path: PathBuf,
+    /// Locked.
+    _file: File,
+    _folder: Folder,
+}
+
+impl Claim {
+    /// Claims `folder`, which is made if need be.
+    ///
+    /// # Errors
+    /// Another process works there; a folder that nothing can be written in.
+    pub(super) fn of(folder: &Path) -> Result<Claim, Error> {
+        let path = folder.join(LOCK);
+        let failed = |source| Error::Write { path: path.display().to_string(), source };
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        for _ in 0..TRIES {
+            let made = Folder::make(folder);
+            let opened = made.and_then(|made| Ok((made, options.open(&path).map_err(failed)?)));
+            let (_folder, _file) = match opened {
+                Ok(opened) => opened,
+                // Whoever was here has left, and the folder with them.
+                Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error) => return check_folder(folder).and(Err(error)),
+            };
+            match _file.try_lock() {
+                Err(TryLockError::WouldBlock) => break,
+                // A file system without locks is used without.
+                _ if is_at(&_file, &path) => return Ok(Claim { path, _file, _folder }),
+                // Whoever was here has removed it before we had it.
+                _ => {}
+            }
+        }
+        Err(Error::Busy { path: folder.display().to_string() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        // What was finished stays, and what somebody else has put there.
+        let _ = self.path.parent().map(fs::remove_dir);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    #[test]
+    fn a_folder_is_claimed_by_one_at_a_time_and_nothing_stays_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("unfinished");
+        let (inside, came) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let visits = || {
+            for _ in 0..200 {
+                match Claim::of(&place) {
+                    Ok(claim) => {
+                        assert!(!inside.swap(true, Ordering::SeqCst), "two at once");
+                        came.fetch_add(1, Ordering::SeqCst);
+                        thread::yield_now();
+                        inside.store(false, Ordering::SeqCst);
+                        drop(claim);
+                    }
+                    Err(error) => assert!(matches!(error, Error::Busy { .. }), "{error}"),
+                }
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(visits))));
+        assert!(came.into_inner() > 200 / 4);
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}
