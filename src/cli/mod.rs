@@ -1,7 +1,7 @@
 //! The command line: arguments in two stages (typed, then meant), output for people and machines.
 //!
 //! Exit codes: 0 done, 1 compared and found wanting (`--strict`, `verify`), 2 failed, 130
-//! stopped by Ctrl-C.
+//! stopped by Ctrl-C or SIGTERM.
 
 mod args;
 mod artifact;

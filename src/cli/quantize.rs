@@ -79,6 +79,8 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let start = Instant::now();
     let mut recipe = made_ready(args, crew)?;
     let share = args.shard.as_deref().map(shard::share).transpose()?;
+    // Others write their shares there, and not every disk that hosts share tells of locks.
+    pipeline::sweep(&args.out, |file| share.is_none_or(|share| file == share.file_name()));
     refuse(args, crew, recipe.policy.spec())?;
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;

@@ -2,14 +2,14 @@
 
 use crate::pipeline::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Exit code of a program that Ctrl-C ended.
+/// Exit code of a program that Ctrl-C ended, or whoever asked it to end.
 pub(super) const INTERRUPTED: u8 = 130;
 
 /// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
@@ -25,11 +25,14 @@ impl Bars {
         Bars { bar: Mutex::new(ProgressBar::hidden()), shown, stop }
     }
 
-    /// From now on Ctrl-C asks the job to stop; the second time it ends the program.
+    /// From now on Ctrl-C, or a scheduler, asks the job to stop; the second time it ends the program.
     pub(super) fn stop_on_interrupt(self) -> io::Result<Bars> {
-        // In this order: the first time the second of them sets what the first looks at.
-        flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&self.stop))?;
-        flag::register(SIGINT, Arc::clone(&self.stop))?;
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first time the second of them sets what the first looks at.
+            let stop = || Arc::clone(&self.stop);
+            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), stop())?;
+            flag::register(signal, stop())?;
+        }
         Ok(self)
     }
 

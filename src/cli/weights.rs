@@ -19,6 +19,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     args.start_threads()?;
     let recipe = recipe(args)?;
     pipeline::check_files(&args.out, FILES)?;
+    pipeline::sweep(&args.out, |_| true);
     let (name, checkpoint) = checkpoint(args)?;
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };

@@ -187,11 +187,13 @@ fn killed_while_files_are_written_the_result_is_whole_or_as_before() {
 #[test]
 fn interrupted_it_says_how_far_it_was_and_goes_on_from_there() {
     let desk = Desk::new();
-    for (i, memory) in ["", "--memory tight"].into_iter().enumerate() {
+    for (i, (memory, signal)) in
+        [("", "-INT"), ("--memory tight", "-INT"), ("", "-TERM")].into_iter().enumerate()
+    {
         let (whole, out) = (format!("whole{i}"), format!("out{i}"));
         let job = format!("{JOB} --recipe two.toml {memory} -o {out}");
         desk.does(&format!("quantize ck --calib rows.jsonl --recipe two.toml -o {whole}"));
-        let (code, stderr) = desk.interrupt(&job, &out, 4, "-INT");
+        let (code, stderr) = desk.interrupt(&job, &out, 4, signal);
         assert_eq!(code, Some(130), "{stderr}");
         assert!(stderr.starts_with("stopped after ") && stderr.contains(" layers"), "{stderr}");
         assert!(stderr.ends_with("the same command goes on from there\n"), "{stderr}");
@@ -568,6 +570,36 @@ fn a_job_that_has_put_nothing_down_yet_is_alone_in_its_folder_too() {
         signal("-CONT", one.id());
         assert_eq!(end(one), (Some(0), String::new()));
         assert_eq!(listed(&desk.at("out")), ["model.circle", "model.q.circle", "recipe.toml"]);
+        fs::remove_dir_all(desk.at("out")).unwrap();
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_is_gone_after_the_next_whatever_that_writes() {
+    let desk = Desk::new();
+    let left = |file: &str| format!(".{file}.0123456789abcdef.partial");
+    for (line, files) in [
+        ("--weights-only --seq-len 32", &["model.circle", "stages/lm_head.q.circle"][..]),
+        ("--calib rows.jsonl --preset npu", &["model.q.circle", "unfinished/3.codes"]),
+        ("--calib rows.jsonl --preset npu --shard 1/2", &["statistics.1-of-2.stats"]),
+    ] {
+        let (mine, living) = (desk.at("out/.mine.partial"), desk.at("out").join(left("living")));
+        let other = desk.at("out").join(left("statistics.2-of-2.stats"));
+        let dead = files.iter().map(|file| {
+            let path = desk.at("out").join(file);
+            path.with_file_name(left(path.file_name().unwrap().to_str().unwrap()))
+        });
+        let dead: Vec<PathBuf> = dead.collect();
+        for path in dead.iter().chain([&mine, &living, &other]) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "half").unwrap();
+        }
+        let locked = fs::File::open(&living).unwrap();
+        locked.lock().unwrap();
+        desk.does(&format!("quantize ck {line} -o out"));
+        assert!(dead.iter().all(|path| !path.exists()), "{line}: {:?}", listed(&desk.at("out")));
+        assert!(mine.exists() && living.exists(), "{line}");
+        assert_eq!(other.exists(), line.contains("--shard"), "{line}");
         fs::remove_dir_all(desk.at("out")).unwrap();
     }
 }
