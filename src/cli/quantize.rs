@@ -46,7 +46,9 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
 fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     job(args, crew).or_else(|error| match error.downcast_ref() {
         Some(stopped @ pipeline::Error::Stopped { .. }) => {
-            let rest = match pipeline::is_unfinished(&args.out) {
+            // What is there may be another job's.
+            let ours = shard::is_durable(args, crew) && pipeline::is_unfinished(&args.out);
+            let rest = match ours {
                 true => "the same command goes on from there",
                 false => "nothing was finished that a rerun could go on from",
             };
@@ -62,10 +64,7 @@ pub(super) fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe,
     args.start_threads()?;
     args.device.open()?;
     let mut recipe = recipe(args)?;
-    if crew.size() > 1 {
-        // Layers are rounded by all at once: none of them could go on alone.
-        recipe.means.durable = None;
-    }
+    recipe.means.durable = recipe.means.durable.filter(|_| shard::is_durable(args, crew));
     if (args.device, recipe.products) == (DeviceArg::Cuda, Products::Bf16) {
         return Err("--device cuda multiplies in f32: found products bf16, expected f32".into());
     }
@@ -79,9 +78,9 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let start = Instant::now();
     let mut recipe = made_ready(args, crew)?;
     let share = args.shard.as_deref().map(shard::share).transpose()?;
+    refuse(args, crew, recipe.policy.spec())?;
     // Others write their shares there, and not every disk that hosts share tells of locks.
     pipeline::sweep(&args.out, |file| share.is_none_or(|share| file == share.file_name()));
-    refuse(args, crew, recipe.policy.spec())?;
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;

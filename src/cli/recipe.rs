@@ -26,8 +26,6 @@ pub(super) fn recipe(args: &QuantizeArgs) -> Result<Recipe, Box<dyn Error>> {
 fn means(args: &QuantizeArgs) -> Means {
     let every = Duration::from_secs_f64(args.save_every);
     let durable = Some(Durable { every, fresh: args.fresh });
-    // A share is its own unit of work.
-    let durable = durable.filter(|_| args.shard.is_none());
     Means { memory: args.memory, folder: Some(args.out.clone()), durable }
 }
 

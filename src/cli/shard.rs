@@ -3,7 +3,7 @@
 use super::args::{MergeArgs, QuantizeArgs};
 use super::terminal::{Bars, bytes};
 use super::{Outcome, Verdict};
-use crate::cluster::Share;
+use crate::cluster::{Crew, Share};
 use crate::pipeline::{self, Known, Shared};
 use serde_json::json;
 use std::env;
@@ -65,6 +65,12 @@ fn told_share(
     let share = from_zero.and_then(|index| Share::new(index.checked_add(1)?, of));
     let index = from_zero.map_or("below the array's least".into(), |index| (index + 1).to_string());
     share.ok_or_else(|| format!("--shard auto: shard {index} of {of}: out of range").into())
+}
+
+/// Whether finished work is put down: a share is its own unit of work, and of layers that all processes
+/// round at once none could go on alone.
+pub(super) fn is_durable(args: &QuantizeArgs, crew: &dyn Crew) -> bool {
+    args.shard.is_none() && crew.size() == 1
 }
 
 /// Observes one share and writes its statistics.

@@ -604,6 +604,23 @@ fn what_a_killed_run_left_half_written_is_gone_after_the_next_whatever_that_writ
     }
 }
 
+#[test]
+fn a_shard_that_is_stopped_promises_nothing_of_another_jobs_work() {
+    let desk = Desk::new();
+    desk.interrupt(&format!("{JOB} --recipe two.toml -o out"), "out", 3, "-KILL");
+    let rows = fs::read_to_string(desk.at("rows.jsonl")).unwrap();
+    fs::write(desk.at("many.jsonl"), rows.repeat(200)).unwrap();
+    let job = "quantize ck --calib many.jsonl --preset npu --shard 1/2 -o out";
+    let stopped = (1..100).find_map(|i| {
+        let begun = Instant::now();
+        let late = || begun.elapsed() > Duration::from_millis(20 * i);
+        let (code, stderr) = desk.interrupt_when(job, "-INT", late);
+        (code == Some(130)).then_some(stderr)
+    });
+    let stopped = stopped.expect("stopped while observing");
+    assert!(stopped.ends_with("nothing was finished that a rerun could go on from\n"), "{stopped}");
+}
+
 /// Deals the weights of `ck` to two files: the first half of the names in the first.
 fn in_two_shards(desk: &Desk) -> PathBuf {
     let single = desk.at("ck/model.safetensors");
