@@ -2,6 +2,7 @@
 
 use super::sampling::{Sampler, Sampling};
 use super::save::Fnv;
+use super::stages::MANIFEST;
 use super::{Error, FileEntry, Manifest};
 use crate::checkpoint::{Checkpoint, Config, read_within};
 use crate::circle::{self, Model};
@@ -12,9 +13,6 @@ use crate::runtime::{Limits, Program};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The longest manifest believed, in bytes.
-const MANIFEST_MAX: u64 = 64 << 20;
 
 /// The token embedding at the length of a whole prompt.
 const PROMPT_EMBEDDING: &str = "token_embedding of a prompt";
@@ -78,13 +76,10 @@ impl Chain {
     /// A manifest that is missing or of another form; files that are missing, differ from what the
     /// manifest says, or cannot be executed.
     pub fn open(folder: &Path, reading: Reading) -> Result<Chain, Error> {
-        let place = folder.join("manifest.json");
+        let place = folder.join(MANIFEST);
         let set =
             |path: &Path, message: String| Error::Set { path: path.display().to_string(), message };
-        let refused = |e: std::io::Error| set(&place, format!("cannot read: {e}"));
-        let json = read_within(&place, MANIFEST_MAX).map_err(refused)?;
-        let manifest: Manifest =
-            serde_json::from_slice(&json).map_err(|e| set(&place, e.to_string()))?;
+        let manifest = Manifest::read(&place).map_err(|message| set(&place, message))?;
         let quantized = reading != Reading::Float;
         manifest.check(quantized).map_err(|message| set(&place, message))?;
         let mut programs = BTreeMap::new();

@@ -4,7 +4,7 @@
 use crate::support::{demo_folder, path};
 use assert_cmd::cargo::CommandCargoExt;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -619,6 +619,31 @@ fn a_shard_that_is_stopped_promises_nothing_of_another_jobs_work() {
     });
     let stopped = stopped.expect("stopped while observing");
     assert!(stopped.ends_with("nothing was finished that a rerun could go on from\n"), "{stopped}");
+}
+
+#[test]
+fn a_staged_set_is_one_set_or_none() {
+    let desk = Desk::new();
+    let job = "quantize ck --calib rows.jsonl --seq-len 48 --stages -o out";
+    let manifest = desk.at("out/stages/manifest.json");
+    desk.does(&format!("{job} --preset npu"));
+    let before = listed(&desk.at("out/stages"));
+    desk.does(&format!("{job} --preset npu --share-weights"));
+    let set: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    let entries = set["files"].as_array().unwrap().iter();
+    let named: BTreeSet<&str> = entries.map(|entry| entry["file"].as_str().unwrap()).collect();
+    let found = listed(&desk.at("out/stages"));
+    assert!(found.len() < before.len() && found.iter().any(|name| !before.contains(name)));
+    let found = found.iter().map(String::as_str).filter(|name| *name != "manifest.json");
+    assert!(found.eq(named), "{:?}", listed(&desk.at("out/stages")));
+    // Cut short, the next one is none, and not what is left of both.
+    let next = format!("{job} --recipe w8a8-minmax");
+    let (code, _) = desk.interrupt_when(&next, "-KILL", || !manifest.exists());
+    assert_eq!(code, None);
+    let generate = "generate out/stages --checkpoint ck --image train_000.jpg --prompt digit";
+    desk.fails(generate, &["out/stages/manifest.json: cannot read"]);
+    desk.does(&next);
+    assert_eq!(desk.run(generate).0, Some(0));
 }
 
 /// Deals the weights of `ck` to two files: the first half of the names in the first.

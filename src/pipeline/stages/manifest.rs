@@ -1,12 +1,18 @@
 //! `manifest.json`: what each file of a staged set is, and how to chain them.
 
+use crate::checkpoint::read_within;
 use crate::circle::SubGraph;
 use crate::layout::Layout;
 use crate::quant::QuantParams;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::path::Path;
 
+/// What it is called.
+pub(in super::super) const MANIFEST: &str = "manifest.json";
+/// The longest manifest believed, in bytes.
+const BYTES_MAX: u64 = 64 << 20;
 /// Version of the manifest's own form.
 const VERSION: u32 = 2;
 
@@ -124,6 +130,12 @@ impl Manifest {
             layers,
             files: Vec::new(),
         }
+    }
+
+    /// Reads one; an error says what is wrong with it.
+    pub(in super::super) fn read(path: &Path) -> Result<Manifest, String> {
+        let json = read_within(path, BYTES_MAX).map_err(|e| format!("cannot read: {e}"))?;
+        serde_json::from_slice(&json).map_err(|e| e.to_string())
     }
 
     /// Refuses numbers that contradict each other or the files of one kind that are listed.

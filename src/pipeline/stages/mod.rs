@@ -6,11 +6,13 @@
 
 mod manifest;
 
+pub(super) use manifest::MANIFEST;
 pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 
 use super::estimate::{FileSize, Sizes};
 use super::floats::Trouble;
 use super::save::save_hashed;
+use super::unfinished::sync_folder;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Model, Payloads, WriteOptions};
@@ -21,8 +23,9 @@ use crate::layout::Layout;
 use crate::lower::{Precision, lower};
 use crate::models;
 use crate::tensor::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
@@ -173,14 +176,16 @@ pub fn write_stages(
     };
     let phases =
         [Phase { graph: &outcome.graph, decode: false }, Phase { graph: &decode, decode: true }];
-    for pieces in files(&phases, layout, form) {
+    let files = files(&phases, layout, form);
+    discard(folder, &files.iter().flat_map(|pieces| names(pieces, layout)).collect())?;
+    for pieces in files {
         for (precision, weights) in
             [(Precision::Float, &outcome.weights), (Precision::Quantized, &outcome.rounded)]
         {
             set.put(&pieces, precision, weights)?;
         }
     }
-    let path = folder.join("manifest.json");
+    let path = folder.join(MANIFEST);
     let mut json = serde_json::to_vec_pretty(&set.manifest).map_err(|e| failed(&path)(e.into()))?;
     json.push(b'\n');
     super::save::save_with(&path, |out| {
@@ -211,14 +216,39 @@ pub(super) fn sizes(
         let mut parts = pieces.iter().map(|p| sizes.file(&p.part.graph, &models::prefill_name));
         // Graphs of one file share its weights.
         let size = parts.next().unwrap_or_default();
-        let name = match &pieces[..] {
-            [piece] => piece.role.stem(piece.name, layout),
-            _ => pieces[0].role.stem("decoder_layer", layout),
-        };
-        let file = |(form, size)| FileSize { name: format!("stages/{name}.{form}.circle"), size };
-        found.extend(["f32", "q"].into_iter().zip(size).map(file));
+        let file = |(name, size)| FileSize { name: format!("stages/{name}"), size };
+        found.extend(names(&pieces, layout).into_iter().zip(size).map(file));
     }
     Ok(found)
+}
+
+/// The names of the float file of these pieces and of the quantized one.
+fn names(pieces: &[Piece], layout: &Layout) -> [String; 2] {
+    let stem = match pieces {
+        [piece] => piece.role.stem(piece.name, layout),
+        _ => pieces[0].role.stem("decoder_layer", layout),
+    };
+    ["f32", "q"].map(|form| format!("{stem}.{form}.circle"))
+}
+
+/// Takes the manifest of the set before away, so that nobody takes files of two sets for one, however the
+/// writing ends; then its files that are not among the `next`.
+fn discard(folder: &Path, next: &BTreeSet<String>) -> Result<(), Error> {
+    let path = folder.join(MANIFEST);
+    let before = Manifest::read(&path).into_iter().flat_map(|set| set.files);
+    let before: BTreeSet<String> = before.map(|entry| entry.file).collect();
+    // A name that leads elsewhere is none of ours.
+    let here = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
+    let stale = before.difference(next).filter(here).map(|name| folder.join(name));
+    for path in std::iter::once(path).chain(stale) {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(Error::Write { path: path.display().to_string(), source });
+            }
+            _ => sync_folder(folder),
+        }
+    }
+    Ok(())
 }
 
 /// The pieces of every file, in the order of execution.
@@ -256,15 +286,12 @@ impl Set<'_> {
             [_] => vec![None],
             _ => ["prefill", "decode"].map(|name| Some(name.into())).into(),
         };
-        let stem = match graphs[0] {
-            None => pieces[0].role.stem(pieces[0].name, self.layout),
-            Some(_) => pieces[0].role.stem("decoder_layer", self.layout),
-        };
         let model = match graphs[0] {
             None => models.swap_remove(0),
             Some(_) => circle::join(["prefill", "decode"].into_iter().zip(models).collect()),
         };
-        let file = format!("{stem}.{}.circle", if quantized { "q" } else { "f32" });
+        let [float, rounded] = names(pieces, self.layout);
+        let file = if quantized { rounded } else { float };
         let path = self.folder.join(&file);
         let (size, hash) = save_hashed(&model, &self.how, &path, self.trouble)?;
         for ((piece, subgraph), graph) in pieces.iter().zip(&model.subgraphs).zip(graphs) {
