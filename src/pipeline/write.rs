@@ -43,7 +43,8 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
     let failed = |source| Error::Write { path: folder.display().to_string(), source };
     let Some(there) = nearest(folder) else { return Ok(()) };
     if !there.is_dir() {
-        let what = format!("{} is a file, expected a folder", there.display());
+        let found = if there.exists() { "a file" } else { "a link that leads nowhere" };
+        let what = format!("{} is {found}, expected a folder", there.display());
         return Err(failed(io::Error::other(what)));
     }
     // permissions, read-only disks, folders that are none: only trying tells
@@ -78,12 +79,12 @@ pub fn check_files<N: AsRef<Path>>(
     folders.iter().try_for_each(|folder| check_folder(folder))
 }
 
-/// The folder itself, or the last above it that exists.
+/// The folder itself, or the last above it that exists, if only as a link that leads nowhere.
 pub fn nearest(folder: &Path) -> Option<PathBuf> {
     // of a relative path the last ancestor is empty and means the folder we are in
     let here =
         |path: &Path| if path == Path::new("") { Path::new(".").into() } else { path.to_owned() };
-    folder.ancestors().map(here).find(|path| path.exists())
+    folder.ancestors().map(here).find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.

@@ -555,6 +555,19 @@ fn what_stands_in_the_place_of_a_file_is_found_before_anything_is_computed() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_no_folder_for_plan_and_quantize() {
+    let desk = Desk::new();
+    std::os::unix::fs::symlink("gone", desk.at("link")).unwrap();
+    for (command, out) in [("plan", "link"), ("quantize", "link"), ("quantize", "link/below")] {
+        let (code, stdout, stderr) = desk.run(&[command, "-o", out]);
+        assert_eq!((code, &stdout[..]), (2, ""), "{stderr}");
+        let fact = "cannot write: link is a link that leads nowhere, expected a folder";
+        assert!(stderr.contains(fact), "{stderr}");
+    }
+}
+
 #[test]
 fn help_has_examples() {
     let desk = Desk::new();
