@@ -32,8 +32,8 @@ impl Share {
 /// data loses half of the rest at either end, as in TICO. Quantiles given one by one hold whatever
 /// the signs. The peer samples up to 131072 values into
 /// a reservoir whose content depends on the order of batches; this counts every value in bf16
-/// buckets instead, so the statistics merge and rare outliers are never missed, at the price of a
-/// quantile that is exact only to the bucket's width, 2^-7 of its value (and interpolated within).
+/// buckets instead, so the statistics merge and rare outliers are never missed, at the price of
+/// quantiles between two values that are known only to the width of their buckets, 2^-7 of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
     share: Share,
@@ -101,22 +101,35 @@ fn magnitudes(buckets: &[Bucket]) -> Vec<Bucket> {
         if b.high <= 0.0 { Bucket { low: -b.high, high: -b.low, count: b.count } } else { *b }
     };
     let mut folded: Vec<Bucket> = buckets.iter().map(fold).collect();
-    folded.sort_by(|a, b| a.low.total_cmp(&b.low));
+    // of two with one lower end, one may be cut to the extreme of its sign
+    folded.sort_by(|a, b| a.low.total_cmp(&b.low).then(a.high.total_cmp(&b.high)));
     folded
 }
 
-/// The `q`-quantile, ranks spread evenly over each bucket.
+/// The `q`-quantile, interpolated between the values of the two nearest ranks.
 fn quantile(buckets: &[Bucket], q: f64) -> f64 {
     // counts of a damaged file add up to anything
     let total = buckets.iter().fold(0_u64, |total, b| total.saturating_add(b.count));
     let rank = q * (total.saturating_sub(1)) as f64;
+    let below = ranked(buckets, rank.floor());
+    below + (ranked(buckets, rank.ceil()) - below) * rank.fract()
+}
+
+/// The value of a rank: those of a bucket are spread evenly over it. One that is alone lies in its
+/// middle, unless it is an extreme, which the outer ends are.
+fn ranked(buckets: &[Bucket], rank: f64) -> f64 {
     let mut below = 0_u64;
-    for b in buckets {
+    for (i, b) in buckets.iter().enumerate() {
         let inside = rank - below as f64;
         below = below.saturating_add(b.count);
         if rank < below as f64 {
-            let steps = b.count.saturating_sub(1).max(1) as f64;
-            return b.low + (b.high - b.low) * (inside / steps).min(1.0);
+            let share = match (b.count, i) {
+                (1, 0) => 0.0,
+                (1, _) if i + 1 == buckets.len() => 1.0,
+                (1, _) => 0.5,
+                (count, _) => inside / (count - 1) as f64,
+            };
+            return b.low + (b.high - b.low) * share;
         }
     }
     buckets.last().map_or(0.0, |b| b.high)

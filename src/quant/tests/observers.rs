@@ -186,6 +186,28 @@ fn percentiles_named_one_by_one_hold_at_either_end() {
 }
 
 #[test]
+fn a_quantile_between_two_values_lies_between_them() {
+    let find = |data: &[f32], share: &str, symmetric| {
+        let scheme = Scheme { symmetric, grain: Grain::Tensor };
+        let spec: ObserverSpec = share.parse().unwrap();
+        let mut observer = spec.build(DType::INT8, scheme).unwrap();
+        observer.observe(data, &[data.len()]);
+        observer.range().unwrap()
+    };
+    // as numpy.quantile: rank 99.9 of 0..=100, the value of which is 1, after ninety-nine to 0.125
+    let row: Vec<f32> = (0..100).map(|i| i as f32 / 792.0).chain([1.0]).collect();
+    let negative: Vec<f32> = row.iter().map(|x| -x).collect();
+    let expected = 0.125 + 0.9 * 0.875;
+    for (data, symmetric) in [(&row, false), (&row, true), (&negative, true)] {
+        let found = find(data, "percentile:99.9", symmetric);
+        assert!((found.max - expected).abs() < 0.002, "{found:?}");
+    }
+    assert!((find(&negative, "percentile:99.9", false).min + expected).abs() < 0.002);
+    assert!((find(&[0.5, 1.5, 9.0], "percentile:25:75", false).max - 5.25).abs() < 0.01);
+    assert_eq!(find(&[-3.0], "percentile:50", true), Range::new(-3.0, 3.0));
+}
+
+#[test]
 fn masked_logits_do_not_widen_the_grid() {
     let mut observer = SoftmaxLogits::new(16.0).unwrap();
     observer.observe(&[3.0, -120.0, -120.0, 1.0, 2.0, -119.0], &[2, 3]);
