@@ -3,7 +3,7 @@
 use super::{CalibrateError, Emphasis, Site, Sites};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
-use crate::quant::{Decision, ObserverSpec, Policy, Role, Subject, UnseenExperts};
+use crate::quant::{Decision, Policy, Role, Subject, UnseenExperts};
 
 /// A policy resolved against one graph.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Plan {
     /// Resolves `policy` for every site of `graph`.
     ///
     /// A rule that names any member of a class holds for the class, since its values share one
-    /// grid; of several, the last rule wins.
+    /// grid; of several the last wins, field by field.
     ///
     /// # Errors
     /// Illegal pairs of dtype and scheme; rules that match no tensor.
@@ -41,40 +41,21 @@ impl Plan {
             return Err(CalibrateError::SilentRule { pattern: rule.pattern.clone() });
         }
         let linear = linear(graph);
-        let resolve = |id: ValueId, shape: &[usize], role: Role| {
-            let (name, linear) = (&graph.value(id).name, linear[id.index()]);
-            policy.resolve(&Subject { name, role, shape, linear })
-        };
+        let name = |id: &ValueId| graph.value(*id).name.as_str();
         let mut classes = Vec::with_capacity(sites.classes.len());
         for class in &sites.classes {
-            let last = |id: &&ValueId| policy.last_rule(&graph.value(**id).name, Role::Activation);
-            // `rev`: of equal rules the first member counts.
-            let spokesman = class.members.iter().rev().max_by_key(last);
-            let id = *spokesman.expect("invariant: a class has members");
+            let names: Vec<&str> = class.members.iter().map(name).collect();
             // MX cuts every member into blocks, so none may be a scalar.
             let shapes = class.members.iter().map(|id| &graph.value(*id).shape[..]);
             let shape = shapes.min_by_key(|shape| shape.len()).unwrap_or_default();
-            let decision = resolve(id, shape, Role::Activation)?;
-            classes.push(match decision {
-                // The squared error of masked logits is mostly that of the mask, which does not matter.
-                Decision::Affine {
-                    dtype,
-                    scheme,
-                    observer: ObserverSpec::MinMax | ObserverSpec::Mse | ObserverSpec::Octav,
-                } if class.softmax_logits && !policy.spec().exact_logits => {
-                    let margin = logits_margin(dtype.bits());
-                    Decision::Affine {
-                        dtype,
-                        scheme,
-                        observer: ObserverSpec::SoftmaxLogits { margin },
-                    }
-                }
-                other => other,
-            });
+            let (names, role, logits) = (&names[..], Role::Activation, class.softmax_logits);
+            classes.push(policy.resolve(&Subject { names, role, shape, linear: false, logits })?);
         }
         let weight = |id| match role(id) {
             Some(role @ (Role::Weight | Role::NormWeight)) => {
-                resolve(id, &graph.value(id).shape, role).map(Some)
+                let (shape, linear) = (&graph.value(id).shape[..], linear[id.index()]);
+                let names = &[name(&id)];
+                policy.resolve(&Subject { names, role, shape, linear, logits: false }).map(Some)
             }
             _ => Ok(None),
         };
@@ -153,10 +134,4 @@ fn mergeable(decision: &Decision) -> bool {
         Decision::Affine { observer, .. } => observer.mergeable(),
         Decision::Mx { .. } | Decision::Float => true,
     }
-}
-
-/// How far below its row's maximum a logit may be and still count: its softmax weight there is a
-/// sixteenth of a step of a grid of `bits` over [0, 1].
-fn logits_margin(bits: u8) -> f32 {
-    (f32::from(bits) + 4.0) * std::f32::consts::LN_2
 }

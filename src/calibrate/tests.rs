@@ -6,7 +6,7 @@ use crate::exec::{Tap, Weights, run};
 use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::layout::{Layout, Segment};
 use crate::models::{self, Request};
-use crate::quant::{DType, Observer, Policy, PolicySpec, QuantParams};
+use crate::quant::{DType, Decision, Observer, Policy, PolicySpec, QuantParams};
 use crate::tensor::{Par, Tensor};
 
 fn spec(text: &str) -> PolicySpec {
@@ -306,4 +306,25 @@ fn a_value_that_is_always_zero_leaves_room_for_the_bias_behind_it() {
     assert_eq!(graph.value(x).qparams, Some(QuantParams::per_tensor(DType::INT16, 1.0, 0)));
     let bias = weights.iter().find(|(id, _)| matches!(plan.sites.site(*id), Site::Bias { .. }));
     assert!((bias.unwrap().1.data()[0] - 0.1).abs() < 1e-3);
+}
+
+#[test]
+fn rules_that_name_different_members_of_a_class_both_hold() {
+    let (graph, _) = demo(layout([4, 6]));
+    let rules = r#"
+        [[rules]]
+        pattern = "*attn.attn_merged"
+        set = { dtype = "int16" }
+        [[rules]]
+        pattern = "*attn.attn_out"
+        set = { observer = "percentile:99.9" }
+    "#;
+    let plan = Plan::new(&graph, &policy(rules)).unwrap();
+    let named = |id: &ValueId| graph.value(*id).name.ends_with("attn.attn_merged");
+    let merged: Vec<ValueId> = graph.ids().filter(named).collect();
+    assert!(!merged.is_empty());
+    for id in merged {
+        let Some(Decision::Affine { dtype, observer, .. }) = plan.decision(id) else { panic!() };
+        assert_eq!((*dtype, &observer.to_string()[..]), (DType::INT16, "percentile:99.9"));
+    }
 }

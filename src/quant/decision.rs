@@ -72,6 +72,8 @@ pub(super) struct Folded {
     symmetric: Option<bool>,
     grain: Grain,
     observer: ObserverSpec,
+    /// Whether a softmax tells what is worth a step: until a layer names an observer.
+    pub(super) softmax: bool,
     /// Layers that said something, for errors.
     pub(super) places: Vec<String>,
 }
@@ -85,6 +87,7 @@ impl Folded {
             symmetric: None,
             grain,
             observer: ObserverSpec::MinMax,
+            softmax: false,
             places: Vec::new(),
         }
     }
@@ -100,7 +103,11 @@ impl Folded {
         }
         self.symmetric = layer.symmetric.or(self.symmetric);
         self.grain = layer.grain().unwrap_or(self.grain);
-        self.observer = layer.observer.unwrap_or(self.observer);
+        if let Some(observer) = layer.observer {
+            self.observer = observer;
+            // what is excused from integers is not yet told where their ranges come from
+            self.softmax &= matches!(observer, ObserverSpec::Identity | ObserverSpec::Mx { .. });
+        }
         self.places.push(place.into());
     }
 
@@ -123,6 +130,14 @@ impl Folded {
                         "observer {observer} has two ends, but the grid is symmetric"
                     ));
                 }
+                let observer = match observer {
+                    ObserverSpec::MinMax | ObserverSpec::Mse | ObserverSpec::Octav
+                        if self.softmax =>
+                    {
+                        ObserverSpec::of_logits(self.dtype)
+                    }
+                    other => other,
+                };
                 Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
             }
         }
@@ -194,18 +209,20 @@ impl Decision {
     }
 }
 
-/// Refuses observers of data for what is no data.
-pub(super) fn served(decision: Decision, role: Role) -> Result<Decision, String> {
-    match decision {
-        Decision::Affine { observer, .. } if role != Role::Activation => match observer {
-            ObserverSpec::Ema { .. } => {
-                Err(format!("observer {observer} averages over samples, but this is a weight"))
+/// Refuses observers of data for what is no data, and those of logits for what no softmax reads.
+pub(super) fn served(decision: Decision, subject: &Subject<'_>) -> Result<Decision, String> {
+    let Decision::Affine { observer, .. } = decision else { return Ok(decision) };
+    match (observer, subject.role) {
+        (ObserverSpec::Ema { .. }, Role::Weight | Role::NormWeight) => {
+            Err(format!("observer {observer} averages over samples, but this is a weight"))
+        }
+        (ObserverSpec::SoftmaxLogits { .. }, _) if !subject.logits => Err(format!(
+            "observer {observer} is for attention logits, but {}",
+            match subject.role {
+                Role::Activation => "no softmax reads this",
+                Role::Weight | Role::NormWeight => "this is a weight",
             }
-            ObserverSpec::SoftmaxLogits { .. } => {
-                Err(format!("observer {observer} is for attention logits, but this is a weight"))
-            }
-            _ => Ok(decision),
-        },
-        other => Ok(other),
+        )),
+        _ => Ok(decision),
     }
 }

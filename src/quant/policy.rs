@@ -27,14 +27,17 @@ pub enum Role {
 /// A tensor that a policy decides of.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Its name, which rules match.
-    pub name: &'a str,
+    /// Its names: of an activation those of all values on its grid. A rule that matches any of them
+    /// speaks of it.
+    pub names: &'a [&'a str],
     /// What it is to its network.
     pub role: Role,
     /// Extent of every axis.
     pub shape: &'a [usize],
     /// Whether linear layers multiply by it and nothing else reads it: then it may have groups.
     pub linear: bool,
+    /// Whether a softmax reads it.
+    pub logits: bool,
 }
 
 /// What one layer of a policy says; absent fields are left to the layers below.
@@ -91,7 +94,8 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Spec>,
     /// Gives attention logits their whole range, with the mask, as TICO does. By default what has
-    /// no weight after the softmax may saturate (see [`SoftmaxLogits`](super::SoftmaxLogits)).
+    /// no weight after the softmax may saturate (see [`SoftmaxLogits`](super::SoftmaxLogits)), unless
+    /// a rule names their observer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact_logits: bool,
     /// What is added to the attention scores of later tokens, to hide them: below 0, -120 by default as
@@ -213,7 +217,7 @@ impl Policy {
     /// # Errors
     /// A grid that does not exist, with the layers that decided.
     pub fn resolve(&self, subject: &Subject<'_>) -> Result<Decision, PolicyError> {
-        let Subject { name, role, shape, linear } = *subject;
+        let Subject { names, role, shape, linear, logits } = *subject;
         let mut folded = Folded::of(role);
         match role {
             Role::Activation => folded.add("activation", &self.spec.activation),
@@ -226,43 +230,39 @@ impl Policy {
                 }
             }
         }
-        for (_, rule) in self.matching(name, role) {
+        // The squared error of masked logits is mostly that of the mask, which does not matter.
+        folded.softmax = logits && !self.spec.exact_logits;
+        for (_, rule) in self.matching(names, role) {
             folded.add(place(rule), &rule.set);
         }
-        let decided = folded.decide(subject).and_then(|decision| served(decision, role));
+        let decided = folded.decide(subject).and_then(|decision| served(decision, subject));
         decided.map_err(|why| PolicyError::Tensor {
-            name: name.to_owned(),
+            name: names.first().copied().unwrap_or_default().to_owned(),
             shape: format!("{} axes", shape.len()),
             place: folded.places.join(", then "),
             why,
         })
     }
 
-    /// Index of the last rule that speaks of the tensor.
-    pub fn last_rule(&self, name: &str, role: Role) -> Option<usize> {
-        self.matching(name, role).map(|(index, _)| index).last()
-    }
-
     /// Which layer gives tensors that share a decision their kind of grid.
     pub fn asks<'a>(&self, names: impl IntoIterator<Item = &'a str>, role: Role) -> String {
         let mx = |rule: &Rule| matches!(rule.set.observer, Some(ObserverSpec::Mx { .. }));
-        let asks = |name| {
-            let rules = self.matching(name, role);
-            rules.filter(|(_, rule)| rule.set.dtype.is_some() || mx(rule)).map(|(index, _)| index)
-        };
-        match (names.into_iter().flat_map(asks).max(), role) {
-            (Some(index), _) => place(&self.spec.rules[index]),
+        let names: Vec<&str> = names.into_iter().collect();
+        let rules = self.matching(&names, role).map(|(_, rule)| rule);
+        match (rules.filter(|rule| rule.set.dtype.is_some() || mx(rule)).last(), role) {
+            (Some(rule), _) => place(rule),
             (None, Role::Activation) => "policy.activation".into(),
             (None, Role::NormWeight) if self.spec.norm.is_some() => "policy.norm".into(),
             (None, Role::Weight | Role::NormWeight) => "policy.weight".into(),
         }
     }
 
-    fn matching(&self, name: &str, role: Role) -> impl Iterator<Item = (usize, &Rule)> {
+    fn matching(&self, names: &[&str], role: Role) -> impl Iterator<Item = (usize, &Rule)> {
         let rules = self.spec.rules.iter().zip(&self.matchers).enumerate();
         rules
             .filter(move |(_, (rule, glob))| {
-                rule.role.is_none_or(|wanted| wanted == role) && glob.is_match(name)
+                rule.role.is_none_or(|wanted| wanted == role)
+                    && names.iter().any(|name| glob.is_match(name))
             })
             .map(|(index, (rule, _))| (index, rule))
     }
@@ -271,7 +271,7 @@ impl Policy {
     pub fn unmatched<'a>(&self, tensors: impl IntoIterator<Item = (&'a str, Role)>) -> Vec<&Rule> {
         let mut silent = vec![true; self.spec.rules.len()];
         for (name, role) in tensors {
-            for (index, _) in self.matching(name, role) {
+            for (index, _) in self.matching(&[name], role) {
                 silent[index] = false;
             }
         }

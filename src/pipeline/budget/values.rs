@@ -130,9 +130,23 @@ fn menus(setting: &Setting<'_>, recipe: &Recipe) -> Result<Vec<Menu>, Error> {
     let menu = |set: Spec| {
         let mut policy = recipe.policy.clone();
         if set != Spec::default() {
-            let (pattern, role) = ("*".into(), Some(Role::Activation));
-            let rule = Rule { pattern, role, optional: false, set };
-            policy = policy.with_rules([rule]).map_err(CalibrateError::from)?;
+            let classes = (0..).zip(&setting.plan.sites.classes);
+            // What a mask hides is nothing to be left out.
+            let logits = classes.filter_map(|(class, values)| {
+                let Some(&Decision::Affine {
+                    dtype,
+                    observer: ObserverSpec::SoftmaxLogits { .. },
+                    ..
+                }) = setting.plan.class_decision(class)
+                else {
+                    return None;
+                };
+                let observer = Some(ObserverSpec::of_logits(set.dtype.unwrap_or(dtype)));
+                let name = &setting.graph.value(values.members[0]).name;
+                Some(rule(globset::escape(name), Spec { observer, ..set }))
+            });
+            let rules = std::iter::once(rule("*".into(), set)).chain(logits);
+            policy = policy.with_rules(rules).map_err(CalibrateError::from)?;
         }
         // A few samples need not reach every expert.
         let policy = policy.with_unseen_experts(UnseenExperts::WeightOnly);
@@ -207,17 +221,18 @@ fn spell_out(kind: &mut Kind, graph: &Graph, plan: &Plan) {
 
 /// What makes the policy give the values what was chosen.
 fn rules(choice: &ValueChoice, menus: &[Menu]) -> Vec<Rule> {
-    let set = menus[choice.candidates[choice.chosen].menu].set;
-    let rule = |pattern: &String| Rule {
-        pattern: pattern.clone(),
-        role: Some(Role::Activation),
-        optional: false,
-        set,
-    };
+    let candidate = &choice.candidates[choice.chosen];
+    let set = menus[candidate.menu].set;
+    // of logits another than the menu's
+    let set = Spec { observer: set.observer.map(|_| candidate.observer), ..set };
     match set == Spec::default() {
         true => Vec::new(),
-        false => choice.patterns.iter().map(rule).collect(),
+        false => choice.patterns.iter().map(|pattern| rule(pattern.clone(), set)).collect(),
     }
+}
+
+fn rule(pattern: String, set: Spec) -> Rule {
+    Rule { pattern, role: Some(Role::Activation), optional: false, set }
 }
 
 /// Where networks with some of their values rounded are compared with the float one.

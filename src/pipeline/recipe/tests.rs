@@ -39,7 +39,9 @@ fn presets_mean_what_people_call_them() {
         .into_iter()
         .zip(grids)
         {
-            let subject = Subject { name: tensor, role, shape: &[8; 3][..rank], linear: true };
+            let shape = &[8; 3][..rank];
+            let (names, linear, logits) = (&[tensor], true, false);
+            let subject = Subject { names, role, shape, linear, logits };
             match policy.resolve(&subject).unwrap() {
                 Decision::Affine { dtype, scheme, .. } => {
                     assert_eq!((dtype, scheme), grid, "{name}: {tensor}");

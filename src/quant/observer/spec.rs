@@ -80,6 +80,13 @@ impl ObserverSpec {
         Some(AnyObserver::Mergeable(mergeable))
     }
 
+    /// What attention logits on a grid of `dtype` get if nobody names an observer for them: a logit
+    /// still counts whose softmax weight is a sixteenth of a step of that grid over [0, 1].
+    pub fn of_logits(dtype: DType) -> ObserverSpec {
+        let margin = (f32::from(dtype.bits()) + 4.0) * std::f32::consts::LN_2;
+        ObserverSpec::SoftmaxLogits { margin }
+    }
+
     /// Whether the statistics of shards can be merged.
     pub fn mergeable(self) -> bool {
         !matches!(self, ObserverSpec::Ema { .. })

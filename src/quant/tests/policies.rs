@@ -19,7 +19,8 @@ fn resolve(
     role: Role,
     shape: &[usize],
 ) -> Result<Decision, PolicyError> {
-    policy.resolve(&Subject { name, role, shape, linear: role == Role::Weight })
+    let logits = role == Role::Activation && name.ends_with("logits");
+    policy.resolve(&Subject { names: &[name], role, shape, linear: role == Role::Weight, logits })
 }
 
 fn grid(policy: &Policy, name: &str, role: Role) -> (DType, Scheme) {
@@ -65,6 +66,58 @@ fn the_last_matching_rule_wins_field_by_field() {
     let logits = affine(resolve(&policy, "attn.logits", Role::Activation, &[8; 4]).unwrap());
     assert_eq!(logits, (DType::INT16, Scheme::PER_TENSOR_SYMM, "softmax:16".into()));
     assert_eq!(weight("attn.logits").2, "mse");
+}
+
+#[test]
+fn a_rule_that_names_any_of_several_names_holds_and_does_not_undo_another() {
+    let policy = policy(
+        r#"
+        [[rules]]
+        pattern = "*.merged"
+        role = "activation"
+        set = { dtype = "int16" }
+        [[rules]]
+        pattern = "*.out"
+        set = { observer = "percentile:99.9" }
+        "#,
+    )
+    .unwrap();
+    for names in [&["attn.out", "attn.merged"], &["attn.merged", "attn.out"]] {
+        let (role, shape) = (Role::Activation, &[8; 3]);
+        let found = policy.resolve(&Subject { names, role, shape, linear: false, logits: false });
+        let (dtype, _, observer) = affine(found.unwrap());
+        assert_eq!((dtype, &observer[..]), (DType::INT16, "percentile:99.9"));
+        assert_eq!(policy.asks(names.iter().copied(), role), "rule `*.merged`");
+    }
+}
+
+#[test]
+fn logits_get_what_a_rule_names_and_else_what_their_softmax_shows() {
+    let default = ObserverSpec::of_logits(DType::UINT8).to_string();
+    let of = |text: &str, name: &str| {
+        let policy = policy(text).unwrap();
+        resolve(&policy, name, Role::Activation, &[8; 4]).map(|decision| affine(decision).2)
+    };
+    let rule = |set: &str| format!("[[rules]]\npattern = \"*\"\nset = {{ {set} }}");
+    for observer in ["minmax", "mse", "octav", "percentile:100"] {
+        let named = of(&rule(&format!("observer = \"{observer}\"")), "logits");
+        assert_eq!(named.unwrap(), observer);
+    }
+    for text in [
+        String::new(),
+        "activation = { observer = \"mse\" }".into(),
+        rule("dtype = \"uint8\""),
+        format!("{}\n{}", rule("observer = \"identity\""), rule("dtype = \"uint8\"")),
+    ] {
+        assert_eq!(of(&text, "logits").unwrap(), default, "{text}");
+    }
+    assert_eq!(of("exact_logits = true", "logits").unwrap(), "minmax");
+    // elsewhere there are no rows to saturate below
+    let layer = "activation = { observer = \"softmax:1\" }";
+    assert_eq!(of(layer, "logits").unwrap(), "softmax:1");
+    let error = of(layer, "mlp.gated").unwrap_err().to_string();
+    let why = "decided by activation: observer softmax:1 is for attention logits, but no softmax";
+    assert!(error.contains(why), "{error}");
 }
 
 #[test]
@@ -173,7 +226,8 @@ fn groups_are_of_linear_weights_and_an_axis_takes_them_back() {
     assert_eq!(groups(64).to_string(), "asymmetric in groups of 64");
     // A table keeps a grid a row, unless a rule asks for what it cannot have.
     let table = |name| {
-        policy.resolve(&Subject { name, role: Role::Weight, shape: &[8, 192], linear: false })
+        let (names, role, shape) = (&[name], Role::Weight, &[8, 192]);
+        policy.resolve(&Subject { names, role, shape, linear: false, logits: false })
     };
     assert_eq!(affine(table("embed.weight").unwrap()).1, rows);
     let error = table("layers.0.v_proj.weight").unwrap_err().to_string();
