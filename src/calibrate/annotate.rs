@@ -26,6 +26,7 @@ impl Plan {
         let mut grids = Vec::with_capacity(self.classes.len());
         for (i, decision) in self.classes.iter().enumerate() {
             let mut observer = statistics.classes[i].clone();
+            observer.iter_mut().for_each(|observer| observer.begin(None));
             for &id in &self.sites.classes[i].observed {
                 let constant = match &graph.value(id).source {
                     Source::Const(tensor) => tensor.clone(),

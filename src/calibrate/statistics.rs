@@ -21,6 +21,11 @@ impl Statistics {
         Statistics { classes: plan.sites.classes.iter().zip(&plan.classes).map(observer).collect() }
     }
 
+    /// What is shown from now on is of this sample: averages are over samples.
+    pub fn begin(&mut self, sample: usize) {
+        self.classes.iter_mut().flatten().for_each(|observer| observer.begin(Some(sample)));
+    }
+
     /// Shows one value of a class.
     pub fn observe(&mut self, class: usize, value: &Tensor) {
         if let Some(observer) = &mut self.classes[class] {

@@ -328,3 +328,23 @@ fn rules_that_name_different_members_of_a_class_both_hold() {
         assert_eq!((*dtype, &observer.to_string()[..]), (DType::INT16, "percentile:99.9"));
     }
 }
+
+#[test]
+fn a_moving_average_is_over_samples_and_not_over_members_and_constants() {
+    let mut g = Builder::new("padded");
+    let [a, b] = ["a", "b"].map(|name| g.input(name, [1, 2], Kind::Real));
+    let zeros = g.constant("zeros", Tensor::full(&[1, 2][..], 0.0));
+    let y = g.concat("y", &[zeros, a, b], 1);
+    let mut graph = g.finish(&[y]).unwrap();
+    let plan = Plan::new(&graph, &policy("activation = { observer = \"ema:0.5\" }")).unwrap();
+    let mut statistics = Statistics::new(&plan);
+    for (sample, [x, z]) in [[4.0, 1.0], [2.0, 8.0]].into_iter().enumerate() {
+        statistics.begin(sample);
+        let inputs = [x, z].map(|x| Tensor::new([1, 2], vec![0.0, x]));
+        let mut tap = Observing { plan: &plan, statistics: &mut statistics };
+        run(&graph, &inputs, &Weights::none(&graph), &mut tap, Par::Seq);
+    }
+    let none = |_: ValueId| -> Tensor { panic!("no parameters") };
+    plan.annotate_activations(&mut graph, &statistics, &none).unwrap();
+    assert_eq!(graph.value(y).qparams, Some(QuantParams::per_tensor(DType::UINT8, 6.0 / 255.0, 0)));
+}

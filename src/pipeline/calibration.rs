@@ -120,6 +120,8 @@ impl Step<'_> {
         let shard = rayon::current_thread_index().unwrap_or(0) % self.shards.len();
         let mut statistics = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.of.plan;
+        // Where samples count, each has a lane.
+        statistics.begin(lane);
         let mut observing = Observing { plan, statistics: &mut statistics };
         let graph = self.walk.graph(lane);
         let (tokens, mut weighing);

@@ -89,6 +89,14 @@ impl AnyObserver {
     /// batches. `None` if the observer must see a batch as a whole.
     pub fn piecewise(&mut self) -> Option<impl Fn(&[f32]) + Sync + '_> {
         match self {
+    /// What is observed from now on is of this batch, or of none, where batches count; see
+    /// [`Ema::begin`].
+    pub fn begin(&mut self, batch: Option<usize>) {
+        if let AnyObserver::Ordered(ema) = self {
+            ema.begin(batch);
+        }
+    }
+
             AnyObserver::Mergeable(MergeableObserver::MinMax(observer)) => observer.piecewise(),
             _ => None,
         }

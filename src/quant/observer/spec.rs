@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AnyObserver, Ema, MergeableObserver, MinMax, Mse, Octav, Percentile, Share, SoftmaxLogits,
 };
-use crate::quant::{DType, Grain, MxFormat, Scheme};
+use crate::quant::{DType, MxFormat, Scheme};
 
 /// An observer and its parameters: `minmax`, `ema:0.9`, `percentile:99.99`,
 /// `percentile:0.1:99.9`, `mse`, `octav`, `softmax:16`, `mx:fp4`, `identity`.
@@ -65,7 +65,7 @@ impl ObserverSpec {
             match self {
                 ObserverSpec::Mx { .. } | ObserverSpec::Identity => return None,
                 ObserverSpec::Ema { momentum } => {
-                    return Ema::new(momentum, scheme.grain).map(AnyObserver::Ordered);
+                    return Ema::new(momentum).map(AnyObserver::Ordered);
                 }
                 ObserverSpec::MinMax => MergeableObserver::MinMax(MinMax::new(scheme.grain)),
                 ObserverSpec::Mse => MergeableObserver::Mse(Mse::new(dtype, scheme)),
@@ -128,7 +128,7 @@ impl FromStr for ObserverSpec {
             ("identity", None) => Some(ObserverSpec::Identity),
             ("ema", p) => number(p.unwrap_or("0.9"))
                 .map(|momentum| momentum as f32)
-                .filter(|momentum| Ema::new(*momentum, Grain::Tensor).is_some())
+                .filter(|momentum| Ema::new(*momentum).is_some())
                 .map(|momentum| ObserverSpec::Ema { momentum }),
             ("percentile", p) => share(p.unwrap_or("99.99"))
                 .filter(|share| share.legal())

@@ -25,14 +25,24 @@ fn min_max_reduces_every_other_axis() {
 }
 
 #[test]
-fn moving_average_starts_at_the_first_batch() {
-    let mut ema = Ema::new(0.9, Grain::Tensor).unwrap();
+fn moving_average_starts_at_the_first_batch_and_takes_each_as_a_whole() {
+    let mut ema = Ema::new(0.9).unwrap();
     assert_eq!(ema.ranges(), Err(NoRange::Unseen));
-    ema.observe(&[-1.0, 1.0], &[2]);
+    ema.begin(Some(0));
+    ema.observe(&[-1.0, 0.5], &[2]);
+    ema.observe(&[0.0, 1.0], &[2]);
+    assert_eq!(ema.range(), Ok(Range::new(-1.0, 1.0)));
+    // the third is not reached
+    ema.begin(Some(3));
     ema.observe(&[-3.0, 2.0], &[2]);
+    // whatever comes late of an earlier one
+    ema.begin(Some(1));
     let range = ema.range().unwrap();
     assert!((range.min + 1.2).abs() < 1e-6 && (range.max - 1.1).abs() < 1e-6, "{range:?}");
-    assert!(Ema::new(1.0, Grain::Tensor).is_none());
+    ema.begin(None);
+    ema.observe(&[0.0, 7.0], &[2]);
+    assert_eq!(ema.range(), Ok(Range::new(range.min, 7.0)));
+    assert!(Ema::new(1.0).is_none());
 }
 
 #[test]
