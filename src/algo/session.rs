@@ -11,7 +11,7 @@ use crate::cluster::{self, Crew};
 use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
-use crate::quant::{Decision, QuantParams};
+use crate::quant::{self, Decision, QuantParams};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -107,7 +107,7 @@ impl Session<'_> {
                 .map(|target| {
                     let chosen = match ledger.known(graph, target.weight) {
                         Some((chosen, _)) => chosen,
-                        None => self.choose(graph, target.weight, None)?,
+                        None => self.choose(graph, target, None)?,
                     };
                     ledger.done(graph, target.weight, (&chosen, &[]))?;
                     Ok(chosen)
@@ -145,7 +145,7 @@ impl Session<'_> {
             } else {
                 None
             };
-            let chosen = self.choose(graph, layer.weight, known)?;
+            let chosen = self.choose(graph, layer, known)?;
             let odd = moments.as_ref().filter(|_| own);
             let odd = odd.map_or_else(Vec::new, |(_, moments)| self.odd(graph, layer, moments));
             ledger.done(graph, layer.weight, (&chosen, &odd))?;
@@ -256,57 +256,69 @@ impl Session<'_> {
     fn choose(
         &self,
         graph: &Graph,
-        weight: ValueId,
+        &Target { weight, input, bias, .. }: &Target,
         moments: Option<&Moments>,
     ) -> Result<Chosen, SessionError> {
         let tensor = self.tensor(weight);
         let name = &graph.value(weight).name;
         let grid = self.plan.weight_grid(weight, name, &tensor)?;
-        if let (true, Some(grid)) = (tensor.is_made(), &grid)
-            && let Some(chosen) = self.choose_by_rows(&tensor, (weight, name, grid), moments)?
+        let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
+            return Ok((None, tensor.dense()));
+        };
+        let least = bias.and_then(|id| self.plan.least_scales(graph, input, &self.tensor(id)));
+        let least = least.unwrap_or_default();
+        let layer = Layer { weight: &tensor, decision, grid, moments };
+        if tensor.is_made()
+            && let Some(chosen) = self.choose_by_rows(&layer, name, &least)?
         {
             return Ok(chosen);
         }
-        let tensor = tensor.dense();
-        let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
-            return Ok((None, tensor));
-        };
-        let Rounded { grid, weight } =
-            self.rounded(&Layer { weight: &tensor, decision, grid, moments }, name)?;
+        let layer = Layer { weight: &tensor.dense(), ..layer };
+        let Rounded { grid, weight } = self.rounded(&layer, name, &least)?;
         Ok((Some(grid), weight))
     }
 
-    fn rounded(&self, layer: &Layer<'_>, name: &str) -> Result<Rounded, SessionError> {
+    /// What the rounding finds, on scales that leave the bias room; `least` tells them by row.
+    fn rounded(
+        &self,
+        layer: &Layer<'_>,
+        name: &str,
+        least: &[f32],
+    ) -> Result<Rounded, SessionError> {
         let result = match (self.rounding.streams(), layer.moments) {
             (Streams::Seen | Streams::Both | Streams::Drift, None) => Rtn {}.round(layer),
             _ => self.rounding.round(layer),
         };
-        result.map_err(|source| SessionError::Layer { name: name.into(), source })
+        let mut rounded =
+            result.map_err(|source| SessionError::Layer { name: name.into(), source })?;
+        if rounded.grid.coarsen(least) {
+            quant::round(&rounded.grid, &mut rounded.weight);
+        }
+        Ok(rounded)
     }
 
     /// The same of a matrix that is never dense: rows are rounded alone, some at a time. None where
     /// that cannot be.
     fn choose_by_rows(
         &self,
-        tensor: &Tensor,
-        (id, name, grid): (ValueId, &str, &QuantParams),
-        moments: Option<&Moments>,
+        whole: &Layer<'_>,
+        name: &str,
+        least: &[f32],
     ) -> Result<Option<Chosen>, SessionError> {
         // What the stream lost is known for all rows together.
-        let alone = moments.is_none_or(|moments| moments.drift().is_none());
-        let (&[n, k], Some(decision), true) =
-            (tensor.shape(), self.plan.weight_decision(id), alone)
-        else {
-            return Ok(None);
-        };
-        let Some(mut coded) = Coded::new(grid, [n, k]) else { return Ok(None) };
+        let alone = whole.moments.is_none_or(|moments| moments.drift().is_none());
+        let (&[n, k], true) = (whole.weight.shape(), alone) else { return Ok(None) };
+        let Some(mut coded) = Coded::new(whole.grid, [n, k]) else { return Ok(None) };
         let step = (AT_ONCE / k.max(1)).next_multiple_of(ROWS).max(ROWS);
         for first in (0..n).step_by(step) {
             let rows = first..n.min(first + step);
-            let part = Tensor::written([rows.len(), k], |out| tensor.read_rows(first, out));
-            let grid = &grid.of_rows(rows, k);
-            let layer = Layer { weight: &part, decision, grid, moments };
-            let Rounded { grid, weight } = self.rounded(&layer, name)?;
+            let part = Tensor::written([rows.len(), k], |out| whole.weight.read_rows(first, out));
+            // One grid for all has room for all.
+            let own = if whole.grid.is_per_tensor() { 0..n } else { rows.clone() };
+            let grid = &whole.grid.of_rows(rows, k);
+            let layer = Layer { weight: &part, grid, ..*whole };
+            let least = least.get(own).unwrap_or_default();
+            let Rounded { grid, weight } = self.rounded(&layer, name, least)?;
             coded.push(&grid, &weight);
         }
         Ok(coded.finish(n).map(|(grid, tensor)| (Some(grid), tensor)))

@@ -142,6 +142,15 @@ impl Plan {
         Ok(())
     }
 
+    /// For each row of a weight that meets `input`, annotated before, the least scale with which its
+    /// accumulator holds `bias`: the formulas' own is next to nothing where a row is all zero. None where
+    /// the bias stays float.
+    pub fn least_scales(&self, graph: &Graph, input: ValueId, bias: &Tensor) -> Option<Vec<f32>> {
+        let grid = graph.value(input).qparams.as_ref()?;
+        let (dtype, (scale, _)) = (wide(grid.dtype()?), grid.as_per_tensor()?);
+        Some(bias.data().iter().map(|&bias| quant::least_scale(bias, scale, dtype)).collect())
+    }
+
     /// Rounds the bias `id` to the grid of its accumulator and annotates it; `input` and `weight` must
     /// be annotated before, or it stays float.
     ///
@@ -161,15 +170,19 @@ impl Plan {
             return Ok(());
         };
         let Some(scale) = weight.row_scales(tensor.len()) else { return Ok(()) };
-        let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
         let (params, _) =
-            quant::quantize_bias(tensor.data(), input[0], &scale, wide).map_err(|source| {
-                CalibrateError::Bias { name: graph.value(id).name.clone(), source }
-            })?;
+            quant::quantize_bias(tensor.data(), input[0], &scale, wide(dtype)).map_err(
+                |source| CalibrateError::Bias { name: graph.value(id).name.clone(), source },
+            )?;
         quant::round(&params, tensor);
         graph.values[id.index()].qparams = Some(params);
         Ok(())
     }
+}
+
+/// What the products of activations of a dtype are added up in.
+fn wide(dtype: DType) -> DType {
+    if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 }
 }
 
 /// Rounds the constants of an annotated graph to their grids.

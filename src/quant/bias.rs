@@ -7,8 +7,8 @@ use super::{DType, Grain, QuantParams};
 pub enum BiasError {
     /// The integer of a channel does not fit.
     ///
-    /// Saturating instead would leave the channel wrong by any amount; it happens when a channel of
-    /// the weight is all zero, or the input nearly so, and its scale is tiny.
+    /// Saturating instead would leave the channel wrong by any amount; it happens when the scale of the
+    /// weight or of the input is tiny. [`least_scale`] tells which scale of the weight would do.
     #[error(
         "channel {channel}: bias {bias} does not fit {dtype} at scale {:e}, that of the input, \
          {input:e}, times that of the channel's weight, {weight:e}: give {} a larger scale",
@@ -90,4 +90,11 @@ pub fn quantize_bias(
     }
     let zero_point = vec![0; bias.len()];
     Ok((QuantParams::Affine { dtype, scale, zero_point, grain: Grain::Axis(0) }, integers))
+}
+
+/// The least scale of a weight's channel with which its accumulator, of `dtype`, holds `bias`.
+pub fn least_scale(bias: f32, input_scale: f32, dtype: DType) -> f32 {
+    let (_, high) = dtype.limits();
+    // a little less, as the product of the scales is rounded
+    (f64::from(bias.abs()) / f64::from(input_scale) / (high as f64 * (1.0 - 1e-6))) as f32
 }

@@ -22,7 +22,7 @@ pub mod range;
 pub mod scheme;
 
 pub use affine::{dequantize, fake_quant, packed, quantize, round, snap};
-pub use bias::{BiasError, quantize_bias};
+pub use bias::{BiasError, least_scale, quantize_bias};
 pub use coding::Coding;
 pub use decision::{Decision, Granularity};
 pub use dtype::{DType, ParseDTypeError};

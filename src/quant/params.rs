@@ -216,6 +216,23 @@ impl QuantParams {
         }
     }
 
+    /// Doubles the `least` scale of each row of a matrix and takes it where the row's own is smaller, so
+    /// that an accumulator that `least` just fills has room for sums. Zero points stay, so whatever was
+    /// within a grid's ends still is. Whether any scale was.
+    pub fn coarsen(&mut self, least: &[f32]) -> bool {
+        let QuantParams::Affine { scale, .. } = self else { return false };
+        let (rows, grids, mut any) = (least.len(), scale.len(), false);
+        for (row, &least) in least.iter().enumerate() {
+            // one grid for all rows, or one or several for each
+            let own = row * grids / rows..((row + 1) * grids).div_ceil(rows);
+            if scale[own.clone()].iter().all(|&scale| scale < least) {
+                scale[own].fill(2.0 * least);
+                any = true;
+            }
+        }
+        any
+    }
+
     /// A grid of `dtype` with every value of this per-tensor one; none for grids of other kinds.
     /// 16-bit integers keep their zero point at 0, as their kernels want it.
     pub fn spread(&self, dtype: DType) -> Option<QuantParams> {

@@ -8,7 +8,11 @@ use super::mse::Mse;
 use super::qronos::Qronos;
 use super::rtn::Rtn;
 use super::*;
-use crate::quant::{DType, Grain, Observer, ObserverSpec, Scheme};
+use crate::calibrate::Plan;
+use crate::exec::Weights;
+use crate::graph::{Builder, Graph, Kind, ValueId};
+use crate::quant::{DType, Grain, Observer, ObserverSpec, Policy, Scheme};
+use crate::tensor::Rows;
 use proptest::prelude::*;
 
 /// Deterministic numbers in (−1, 1).
@@ -389,4 +393,65 @@ fn options_of_two_structures_are_known_and_bounded_together() {
 fn every_folder_is_registered() {
     let names: Vec<&str> = ROUNDINGS.iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["rtn", "mse", "gptq", "qronos", "autoround"]);
+}
+
+/// Nothing is known, and nobody is told.
+struct Nobody;
+
+impl Ledger<SessionError> for Nobody {
+    fn known(&self, _: &Graph, _: ValueId) -> Option<(Chosen, Vec<Note>)> {
+        None
+    }
+
+    fn done(&self, _: &Graph, _: ValueId, _: (&Chosen, &[Note])) -> Result<(), SessionError> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Made(Tensor);
+
+impl Rows for Made {
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.0.data()[first * self.0.row_width()..][..out.len()]);
+    }
+}
+
+#[test]
+fn rows_of_zeros_have_room_for_their_bias_and_others_keep_their_grids() {
+    let mut g = Builder::new("pruned");
+    let x = g.input("x", [1, 2], Kind::Real);
+    let y = g.linear("y", x, 3, true);
+    let graph = g.finish(&[y]).unwrap();
+    let [weight, bias] = graph.nodes[0].inputs[1..] else { panic!("a weight and a bias") };
+    let dense = Tensor::new([3, 2], vec![0.0, 0.0, 1e-11, -2e-11, 0.5, -0.25]);
+    let biases = Tensor::new([3], vec![-0.7, 0.7, 0.125]);
+    for axis in ["0", "\"tensor\""] {
+        for made in [false, true] {
+            let policy: Policy = toml::from_str(&format!("weight = {{ axis = {axis} }}")).unwrap();
+            let (plan, mut graph) = (Plan::new(&graph, &policy).unwrap(), graph.clone());
+            graph.values[x.index()].qparams = Some(QuantParams::per_tensor(DType::UINT8, 0.01, 7));
+            let mut float = Weights::none(&graph);
+            let tensor = match made {
+                true => Tensor::made([3, 2], Made(dense.clone())),
+                false => dense.clone(),
+            };
+            float.set(weight, tensor);
+            float.set(bias, biases.clone());
+            let rounding = &Rtn {};
+            let session = Session { plan: &plan, nodes: 0..1, float: &float, rounding };
+            let mut rounded = Weights::none(&graph);
+            session.run(&mut graph, &mut rounded, None, &Nobody).unwrap();
+            let own = plan.weight_grid(weight, "w", &dense).unwrap().unwrap();
+            let found = graph.value(weight).qparams.clone().unwrap();
+            assert_eq!(found.row_scales(3).unwrap().last(), own.row_scales(3).unwrap().last());
+            let mut again = rounded.get(weight).unwrap().dense();
+            assert_eq!(again.data()[..4], [0.0; 4]);
+            crate::quant::round(&found, &mut again);
+            assert_eq!(again, rounded.get(weight).unwrap().dense());
+            for (a, b) in rounded.get(bias).unwrap().data().iter().zip(biases.data()) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+    }
 }

@@ -123,6 +123,32 @@ fn dtypes_have_one_spelling() {
 }
 
 #[test]
+fn rows_are_coarsened_where_a_bias_has_no_room() {
+    for (bias, input, dtype) in [(-0.7, 1e-3, DType::INT32), (9e9, 2.0, DType::INT64)] {
+        let least = least_scale(bias, input, dtype);
+        assert!(quantize_bias(&[bias], input, &[least], dtype).is_ok());
+        assert!(quantize_bias(&[bias], input, &[least * 0.999], dtype).is_err());
+    }
+    let grid = |scale: &[f32], grain| QuantParams::Affine {
+        dtype: DType::UINT8,
+        scale: scale.to_vec(),
+        zero_point: vec![3; scale.len()],
+        grain,
+    };
+    for (scale, grain, least, expected) in [
+        (&[1.0, 0.1][..], Grain::Axis(0), [0.5, 0.5], &[1.0, 1.0][..]),
+        (&[0.1], Grain::Tensor, [0.0, 0.5], &[1.0]),
+        // the coarsest of a row's groups counts
+        (&[0.1, 0.2, 0.1, 1.0], Grain::Groups(2), [0.5, 0.5], &[1.0, 1.0, 0.1, 1.0]),
+    ] {
+        let mut found = grid(scale, grain);
+        assert!(found.coarsen(&least));
+        assert_eq!(found, grid(expected, grain));
+        assert!(!found.coarsen(&least) && !found.coarsen(&[]));
+    }
+}
+
+#[test]
 fn bias_follows_the_accumulator_and_never_wraps() {
     let (params, q) = quantize_bias(&[1.0, -0.5], 0.5, &[0.25, 0.125], DType::INT32).unwrap();
     assert_eq!(q, [8, -8]);
