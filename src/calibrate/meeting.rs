@@ -2,8 +2,8 @@
 //! touches, as no kernel mixes them.
 //!
 //! Narrower operands are widened before and a narrower result is narrowed afterwards. Widening is
-//! exact, as the wider grid's step is that of the narrower over a power of two; a result is rounded
-//! twice. The other way round, narrowing an operand, would throw away what the policy paid for.
+//! exact, as the wider grid's step is that of the narrower over a power of two; uint16 is wider than
+//! int16, whose zero point is fixed, as it holds any grid of that. A result is rounded twice. The other way round, narrowing an operand, would throw away what the policy paid for.
 
 use crate::graph::{Graph, Kind, Node, ValueId};
 use crate::ops::Operand;
@@ -23,7 +23,8 @@ pub fn meeting(graph: &Graph, node: &Node) -> Option<DType> {
         return None;
     }
     // of equal widths the result's own, which needs one QUANTIZE less
-    dtypes.iter().rev().max_by_key(|dtype| dtype.bits()).copied()
+    let width = |dtype: &&DType| (dtype.bits(), dtype.bits() > 8 && !dtype.signed());
+    dtypes.iter().rev().max_by_key(width).copied()
 }
 
 /// The grid of `id` spread over `dtype`; none where it is of that dtype already.

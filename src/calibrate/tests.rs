@@ -348,3 +348,31 @@ fn a_moving_average_is_over_samples_and_not_over_members_and_constants() {
     plan.annotate_activations(&mut graph, &statistics, &none).unwrap();
     assert_eq!(graph.value(y).qparams, Some(QuantParams::per_tensor(DType::UINT8, 6.0 / 255.0, 0)));
 }
+
+#[test]
+fn grids_that_meet_are_widened_exactly() {
+    let dtypes = ["uint4", "int4", "uint8", "int8", "uint12", "int12", "uint16", "int16"];
+    let dtypes = dtypes.map(|name| name.parse::<DType>().unwrap());
+    for (one, other) in dtypes.iter().flat_map(|one| dtypes.iter().map(move |other| (*one, *other)))
+    {
+        let mut g = Builder::new("sum");
+        let [a, b] = ["a", "b"].map(|name| g.input(name, [1, 2], Kind::Real));
+        let sum = g.add("sum", a, b);
+        let mut graph = g.finish(&[sum]).unwrap();
+        for (id, dtype) in [(a, one), (b, other), (sum, one)] {
+            let zero = if dtype.signed() { 0 } else { dtype.qmax() / 3 };
+            graph.values[id.index()].qparams = Some(QuantParams::per_tensor(dtype, 0.25, zero));
+        }
+        let Some(met) = meeting(&graph, &graph.nodes[0]) else { continue };
+        for (id, dtype) in [(a, one), (b, other)] {
+            let Some(wide) = spread(&graph, id, met) else { continue };
+            let narrow = graph.value(id).qparams.clone().unwrap();
+            for q in [dtype.qmin(), dtype.qmin() + 1, dtype.qmax()] {
+                let x = crate::quant::dequantize(&narrow, &[1], &[q]);
+                let mut again = x.clone();
+                crate::quant::fake_quant(&wide, &[1], &mut again);
+                assert_eq!(again, x, "{one} and {other} in {met}: {q} of {dtype}");
+            }
+        }
+    }
+}
