@@ -44,8 +44,14 @@ pub fn bake(
     let alike = calib.iter().map(same).min().unwrap_or(0);
     let given = calib.iter().chain(&*eval).map(|sample| sample.prompt_len).min().unwrap_or(0);
     let tokens = alike.min(before).min(given.saturating_sub(1));
-    if tokens == 0 {
-        return refused("the calibration rows do not begin with the same tokens");
+    match tokens {
+        0 if given <= 1 => {
+            return refused(
+                "a row is given no more than one token, which is to be left of its prompt",
+            );
+        }
+        0 => return refused("the calibration rows do not begin with the same tokens"),
+        _ => {}
     }
     let prefix = first.input_ids[..tokens].to_vec();
     for sample in calib.iter_mut().chain(eval) {

@@ -67,6 +67,10 @@ fn rows_that_begin_otherwise_and_fitted_rewrites_are_refused() {
     assert!(error.contains("policy.prefix") && error.contains("same tokens"), "{error}");
     let error = refused(&samples, &other, &recipe);
     assert!(error.contains(&other[2].place) && error.contains("begins otherwise"), "{error}");
+    let mut text = samples.clone();
+    text[0].prompt_len = 1;
+    let error = refused(&text, &[], &recipe);
+    assert!(error.contains("given no more than one token"), "{error}");
     let (_, _, fitted) = subject("w8a8", &["algo.awq.grid=4"]);
     let error = refused(&samples, &[], &fitted);
     assert!(error.contains("fitted to samples"), "{error}");
