@@ -11,8 +11,8 @@ use faer::linalg::triangular_solve::{
 use faer::{Accum, Auto, MatMut, MatRef, Par, Spec};
 use rayon::prelude::*;
 
-/// Attempts at a factorization; each has ten times the damping of the one before.
-const ATTEMPTS: u32 = 6;
+/// Damping over the mean of the diagonal that makes any sum of squares positive beyond rounding.
+const ENOUGH: f64 = 1.0;
 
 /// Columns that are factored before the rest learns of them; fixed, so that results do not depend on
 /// threads.
@@ -37,7 +37,7 @@ impl Factor {
     /// whenever that does not suffice.
     ///
     /// # Errors
-    /// Values that are not finite, no input that is ever non-zero, or no success with any damping.
+    /// Values that are not finite, no input that is ever non-zero, or what is no sum of squares.
     pub(super) fn of(hessian: &[f64], order: Vec<usize>, damp: f64) -> Result<Factor, AlgoError> {
         let k = order.len();
         let trace: f64 = (0..k).map(|i| hessian[i * k + i]).sum();
@@ -48,15 +48,18 @@ impl Factor {
             return Err(AlgoError::NoInputs);
         }
         let mean = trace / k as f64;
-        let mut tried = 0.0;
-        for attempt in 0..ATTEMPTS {
-            tried = damp * 10f64.powi(attempt as i32);
+        let mut attempt = 0;
+        loop {
+            let tried = damp * 10f64.powi(attempt);
             let damping = tried * mean;
             if let Some(upper) = upper_factor(hessian, &order, damping) {
                 return Ok(Factor { order, upper, damping, damp: tried, k });
             }
+            if tried >= ENOUGH {
+                return Err(AlgoError::Singular { damp: tried });
+            }
+            attempt += 1;
         }
-        Err(AlgoError::Singular { damp: tried })
     }
 
     /// The factor of some consecutive inputs, of which `upper` is the block of M; only where positions

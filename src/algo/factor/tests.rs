@@ -35,6 +35,11 @@ fn factor_reproduces_the_damped_hessian_and_solves_with_it() {
 fn rank_deficient_hessians_are_damped_until_they_factor_and_hopeless_ones_are_refused() {
     let ones = vec![1.0; 16];
     assert!(Factor::of(&ones, (0..4).collect(), 1e-14).is_ok());
+    let rounded = [1.0, 1.0001, 1.0001, 1.0];
+    let damp = Factor::of(&rounded, vec![0, 1], 1e-12).unwrap().damp;
+    assert!((1e-4..1.1e-3).contains(&damp), "{damp}");
+    let no_squares = Factor::of(&[1.0, 3.0, 3.0, 1.0], vec![0, 1], 1e-12);
+    assert!(matches!(no_squares, Err(AlgoError::Singular { damp }) if damp >= 1.0));
     let none = Factor::of(&[0.0; 4], vec![0, 1], 0.01);
     assert!(matches!(none, Err(AlgoError::NoInputs)));
     let bad = Factor::of(&[f64::NAN; 4], vec![0, 1], 0.01);
