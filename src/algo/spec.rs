@@ -96,7 +96,7 @@ impl AlgoSpec {
     /// number of threads. Scales that `recall` knows are not sought again.
     ///
     /// # Errors
-    /// Those of `read` and `recall`; inputs that are all zero or not finite, with the layer; a grid that cannot be.
+    /// Those of `read` and `recall`; inputs that are not finite, with the layer; a grid that cannot be.
     pub fn fit<E: From<SessionError>>(
         &self,
         graph: &mut Graph,

@@ -50,17 +50,19 @@ struct Streams<'a> {
     lifetimes: Lifetimes,
     streams: Vec<Stream>,
     emphasis: &'a Emphasis,
+    /// Where the tokens of each sample are, if that matters.
+    tokens: Vec<Option<Tokens>>,
     /// Nodes that have run.
     at: usize,
 }
 
 /// Finds the groups of `graph` and calls `choose` for each, in graph order, with what its readers are
 /// fed; it may append edits to the graph that leave its function as it is. Activations are those of
-/// the graph as it was handed in. Groups of experts that no token is sent to are passed over, and those
-/// that `known` has dealt with.
+/// the graph as it was handed in. Groups are passed over whose readers no token is sent to, or zeros
+/// alone, and those that `known` has dealt with.
 ///
 /// # Errors
-/// Those of reading and of `choose`; inputs that are not finite or all zero, with the layer.
+/// Those of reading and of `choose`; inputs that are not finite, with the layer.
 pub(in crate::algo) fn each_group<E: From<SessionError>>(
     graph: &mut Graph,
     pass: &Pass<'_, E>,
@@ -68,6 +70,7 @@ pub(in crate::algo) fn each_group<E: From<SessionError>>(
     mut choose: impl FnMut(&mut Graph, &Group, &[Inputs]) -> Result<(), E>,
 ) -> Result<(), E> {
     let plain = graph.clone();
+    let tokens = |fed: &Fed<'_>| pass.emphasis.times().map(|_| Tokens::of(fed.graph));
     let start = |fed: &Fed<'_>| Stream::start(fed.graph, fed.inputs.clone(), &mut Float);
     let mut streams = Streams {
         plain: &plain,
@@ -75,6 +78,7 @@ pub(in crate::algo) fn each_group<E: From<SessionError>>(
         lifetimes: Lifetimes::of(&plain),
         streams: pass.samples.iter().map(start).collect(),
         emphasis: pass.emphasis,
+        tokens: pass.samples.iter().map(tokens).collect(),
         at: 0,
     };
     for group in find(&plain) {
@@ -121,9 +125,8 @@ impl Streams<'_> {
     /// What the rows of each sample count that feed a reader.
     fn roots(&self, reader: &Reader) -> Vec<Roots> {
         let routed = self.plain.nodes[reader.node].routed;
-        let of = |(fed, stream): (&Fed<'_>, &Stream)| {
-            self.emphasis.times()?;
-            let tokens = Tokens::of(fed.graph);
+        let of = |((fed, stream), tokens): ((&Fed<'_>, &Stream), &Option<Tokens>)| {
+            let tokens = tokens.as_ref()?;
             let positions = match routed {
                 None => tokens.of_rows(reader.input, &fed.graph.value(reader.input).shape),
                 Some(route) => {
@@ -133,7 +136,7 @@ impl Streams<'_> {
             };
             self.emphasis.roots(positions)
         };
-        self.samples.iter().zip(&self.streams).map(of).collect()
+        self.samples.iter().zip(&self.streams).zip(&self.tokens).map(of).collect()
     }
 
     /// What all samples feed a reader; none where that is no token, or zeros alone.

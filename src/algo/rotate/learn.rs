@@ -31,8 +31,8 @@ const HALVINGS: usize = 8;
 /// Rows of a weight that R turns, `[m, n]`.
 pub(super) struct Sample {
     pub(super) data: Vec<f64>,
-    /// Whether rows of the weight are its columns, as where outputs turn. Of heads side by side each
-    /// is judged for itself.
+    /// Whether rows of the weight are its columns, as where outputs turn. Of heads side by side, rows
+    /// at the same place in each count as one.
     pub(super) across: bool,
     /// Makes f relative to the tensor.
     pub(super) share: f64,
@@ -53,7 +53,7 @@ pub(super) fn learned<E>(
     let budget = SAMPLED / n / space.tensors.len().max(1);
     let mut samples = Vec::new();
     for &(id, side) in &space.tensors {
-        // A bias has a grid as fine as its accumulator.
+        // A bias has a grid as fine as its accumulator; only the caller's comparison counts it.
         if graph.value(id).shape.len() > 1 {
             samples.push(sample(&graph.load(id, read)?, side, n, budget.max(8)));
         }

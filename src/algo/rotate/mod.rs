@@ -126,7 +126,8 @@ fn narrowest<E>(
     Ok(rotations.swap_remove(best.unwrap_or(0)))
 }
 
-/// The [`width`]s of a space's tensors under each rotation, summed; one tensor is held at a time.
+/// The [`width`]s of a space's tensors under each rotation, summed, a bias being one row; one tensor is
+/// held at a time.
 fn widths<E>(
     graph: &Graph,
     read: Read<'_, E>,
