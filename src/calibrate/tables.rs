@@ -1,22 +1,15 @@
 //! Grids and rounding of matrices that are never in memory as a whole: tables of a vocabulary.
 
-use crate::quant::{
-    self, Decision, Grain, Mse, NoRange, Observer, ObserverSpec, QuantParams, Range,
-};
+use crate::quant::{self, Decision, Grain, NoRange, Observer, ObserverSpec, QuantParams, Range};
 use crate::tensor::{Rows, Tensor};
 
 /// The ranges that `decision` wants of a matrix, found block by block where that gives the same
 /// ranges: where rows have grids of their own, and for extremes.
 pub(super) fn ranges(decision: &Decision, tensor: &Tensor) -> Result<Vec<Range>, NoRange> {
-    let Decision::Affine { dtype, scheme, observer } = decision else { return Ok(Vec::new()) };
+    let Decision::Affine { scheme, observer, .. } = decision else { return Ok(Vec::new()) };
     let by_row = scheme.grain.of_row(tensor.row_width()).is_some();
-    let whole = |data: &[f32], shape: &[usize]| match (observer, decision.observer()) {
-        (ObserverSpec::Mse, _) => Mse::of_weight(*dtype, *scheme, data, shape),
-        (_, Some(mut observer)) => {
-            observer.observe(data, shape);
-            observer.ranges()
-        }
-        (_, None) => Ok(Vec::new()),
+    let whole = |data: &[f32], shape: &[usize]| {
+        decision.observer().map_or(Ok(Vec::new()), |observer| observer.once(data, shape))
     };
     let width = tensor.row_width();
     let shape = |data: &[f32]| [data.len() / width.max(1), width];

@@ -23,6 +23,7 @@ fn a_table_gets_the_grid_and_the_numbers_of_the_dense_matrix() {
         (rows, ObserverSpec::Mse),
         (groups, ObserverSpec::MinMax),
         (groups, ObserverSpec::Mse),
+        (groups, ObserverSpec::Octav),
         (whole, ObserverSpec::MinMax),
         (whole, ObserverSpec::Mse),
     ] {

@@ -62,6 +62,10 @@ impl Observer for MergeableObserver {
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
         whichever!(self, observer => observer.ranges())
     }
+
+    fn once(self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange> {
+        whichever!(self, observer => observer.once(data, shape))
+    }
 }
 
 impl Merge for MergeableObserver {
@@ -85,10 +89,6 @@ impl AnyObserver {
         matches!(self, AnyObserver::Mergeable(M::Percentile(_) | M::Mse(_) | M::Octav(_)))
     }
 
-    /// Observes a batch by pieces, in any order and from any thread; together they must be whole
-    /// batches. `None` if the observer must see a batch as a whole.
-    pub fn piecewise(&mut self) -> Option<impl Fn(&[f32]) + Sync + '_> {
-        match self {
     /// What is observed from now on is of this batch, or of none, where batches count; see
     /// [`Ema::begin`].
     pub fn begin(&mut self, batch: Option<usize>) {
@@ -97,6 +97,10 @@ impl AnyObserver {
         }
     }
 
+    /// Observes a batch by pieces, in any order and from any thread; together they must be whole
+    /// batches. `None` if the observer must see a batch as a whole.
+    pub fn piecewise(&mut self) -> Option<impl Fn(&[f32]) + Sync + '_> {
+        match self {
             AnyObserver::Mergeable(MergeableObserver::MinMax(observer)) => observer.piecewise(),
             _ => None,
         }
@@ -123,6 +127,13 @@ impl Observer for AnyObserver {
         match self {
             AnyObserver::Mergeable(observer) => observer.ranges(),
             AnyObserver::Ordered(ema) => ema.ranges(),
+        }
+    }
+
+    fn once(self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange> {
+        match self {
+            AnyObserver::Mergeable(observer) => observer.once(data, shape),
+            AnyObserver::Ordered(ema) => ema.once(data, shape),
         }
     }
 }

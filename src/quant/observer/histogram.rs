@@ -3,6 +3,7 @@
 //! Such buckets need no edges to be chosen beforehand and are at most 2^-7 of their value wide, so
 //! histograms of any two shards add up exactly.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Merge, MergeError, MinMax, Observer};
@@ -128,6 +129,28 @@ impl Histograms {
         let channels = Channels::around(shape, self.grain);
         self.channels.resize(channels.count, Histogram::default());
         channels.for_each_run(|channel, run| self.channels[channel].add(&data[run], times));
+    }
+
+    /// What [`Histograms::ranges`] would give after this batch alone, at the memory of one channel a
+    /// thread. For weights, which may have a grid for every few numbers.
+    pub fn once(
+        &self,
+        data: &[f32],
+        shape: &[usize],
+        choose: impl Fn(Range, &[Bucket]) -> Range + Sync,
+    ) -> Result<Vec<Range>, NoRange> {
+        let mut extremes = MinMax::new(self.grain);
+        extremes.observe(data, shape);
+        let channels = Channels::around(shape, self.grain);
+        let choose = |(channel, range)| {
+            let mut histogram = Histogram::default();
+            for outer in 0..channels.outer {
+                let start = (outer * channels.count + channel) * channels.run;
+                histogram.add(&data[start..start + channels.run], 1);
+            }
+            choose(range, &histogram.buckets(range))
+        };
+        Ok(extremes.ranges()?.into_par_iter().enumerate().map(choose).collect())
     }
 
     /// Joins the counts of another shard of the same tensor.

@@ -49,6 +49,19 @@ pub trait Observer {
     /// finite was.
     fn ranges(&self) -> Result<Vec<Range>, NoRange>;
 
+    /// What a fresh one would say after `data` alone, a row-major tensor of `shape`: of weights, which
+    /// need no statistics to be kept.
+    ///
+    /// # Panics
+    /// As [`observe`](Observer::observe).
+    fn once(mut self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange>
+    where
+        Self: Sized,
+    {
+        self.observe(data, shape);
+        self.ranges()
+    }
+
     /// The range that holds all of [`ranges`](Observer::ranges).
     fn range(&self) -> Result<Range, NoRange> {
         Ok(self.ranges()?.into_iter().fold(Range::EMPTY, Range::union))

@@ -1,11 +1,9 @@
 //! Ranges that minimise the squared error of a grid.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::histogram::{Bucket, Histogram};
+use super::histogram::Bucket;
 use super::{Histograms, Merge, MergeError, Observer};
-use crate::quant::affine::Channels;
 use crate::quant::{DType, Grain, NoRange, QuantParams, Range, Scheme};
 use crate::tensor::simd::{dispatch, joined};
 
@@ -34,29 +32,8 @@ impl Mse {
         Mse { dtype, symmetric: scheme.symmetric, values: Histograms::new(scheme.grain) }
     }
 
-    /// The ranges of `data`, a row-major tensor of `shape`, without keeping statistics: what
-    /// observing it once would give, at the memory of one channel. For weights.
-    ///
-    /// # Panics
-    /// If `shape` cannot be cut as the scheme says, or `data` does not fill it: a mistake of ours.
-    pub fn of_weight(
-        dtype: DType,
-        scheme: Scheme,
-        data: &[f32],
-        shape: &[usize],
-    ) -> Result<Vec<Range>, NoRange> {
-        let mut extremes = super::MinMax::new(scheme.grain);
-        extremes.observe(data, shape);
-        let channels = Channels::around(shape, scheme.grain);
-        let choose = |(channel, range)| {
-            let mut histogram = Histogram::default();
-            for outer in 0..channels.outer {
-                let start = (outer * channels.count + channel) * channels.run;
-                histogram.add(&data[start..start + channels.run], 1);
-            }
-            least_error(dtype, scheme.symmetric, range, &histogram.buckets(range))
-        };
-        Ok(extremes.ranges()?.into_par_iter().enumerate().map(choose).collect())
+    fn choose(&self, exact: Range, buckets: &[Bucket]) -> Range {
+        least_error(self.dtype, self.symmetric, exact, buckets)
     }
 }
 
@@ -66,7 +43,11 @@ impl Observer for Mse {
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
-        self.values.ranges(|exact, buckets| least_error(self.dtype, self.symmetric, exact, buckets))
+        self.values.ranges(|exact, buckets| self.choose(exact, buckets))
+    }
+
+    fn once(self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange> {
+        self.values.once(data, shape, |exact, buckets| self.choose(exact, buckets))
     }
 }
 

@@ -42,6 +42,14 @@ impl Octav {
         let values = Histograms::new(scheme.grain);
         Octav { bits: dtype.bits(), symmetric: scheme.symmetric, values }
     }
+
+    fn choose(&self, exact: Range, buckets: &[Bucket]) -> Range {
+        let fit = Fit { noise: 0.25_f64.powi(i32::from(self.bits)) / 12.0, buckets };
+        match self.symmetric {
+            true => fit.symmetric(exact),
+            false => fit.affine(exact),
+        }
+    }
 }
 
 impl Observer for Octav {
@@ -50,13 +58,11 @@ impl Observer for Octav {
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
-        self.values.ranges(|exact, buckets| {
-            let fit = Fit { noise: 0.25_f64.powi(i32::from(self.bits)) / 12.0, buckets };
-            match self.symmetric {
-                true => fit.symmetric(exact),
-                false => fit.affine(exact),
-            }
-        })
+        self.values.ranges(|exact, buckets| self.choose(exact, buckets))
+    }
+
+    fn once(self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange> {
+        self.values.once(data, shape, |exact, buckets| self.choose(exact, buckets))
     }
 }
 

@@ -49,6 +49,31 @@ impl Percentile {
         let legal = share.legal() && !(symmetric && matches!(share, Share::Between(..)));
         legal.then(|| Percentile { share, symmetric, values: Histograms::new(grain) })
     }
+
+    fn choose(&self, exact: Range, buckets: &[Bucket]) -> Range {
+        let tail = |q| quantile(buckets, q) as f32;
+        let share = match self.share {
+            Share::Middle(100.0) => return exact.with_zero(),
+            Share::Middle(share) => share / 100.0,
+            Share::Between(lower, upper) => {
+                let min = if lower == 0.0 { exact.min } else { tail(lower / 100.0) };
+                let max = if upper == 100.0 { exact.max } else { tail(upper / 100.0) };
+                return Range::new(min, max).with_zero();
+            }
+        };
+        if self.symmetric {
+            let bound = quantile(&magnitudes(buckets), share) as f32;
+            return Range::new(-bound, bound);
+        }
+        let range = if exact.min >= 0.0 {
+            Range::new(0.0, tail(share))
+        } else if exact.max <= 0.0 {
+            Range::new(tail(1.0 - share), 0.0)
+        } else {
+            Range::new(tail((1.0 - share) / 2.0), tail((1.0 + share) / 2.0))
+        };
+        range.with_zero()
+    }
 }
 
 impl Observer for Percentile {
@@ -57,30 +82,11 @@ impl Observer for Percentile {
     }
 
     fn ranges(&self) -> Result<Vec<Range>, NoRange> {
-        self.values.ranges(|exact, buckets| {
-            let tail = |q| quantile(buckets, q) as f32;
-            let share = match self.share {
-                Share::Middle(100.0) => return exact.with_zero(),
-                Share::Middle(share) => share / 100.0,
-                Share::Between(lower, upper) => {
-                    let min = if lower == 0.0 { exact.min } else { tail(lower / 100.0) };
-                    let max = if upper == 100.0 { exact.max } else { tail(upper / 100.0) };
-                    return Range::new(min, max).with_zero();
-                }
-            };
-            if self.symmetric {
-                let bound = quantile(&magnitudes(buckets), share) as f32;
-                return Range::new(-bound, bound);
-            }
-            let range = if exact.min >= 0.0 {
-                Range::new(0.0, tail(share))
-            } else if exact.max <= 0.0 {
-                Range::new(tail(1.0 - share), 0.0)
-            } else {
-                Range::new(tail((1.0 - share) / 2.0), tail((1.0 + share) / 2.0))
-            };
-            range.with_zero()
-        })
+        self.values.ranges(|exact, buckets| self.choose(exact, buckets))
+    }
+
+    fn once(self, data: &[f32], shape: &[usize]) -> Result<Vec<Range>, NoRange> {
+        self.values.once(data, shape, |exact, buckets| self.choose(exact, buckets))
     }
 }
 
