@@ -7,11 +7,14 @@ use crate::dataset::Sample;
 use crate::pipeline::{
     self, Bought, Candidate, Choice, Error, Outcome, Progress, Recipe, ValueChoice, Widened,
 };
+use std::time::Instant;
 
 /// What was bought.
 pub(super) struct Spent {
     pub(super) weights: Option<Bought>,
     pub(super) values: Option<Widened>,
+    /// How long that took.
+    pub(super) seconds: f64,
 }
 
 impl Spent {
@@ -22,6 +25,7 @@ impl Spent {
         recipe: &mut Recipe,
         progress: &dyn Progress,
     ) -> Result<Spent, Error> {
+        let start = Instant::now();
         let values = args.budget_kl;
         let values =
             values.map(|limit| pipeline::widen(checkpoint, calib, recipe, limit, progress));
@@ -29,7 +33,8 @@ impl Spent {
         let weights = args.budget();
         let weights =
             weights.map(|budget| pipeline::fit(checkpoint, calib, recipe, budget, progress));
-        Ok(Spent { weights: weights.transpose()?, values })
+        let weights = weights.transpose()?;
+        Ok(Spent { weights, values, seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Whether there was a budget.

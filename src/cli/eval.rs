@@ -35,11 +35,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     heed(&args.calib, parts, &[("--calib-windows", args.calib_windows.is_some())])?;
     let (cut, text) =
         samples(&processor, &args.text, column, windows(args.windows.map(NonZeroUsize::get)))?;
-    heed(
-        &args.text,
-        cut,
-        &[("--windows", args.windows.is_some()), ("--stride", args.stride.is_some())],
-    )?;
+    let given = [("--windows", args.windows.is_some()), ("--stride", args.stride.is_some())];
+    heed(&args.text, cut, &given)?;
     check_answers(&text)?;
     // before hours are spent on the first of them
     for (name, recipe) in args.recipes.iter().zip(&recipes) {

@@ -93,13 +93,11 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let first = crew.rank() == 0;
     let bars =
         Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
-    let spending = Instant::now();
     let spent = Spent::of(args, (&checkpoint, &calib), &mut recipe, &bars)?;
-    let spending = spending.elapsed().as_secs_f64();
     if spent.any() {
         staged_only = afford(&recipe, None)?;
     }
-    if staged_only {
+    if staged_only && first {
         eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");
     }
     let effective = recipe.numerics().text();
@@ -117,15 +115,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     if !first {
         return Ok(Verdict::Fine);
     }
-    if args.strict && !(outcome.unquantized.is_empty() && outcome.notes.is_empty()) {
-        list_unquantized(&outcome, true);
-        outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
-        let (tensors, notes) = (outcome.unquantized.len(), outcome.notes.len());
-        eprintln!(
-            "error: --strict: {} without qparams and {} whose calibration was odd: nothing is written",
-            counted(tensors, "real tensor"),
-            counted(notes, "layer")
-        );
+    if args.strict && !is_strict(&outcome) {
         outcome.done()?;
         return Ok(Verdict::Wanting);
     }
@@ -133,7 +123,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let written = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
     budget::warn(&recipe, &outcome);
-    outcome.seconds.splice(..0, spent.any().then_some(("budget", spending)));
+    outcome.seconds.splice(..0, spent.any().then_some(("budget", spent.seconds)));
     outcome.seconds.insert(0, ("read", read));
     outcome.seconds.push(("write", writing.elapsed().as_secs_f64()));
     let total = start.elapsed().as_secs_f64();
@@ -146,11 +136,7 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         calib: calib.len(),
         total,
     };
-    let mut stdout = std::io::stdout().lock();
-    match args.json {
-        true => writeln!(stdout, "{}", summary.json())?,
-        false => stdout.write_all(summary.text().as_bytes())?,
-    }
+    summary.print()?;
     DeviceArg::warn();
     list_unseen(&outcome);
     list_unquantized(&outcome, args.verbose);
@@ -259,6 +245,22 @@ pub(super) fn inputs(args: &QuantizeArgs) -> Result<Inputs, Box<dyn Error>> {
     Ok(Inputs { name, checkpoint, calib, eval })
 }
 
+/// Whether all is as --strict asks for; else says what is not.
+fn is_strict(outcome: &pipeline::Outcome) -> bool {
+    let (tensors, notes) = (outcome.unquantized.len(), outcome.notes.len());
+    if tensors + notes == 0 {
+        return true;
+    }
+    list_unquantized(outcome, true);
+    outcome.notes.iter().for_each(|note| eprintln!("warning: {note}"));
+    eprintln!(
+        "error: --strict: {} without qparams and {} whose calibration was odd: nothing is written",
+        counted(tensors, "real tensor"),
+        counted(notes, "layer")
+    );
+    false
+}
+
 fn list_unseen(outcome: &pipeline::Outcome) {
     let names = &outcome.unseen_experts;
     if !names.is_empty() {
@@ -319,6 +321,14 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
+    fn print(&self) -> std::io::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match self.args.json {
+            true => writeln!(stdout, "{}", self.json()),
+            false => stdout.write_all(self.text().as_bytes()),
+        }
+    }
+
     fn text(&self) -> String {
         let Summary { outcome, .. } = self;
         let layout = &outcome.prompt.layout;

@@ -50,7 +50,9 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
         if !matches!(packed, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_))
         {
             let expected = "pages that are not compressed, or by snappy or gzip";
-            return Err(wrong(ErrorKind::Unsupported, expected, packed.to_string()));
+            let found = packed.to_string();
+            let found = found.split('(').next().unwrap_or_default().to_owned();
+            return Err(wrong(ErrorKind::Unsupported, expected, found));
         }
         let column = reader.get_row_group(group).and_then(|group| group.get_column_reader(at));
         let damaged = |source: ParquetError| {

@@ -11,6 +11,7 @@ mod baked;
 mod budget;
 mod calibration;
 mod claim;
+mod clock;
 mod codes;
 mod error;
 mod estimate;
@@ -68,6 +69,7 @@ use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
 use calibration::Observation;
+use clock::Clock;
 use codes::Codes;
 use estimate::{Load, Needs};
 use evaluation::Travellers;
@@ -77,7 +79,6 @@ use memo::{Fits, Memo};
 use rounding::{Conversion, Converted, rewrite, unmasked};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 use unfinished::{Remains, SCALES, Unfinished};
 use walk::Walk;
 
@@ -217,28 +218,6 @@ impl Outcome {
     }
 }
 
-struct Clock {
-    last: Instant,
-    laps: Vec<(&'static str, f64)>,
-}
-
-impl Clock {
-    fn lap(&mut self, name: &'static str) {
-        let now = Instant::now();
-        let seconds = (now - self.last).as_secs_f64();
-        match self.laps.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += seconds,
-            None => self.laps.push((name, seconds)),
-        }
-        self.last = now;
-    }
-
-    /// There was nothing to do in this phase.
-    fn forget(&mut self, name: &str) {
-        self.laps.retain(|(known, _)| *known != name);
-    }
-}
-
 /// The job up to its first run: all that depends on no statistics.
 struct Prepared<'a> {
     checkpoint: &'a Checkpoint,
@@ -269,7 +248,7 @@ impl<'a> Prepared<'a> {
         recipe: &'a Recipe,
         progress: &dyn Progress,
     ) -> Result<Prepared<'a>, Error> {
-        let mut clock = Clock { last: Instant::now(), laps: Vec::new() };
+        let mut clock = Clock::start();
         let config = checkpoint.config();
         let prompt = Prompt::of(config, calib, eval, recipe.seq_len, &recipe.fixed)?;
         let build = |layout, batch| build(checkpoint, recipe, layout, batch);

@@ -1,5 +1,6 @@
 //! The quantized run: leg by leg, weights are rounded, put away, and used to take the samples on.
 
+use super::clock::Clock;
 use super::codes::Codes;
 use super::evaluation::{Arrival, Travellers};
 use super::floats::{Floats, Trouble};
@@ -8,7 +9,7 @@ use super::legs::{self, Legs};
 use super::memo::Fits;
 use super::unfinished::Unfinished;
 use super::walk::Walk;
-use super::{Clock, Error, Progress, Silent, go_on};
+use super::{Error, Progress, Silent, go_on};
 use crate::algo::{
     self, AlgoSpec, Both, Chosen, Ledger, Note, Rounding, Session, Streams, Watched,
 };
