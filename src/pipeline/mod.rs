@@ -408,6 +408,7 @@ fn finish(
     let [(at, spool), judged_at] = job.standing([&walk, &rows]).unwrap_or_else(start);
     let calib = Travellers { walk: &walk, pairs: walk.pairs(&quantized, spool, at) };
     let eval = Travellers { walk: &rows, pairs: rows.pairs(&judged, judged_at.1, judged_at.0) };
+    let put_down = resume::worthwhile(legs, job.rounding.as_ref());
     let conversion = Conversion {
         plan,
         rounding: job.rounding.as_ref(),
@@ -415,10 +416,7 @@ fn finish(
         floats,
         products,
         codes: Codes::new(&job.folder, &job.trouble),
-        unfinished: job
-            .unfinished
-            .as_deref()
-            .filter(|_| resume::worthwhile(legs, job.rounding.as_ref())),
+        unfinished: job.unfinished.as_deref().filter(|_| put_down),
         trouble: &job.trouble,
         progress,
         crew: job.crew,
