@@ -33,10 +33,8 @@ impl Claim {
             let opened = made.and_then(|made| Ok((made, options.open(&path).map_err(failed)?)));
             let (_folder, _file) = match opened {
                 Ok(opened) => opened,
-                // Whoever was here has left, and the folder with them.
-                Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    continue;
-                }
+                // Whoever was here has left, and the folder with them, perhaps while we made it.
+                Err(Error::Write { source, .. }) if has_left(&source, folder) => continue,
                 Err(error) => return check_folder(folder).and(Err(error)),
             };
             match _file.try_lock() {
@@ -48,6 +46,15 @@ impl Claim {
             }
         }
         Err(Error::Busy { path: folder.display().to_string() })
+    }
+}
+
+/// Whether an error only says that `folder` came or went.
+fn has_left(source: &io::Error, folder: &Path) -> bool {
+    match source.kind() {
+        io::ErrorKind::NotFound => true,
+        io::ErrorKind::AlreadyExists => fs::symlink_metadata(folder).map_or(true, |m| m.is_dir()),
+        _ => false,
     }
 }
 
