@@ -92,7 +92,7 @@ mod tests {
             }
         };
         thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(visits))));
-        assert!(came.into_inner() > 200 / 4);
+        assert!(came.into_inner() > 0, "who comes first has it");
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
     }
 }
