@@ -125,7 +125,7 @@ fn data(args: &PlanArgs) -> Result<Data, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(dir)?;
     check_io(&args.job, count as usize)?;
     let sample = |i: u32| Sample {
-        // no two begin alike: a prefix of announced rows is not known
+        // they do not begin alike: a prefix of announced rows is not known
         input_ids: vec![i % 2; len],
         prompt_len: len,
         pixel_values: None,

@@ -29,13 +29,11 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     #[cfg(feature = "mpi")]
     if let Some(crew) = shard::launched().then(crate::cluster::Mpi::start).flatten() {
         let outcome = run_in(args, &crew);
-        match &outcome {
-            Ok(Verdict::Stopped) => crew.abort(),
-            Ok(_) => {}
-            Err(error) => {
-                super::report(error.as_ref());
-                crew.abort();
-            }
+        if let Err(error) = &outcome {
+            super::report(error.as_ref());
+        }
+        if matches!(outcome, Err(_) | Ok(Verdict::Stopped)) {
+            crew.abort();
         }
         return outcome;
     }

@@ -143,7 +143,7 @@ impl Chain {
     /// Whether the set was made from the checkpoint that prepares prompts for it.
     fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let set = |message: String| {
-            Err(Error::Set { path: format!("{}/manifest.json", self.folder), message })
+            Err(Error::Set { path: format!("{}/{MANIFEST}", self.folder), message })
         };
         let (found, expected) = (self.manifest.layers, checkpoint.config().text.num_hidden_layers);
         if found != expected {

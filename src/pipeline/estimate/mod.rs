@@ -259,8 +259,8 @@ impl Estimate {
     pub fn check_places(&self, out: &Path) -> Result<(), Error> {
         let names = || self.files.iter().map(|file| &file.name[..]);
         let staged = names().any(|name| name.starts_with("stages/"));
-        let manifest = staged.then_some("stages/manifest.json");
-        check_files(out, names().chain(manifest).chain([RECIPE]))
+        let manifest = staged.then(|| format!("stages/{}", stages::MANIFEST));
+        check_files(out, names().chain(manifest.as_deref()).chain([RECIPE]))
     }
 
     /// Bytes of all files.
