@@ -21,6 +21,25 @@ const DAY: &[(char, &str)] = &[
     ('F', "2024-07-26"),
     ('D', "07/26/24"),
     ('T', "12:00:00"),
+    ('R', "12:00"),
+    ('r', "12:00:00 PM"),
+    ('c', "Fri Jul 26 12:00:00 2024"),
+    ('x', "07/26/24"),
+    ('X', "12:00:00"),
+    ('C', "20"),
+    ('G', "2024"),
+    ('g', "24"),
+    ('V', "30"),
+    ('U', "29"),
+    ('W', "30"),
+    ('u', "5"),
+    ('w', "5"),
+    ('k', "12"),
+    ('l', "12"),
+    ('P', "pm"),
+    ('f', "000000"),
+    ('n', "\n"),
+    ('t', "\t"),
     ('Z', ""),
     ('z', ""),
     ('%', "%"),
@@ -43,6 +62,7 @@ pub(super) fn strftime(format: &str) -> String {
             break;
         };
         match DAY.iter().find(|(name, _)| *name == directive) {
+            Some((_, text @ "00")) if bare => out.push_str(&text[1..]),
             Some((_, text)) if bare => out.push_str(text.trim_start_matches('0')),
             Some((_, text)) => out.push_str(text),
             None => {

@@ -97,7 +97,12 @@ impl Dumps {
                     keys.sort();
                 }
                 self.list(out, ['{', '}'], keys, depth, |out, key| {
-                    self.write(out, &Value::from(key.to_string()), depth)?;
+                    let mut name = String::new();
+                    match key.as_str() {
+                        Some(text) => name.push_str(text),
+                        None => self.write(&mut name, key, depth)?,
+                    }
+                    self.write(out, &Value::from(name), depth)?;
                     out.push_str(&self.between[1]);
                     self.write(out, &value.get_item(key)?, depth + 1)
                 })?;

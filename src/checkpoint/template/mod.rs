@@ -12,7 +12,7 @@ use super::files::Files;
 use super::tokenizer_config::TokenizerConfig;
 use clock::strftime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value, from_args};
+use minijinja::value::{Serde, Value, ValueKind, from_args};
 use minijinja::{Environment, ErrorKind as JinjaErrorKind, State, escape_formatter};
 use minijinja_contrib::pycompat;
 use serde::Deserialize;
@@ -97,14 +97,17 @@ impl ChatTemplate {
         });
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format));
+        environment.add_test("sequence", is_sequence);
+        environment.add_test("iterable", is_iterable);
         environment.add_filter("tojson", json::to_json);
         environment.add_filter("e", escaped);
         environment.add_filter("escape", escaped);
         // Jinja has one line end, whatever the file has
         let template = template.replace("\r\n", "\n").replace('\r', "\n");
         let template = without_generation_marks(&template).ok_or_else(|| {
-            let (expected, found) = ("no break or continue inside of with or generation", "one");
-            Error::new(ErrorKind::Unsupported, file, expected, found)
+            let expected =
+                "no break or continue inside of with, set, filter, autoescape, generation";
+            Error::new(ErrorKind::Unsupported, file, expected, "one")
         })?;
         environment.add_template_owned(NAME, template).map_err(|source| malformed(file, source))?;
         Ok(ChatTemplate { environment, special_tokens, file: file.to_owned() })
@@ -215,6 +218,16 @@ fn title(text: &str) -> String {
     out
 }
 
+/// What Python can index and tell the length of: texts and mappings too, and what is not there.
+fn is_sequence(value: &Value) -> bool {
+    value.kind() == ValueKind::Undefined || (is_iterable(value) && value.len().is_some())
+}
+
+/// What Python can go through: not `none`, unlike what minijinja thinks.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
 /// The filter `e`, with the references that Python's markupsafe writes.
 fn escaped(value: Value) -> Value {
     if value.is_safe() {
@@ -247,10 +260,17 @@ fn without_generation_marks(template: &str) -> Option<String> {
             "endgeneration" => out.push_str(&inside.replacen(word, "endwith", 1)),
             _ => out.push_str(inside),
         }
-        match word.split_whitespace().next() {
-            Some(block @ ("for" | "with" | "generation")) => open.push(block),
-            Some("endfor" | "endwith" | "endgeneration") => drop(open.pop()),
-            Some("break" | "continue") if open.last().is_some_and(|block| *block != "for") => {
+        let (name, arguments) = word.split_once(char::is_whitespace).unwrap_or((word, ""));
+        match name {
+            "for" | "with" | "generation" | "filter" | "autoescape" => open.push(name),
+            // what is set to a value has no end
+            "set" if !arguments.split('|').next().unwrap_or_default().contains('=') => {
+                open.push(name)
+            }
+            "endfor" | "endwith" | "endgeneration" | "endfilter" | "endautoescape" | "endset" => {
+                open.pop();
+            }
+            "break" | "continue" if open.last().is_some_and(|block| *block != "for") => {
                 return None;
             }
             _ => {}

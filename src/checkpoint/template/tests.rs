@@ -61,6 +61,10 @@ fn json_is_written_as_python_does() {
     ] {
         assert_eq!(printed(&format!("{{{{ {value} | tojson({arguments}) }}}}")), expected);
     }
+    assert_eq!(
+        printed("{{ {none: 1, 2: 3, 1.5: 4} | tojson }}"),
+        r#"{"null": 1, "2": 3, "1.5": 4}"#
+    );
     assert!(render("{{ nothing | tojson }}", &[]).is_err());
     assert!(render("{{ 1 | tojson(escape=true) }}", &[]).is_err());
 }
@@ -97,6 +101,25 @@ fn what_is_unknown_here_is_blamed_on_the_line_of_the_template() {
         assert_eq!((error.kind(), error.file()), (ErrorKind::Unsupported, "t:2"), "{what}");
         assert_eq!(error.found(), found);
     }
+}
+
+#[test]
+fn sequences_and_iterables_are_what_python_takes_for_them() {
+    let tested = |test: &str| {
+        let each = ["'a'", "[1]", "{}", "range(2)", "(1,)", "nothing", "none", "1"];
+        printed(&each.map(|value| format!("{{{{ {value} is {test} }}}}")).join(" "))
+    };
+    for test in ["sequence", "iterable"] {
+        assert_eq!(tested(test), "True True True True True True False False", "{test}");
+    }
+}
+
+#[test]
+fn times_are_those_of_one_day() {
+    let format = "%R %c %x %X %C%g %V %U %W %u %w %k %P %f %-H %-M %-d";
+    let expected =
+        "12:00 Fri Jul 26 12:00:00 2024 07/26/24 12:00:00 2024 30 29 30 5 5 12 pm 000000 12 0 26";
+    assert_eq!(printed(&format!("{{{{ strftime_now('{format}') }}}}")), expected);
 }
 
 #[test]
@@ -184,7 +207,14 @@ fn generation_marks_vanish_and_nothing_else() {
 
 #[test]
 fn a_loop_that_is_left_from_inside_of_a_scope_is_refused() {
-    for (open, close) in [("generation", "endgeneration"), ("with a = 1", "endwith")] {
+    for (open, close) in [
+        ("generation", "endgeneration"),
+        ("with a = 1", "endwith"),
+        ("set b", "endset"),
+        ("set b | default('=')", "endset"),
+        ("filter upper", "endfilter"),
+        ("autoescape false", "endautoescape"),
+    ] {
         let left = |inner: &str| {
             format!(
                 "{{% for i in [1, 2] %}}{{% {open} %}}{inner}{{% {close} %}}{{{{ i }}}}{{% endfor %}}"
@@ -192,7 +222,8 @@ fn a_loop_that_is_left_from_inside_of_a_scope_is_refused() {
         };
         let error = render(&left("{% if i %}{% break %}{% endif %}"), &[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert_eq!(printed(&left("{% for k in [3] %}{% continue %}{% endfor %}")), "12");
+        let inner = "{% set c = 1 %}{% for k in [3] %}{% continue %}{% endfor %}";
+        assert_eq!(printed(&left(inner)), "12");
     }
 }
 
