@@ -47,9 +47,8 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
             return Err(wrong(ErrorKind::Malformed, "pages within the file", found));
         }
         let packed = reader.metadata().row_group(group).column(at).compression();
-        if !matches!(packed, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_))
-        {
-            let expected = "pages that are not compressed, or by snappy or gzip";
+        if matches!(packed, Compression::BROTLI(_) | Compression::LZO) {
+            let expected = "pages that are not compressed, or by snappy, gzip, zstd or lz4";
             let found = packed.to_string();
             let found = found.split('(').next().unwrap_or_default().to_owned();
             return Err(wrong(ErrorKind::Unsupported, expected, found));
