@@ -6,8 +6,40 @@ use minijinja::{Error, ErrorKind};
 /// The most spaces that a level is set in by.
 const INDENT_MAX: i64 = 64;
 
+/// A value as Python prints it, where minijinja may print another: a number with a fraction, and what
+/// can hold one.
+pub(super) fn printed(value: &Value) -> Option<String> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map if !value.is_tuple() => {
+            let mut out = String::new();
+            write_repr(&mut out, value).ok().map(|()| out)
+        }
+        _ => fraction(value),
+    }
+}
+
+fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
+    let kind = value.kind();
+    if value.is_tuple() || !matches!(kind, ValueKind::Seq | ValueKind::Map) {
+        out.push_str(&fraction(value).unwrap_or_else(|| format!("{value:?}")));
+        return Ok(());
+    }
+    let mapping = kind == ValueKind::Map;
+    out.push(if mapping { '{' } else { '[' });
+    for (i, item) in value.try_iter()?.enumerate() {
+        out.push_str(if i > 0 { ", " } else { "" });
+        write_repr(out, &item)?;
+        if mapping {
+            out.push_str(": ");
+            write_repr(out, &value.get_item(&item)?)?;
+        }
+    }
+    out.push(if mapping { '}' } else { ']' });
+    Ok(())
+}
+
 /// A number with a fraction as Python prints it; nothing if `value` is another.
-pub(super) fn fraction(value: &Value) -> Option<String> {
+fn fraction(value: &Value) -> Option<String> {
     let real = value.is_number() && !value.is_integer();
     let number = f64::try_from(value.clone()).ok().filter(|number| real && number.is_finite())?;
     // digits, and the bounds beyond which powers of ten are written, are the same in both languages

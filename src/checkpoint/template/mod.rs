@@ -12,8 +12,8 @@ use super::files::Files;
 use super::tokenizer_config::TokenizerConfig;
 use clock::strftime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value, ValueKind, from_args};
-use minijinja::{Environment, ErrorKind as JinjaErrorKind, State, escape_formatter};
+use minijinja::value::{Kwargs, Serde, Value, ValueKind, from_args};
+use minijinja::{Environment, ErrorKind as JinjaErrorKind, State, escape_formatter, filters};
 use minijinja_contrib::pycompat;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -91,8 +91,8 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|source| malformed(file, source))?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(method);
-        environment.set_formatter(|out, state, value| match json::fraction(value) {
-            Some(number) => Ok(out.write_str(&number)?),
+        environment.set_formatter(|out, state, value| match json::printed(value) {
+            Some(text) => Ok(out.write_str(&text)?),
             None => escape_formatter(out, state, value),
         });
         environment.add_function("raise_exception", raise_exception);
@@ -100,6 +100,14 @@ impl ChatTemplate {
         environment.add_test("sequence", is_sequence);
         environment.add_test("iterable", is_iterable);
         environment.add_filter("tojson", json::to_json);
+        environment.add_filter("string", |state: &State, value: Value| {
+            match json::printed(&value) {
+                Some(text) => Ok(Value::from(text)),
+                None => filters::string(state, &value),
+            }
+        });
+        environment.add_filter("default", default);
+        environment.add_filter("d", default);
         environment.add_filter("e", escaped);
         environment.add_filter("escape", escaped);
         // Jinja has one line end, whatever the file has
@@ -185,22 +193,49 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
     Err(minijinja::Error::new(JinjaErrorKind::InvalidOperation, message))
 }
 
-/// The methods of Python's strings, lists and dicts.
+/// The filter `default`, whose arguments have names too.
+fn default(
+    value: Value,
+    other: Option<Value>,
+    boolean: Option<Value>,
+    named: Kwargs,
+) -> std::result::Result<Value, minijinja::Error> {
+    let other = other.or(named.get("default_value")?).unwrap_or_else(|| Value::from(""));
+    let boolean = boolean.or(named.get("boolean")?).is_some_and(|boolean| boolean.is_true());
+    named.assert_all_used()?;
+    Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value })
+}
+
+/// The methods of Python's strings, lists and dicts. Where only values of other kinds have it, the
+/// conversation is to blame and not the template.
 fn method(
     state: &mut State,
     value: &Value,
     name: &str,
     args: &[Value],
 ) -> std::result::Result<Value, minijinja::Error> {
-    let strip: for<'a> fn(&'a str, &str) -> Option<&'a str> = match (name, value.as_str()) {
-        ("title", Some(text)) => return from_args(args).map(|()| Value::from(title(text))),
-        ("removeprefix", _) => |text, affix| text.strip_prefix(affix),
-        ("removesuffix", _) => |text, affix| text.strip_suffix(affix),
-        _ => return pycompat::unknown_method_callback(state, value, name, args),
+    let mut called = |value: &Value| match (name, value.as_str()) {
+        ("title", Some(text)) => from_args(args).map(|()| Value::from(title(text))),
+        ("removeprefix", Some(text)) => {
+            let (affix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_prefix(affix).unwrap_or(text)))
+        }
+        ("removesuffix", Some(text)) => {
+            let (affix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_suffix(affix).unwrap_or(text)))
+        }
+        _ => pycompat::unknown_method_callback(state, value, name, args),
     };
-    let text = value.as_str().ok_or(JinjaErrorKind::UnknownMethod)?;
-    let (affix,) = from_args(args)?;
-    Ok(Value::from(strip(text, affix).unwrap_or(text)))
+    let unknown = |error: &minijinja::Error| error.kind() == JinjaErrorKind::UnknownMethod;
+    let result = called(value);
+    let others = [Value::from(""), Value::from_iter([(); 0]), Value::from_pairs([("", ""); 0])];
+    if result.as_ref().is_err_and(unknown)
+        && !others.iter().all(|other| called(other).is_err_and(|error| unknown(&error)))
+    {
+        let message = format!("{} has no method named {name}", value.kind());
+        return Err(minijinja::Error::new(JinjaErrorKind::InvalidOperation, message));
+    }
+    result
 }
 
 /// Capitals where letters begin, an apostrophe before them or not, as Python's `title` has them.
@@ -258,7 +293,8 @@ fn without_generation_marks(template: &str) -> Option<String> {
         match word {
             "generation" => out.push_str(&inside.replacen(word, "with", 1)),
             "endgeneration" => out.push_str(&inside.replacen(word, "endwith", 1)),
-            _ => out.push_str(inside),
+            // a line of a string may go on in the next
+            _ => out.push_str(&inside.replace("\\\n", "")),
         }
         let (name, arguments) = word.split_once(char::is_whitespace).unwrap_or((word, ""));
         match name {

@@ -76,6 +76,35 @@ fn numbers_are_written_as_python_does() {
     assert_eq!(printed(&format!("{{{{ [{numbers}] | tojson }}}}")), format!("[{expected}]"));
     let each: Vec<String> = numbers.split(", ").map(|n| format!("{{{{ {n} }}}}")).collect();
     assert_eq!(printed(&each.join(", ")), expected);
+    let held = "{'a': [1e-5, 2.0, true, none], 1.5: {}, 'it': \"'s\"}";
+    let expected = "{'a': [1e-05, 2.0, True, None], 1.5: {}, 'it': \"'s\"}";
+    assert_eq!(printed(&format!("{{{{ {held} }}}}")), expected);
+    assert_eq!(
+        printed(&format!("{{{{ {held} | string }}}} {{{{ 1e-5 | string }}}}")),
+        format!("{expected} 1e-05")
+    );
+}
+
+#[test]
+fn what_is_missing_gets_its_default_by_position_and_by_name() {
+    for (arguments, expected) in [
+        ("'y'", "y,"),
+        ("'y', true", "y,y"),
+        ("'y', boolean=true", "y,y"),
+        ("default_value='z'", "z,"),
+    ] {
+        let template = format!("{{{{ x | default({arguments}) }}}},{{{{ '' | d({arguments}) }}}}");
+        assert_eq!(printed(&template), expected);
+    }
+    assert!(render("{{ x | default(bool=true) }}", &[]).is_err());
+}
+
+#[test]
+fn methods_that_only_other_kinds_have_blame_the_conversation() {
+    let messages = [Message(serde_json::from_str(r#"{"content": null}"#).unwrap())];
+    let error = render("{{ messages[0].content.split('x') }}", &messages).unwrap_err();
+    assert_eq!(error.to_string(), "t: expected messages that the template accepts, found others");
+    assert!(error.source().unwrap().to_string().contains("none has no method named split"));
 }
 
 #[test]
@@ -124,6 +153,7 @@ fn times_are_those_of_one_day() {
 
 #[test]
 fn line_ends_of_a_template_are_one_character() {
+    assert_eq!(printed("{{ 'a\\\nb' }}"), "ab");
     assert_eq!(printed("a\r\n{% if true %}\r\nb\r{% endif %}\r\n"), "a\nb\n");
 }
 
