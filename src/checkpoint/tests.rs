@@ -150,6 +150,70 @@ fn a_tokenizer_has_what_its_class_adds_to_its_file() {
     }
 }
 
+/// A tokenizer of the folder with this `tokenizer_config.json` and these fields in `tokenizer.json`.
+fn tokenizer_with(config: &serde_json::Value, fields: serde_json::Value) -> Result<Tokenizer> {
+    let dir = copy();
+    let path = |name: &str| dir.path().join(name);
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path("tokenizer.json")).unwrap()).unwrap();
+    file.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    std::fs::write(path("tokenizer.json"), file.to_string()).unwrap();
+    std::fs::write(path("tokenizer_config.json"), config.to_string()).unwrap();
+    Tokenizer::load(&Files::folder(dir.path()))
+}
+
+/// The ids that transformers 4.57.3 gives `a blue<|im_end|> seven`.
+#[test]
+fn a_space_goes_before_a_text_and_special_tokens_are_split_as_the_config_says() {
+    let level = |prefix: bool| {
+        json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true,
+            "use_regex": true})
+    };
+    let sequence = json!({"type": "Sequence", "pretokenizers": [level(true)]});
+    let (bare, spaced) = ([64, 303, 488, 365], [367, 303, 488, 365]);
+    let split = [64, 303, 27, 91, 72, 76, 62, 268, 67, 91, 29, 365];
+    for (class, field, pre_tokenizer, expected) in [
+        ("PreTrainedTokenizerFast", json!({}), level(true), &bare[..]),
+        ("Qwen2Tokenizer", json!({"add_prefix_space": true}), level(false), &spaced),
+        ("Qwen2TokenizerFast", json!({"add_prefix_space": false}), level(true), &bare),
+        ("Qwen2Tokenizer", json!({"add_prefix_space": null}), level(true), &spaced),
+        ("Qwen2Tokenizer", json!({"add_prefix_space": false}), sequence, &spaced),
+        ("LlamaTokenizerFast", json!({}), level(true), &spaced),
+        ("Qwen2Tokenizer", json!({"split_special_tokens": true}), level(false), &split),
+    ] {
+        let mut config = json!({"tokenizer_class": class});
+        config.as_object_mut().unwrap().extend(field.as_object().unwrap().clone());
+        let tokenizer = tokenizer_with(&config, json!({"pre_tokenizer": pre_tokenizer})).unwrap();
+        let ids = tokenizer.encode("a blue<|im_end|> seven").unwrap();
+        assert_eq!(ids, expected, "{config} {pre_tokenizer}");
+    }
+}
+
+#[test]
+fn a_llama_tokenizer_that_transformers_makes_anew_must_be_the_one_of_the_file() {
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let prepend = json!({"type": "Prepend", "prepend": "▁"});
+    let older = |list: serde_json::Value| json!({"type": "Sequence", "normalizers": list});
+    let newer = |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+    let none = json!(null);
+    let made = [
+        (json!({"add_prefix_space": true}), older(json!([prepend, replace])), none.clone()),
+        (json!({"add_prefix_space": false}), older(json!([replace])), none.clone()),
+        (json!({"add_prefix_space": true, "legacy": false}), none.clone(), newer("first")),
+        (json!({"add_prefix_space": false, "legacy": false}), none, newer("never")),
+    ];
+    for (i, (fields, ..)) in made.iter().enumerate() {
+        let mut config = json!({"tokenizer_class": "LlamaTokenizer", "add_bos_token": false});
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        for (j, (_, normalizer, words)) in made.iter().enumerate() {
+            let file = json!({"normalizer": normalizer, "pre_tokenizer": words});
+            let error = tokenizer_with(&config, file).err();
+            let item = error.as_ref().and_then(Error::item);
+            assert_eq!(item, (i != j).then_some("field \"add_prefix_space\""), "{i} {j}");
+        }
+    }
+}
+
 #[test]
 fn a_document_that_must_begin_with_a_token_needs_one() {
     let dir = copy();

@@ -2,9 +2,11 @@
 
 use super::error::{Error, ErrorKind, Result};
 use super::files::Files;
-use super::tokenizer_config::{self, TokenizerConfig};
+use super::tokenizer_config::{self, PREFIX_SPACE, TokenizerConfig};
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::AddedToken;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::template::TemplateProcessing;
 
 const FILE: &str = "tokenizer.json";
@@ -15,7 +17,7 @@ const TOKENIZER_MAX: u64 = 256 << 20;
 #[derive(Deserialize)]
 struct Delicate {
     #[serde(default, rename = "decoder")]
-    _decoder: serde_json::Value,
+    _decoder: Value,
 }
 
 /// A loaded tokenizer.
@@ -28,17 +30,44 @@ impl Tokenizer {
     pub(super) fn load(files: &Files) -> Result<Tokenizer> {
         let mut tokenizer =
             Tokenizer::parse(&files.describe(FILE), &files.read(FILE, TOKENIZER_MAX)?)?;
-        tokenizer.complete(&TokenizerConfig::load(files)?).map_err(|source| {
-            let file = files.describe(tokenizer_config::FILE);
-            Error::new(ErrorKind::Unsupported, file, "tokens to add to the tokenizer", "others")
+        let (config, file) =
+            (TokenizerConfig::load(files)?, files.describe(tokenizer_config::FILE));
+        tokenizer.complete(&config).map_err(|source| {
+            Error::new(ErrorKind::Unsupported, &file, "tokens to add to the tokenizer", "others")
                 .caused_by(source)
         })?;
-        Ok(tokenizer)
+        match config.converted {
+            Some(spaces) if spaces != tokenizer.spaces() => {
+                let [normalizer, words] = spaces;
+                let expected = format!(
+                    "with it the normalizer {normalizer} and the pre_tokenizer \
+                    {words}, which transformers makes of tokenizer.model, in {FILE}"
+                );
+                let error = Error::new(ErrorKind::Inconsistent, file, expected, "others");
+                Err(error.field(PREFIX_SPACE))
+            }
+            _ => Ok(tokenizer),
+        }
     }
 
-    /// Adds the tokens that transformers adds to those of the file, and lays tokens around documents
-    /// as it does.
+    /// Normalizer and pre-tokenizer, which handle spaces, as the file would spell them today.
+    fn spaces(&self) -> [Value; 2] {
+        let normalizer = serde_json::to_value(self.inner.get_normalizer());
+        let words = serde_json::to_value(self.inner.get_pre_tokenizer());
+        [normalizer, words].map(|spelled| spelled.unwrap_or_default())
+    }
+
+    /// Adds the tokens that transformers adds to those of the file, lays tokens around documents and
+    /// splits texts as it does.
     fn complete(&mut self, config: &TokenizerConfig) -> tokenizers::Result<()> {
+        self.inner.set_encode_special_tokens(config.splits_specials);
+        // in a sequence of pre-tokenizers, transformers leaves it as it is
+        if let (Some(prefix), Some(PreTokenizerWrapper::ByteLevel(level))) =
+            (config.prefix_space, self.inner.get_pre_tokenizer())
+        {
+            let level = level.add_prefix_space(prefix);
+            self.inner.with_pre_tokenizer(Some(level));
+        }
         let known = self.inner.get_added_vocabulary().get_vocab();
         let mut tokens: Vec<AddedToken> = config.added.values().cloned().collect();
         for special in config.specials() {
@@ -85,7 +114,8 @@ impl Tokenizer {
         Ok(Tokenizer { inner, file: file.to_owned() })
     }
 
-    /// The ids of `text`. Special tokens spelled out in it count as such; none are added.
+    /// The ids of `text`. Special tokens spelled out in it count as such, unless
+    /// `split_special_tokens` is set; none are added.
     ///
     /// # Errors
     /// `Unsupported` if the vocabulary cannot express the text.

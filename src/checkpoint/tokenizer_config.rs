@@ -4,7 +4,7 @@ use super::config::TokenizerClass;
 use super::error::{ErrorKind, Result};
 use super::fields::{Fields, describe};
 use super::files::Files;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokenizers::AddedToken;
 
@@ -19,6 +19,7 @@ const NAMES: [&str; 7] =
 const ADDITIONAL: &str = "additional_special_tokens";
 const EXTRA: &str = "extra_special_tokens";
 const ADDED: &str = "added_tokens_decoder";
+pub(super) const PREFIX_SPACE: &str = "add_prefix_space";
 
 /// A special token as a file spells it.
 #[derive(Clone)]
@@ -40,13 +41,21 @@ pub(super) struct TokenizerConfig {
     pub(super) added: BTreeMap<u32, AddedToken>,
     /// What stands before and after a document, if that is not for `tokenizer.json` to say.
     pub(super) around: Option<[Option<String>; 2]>,
+    /// Whether a byte-level pre-tokenizer sets a space before words that have none, if that is not for
+    /// `tokenizer.json` to say.
+    pub(super) prefix_space: Option<bool>,
+    /// Whether special tokens spelled out in a text are text like any other.
+    pub(super) splits_specials: bool,
+    /// Normalizer and pre-tokenizer of a tokenizer that transformers makes anew, as `tokenizer.json`
+    /// spells them.
+    pub(super) converted: Option<[Value; 2]>,
 }
 
 impl TokenizerConfig {
     pub(super) fn load(files: &Files) -> Result<TokenizerConfig> {
         let read = |name: &str| match files.contains(name) {
             true => files.read_json(name, FILE_MAX),
-            false => Ok(serde_json::json!({})),
+            false => Ok(json!({})),
         };
         let (file, older_file) = (files.describe(FILE), files.describe(SPECIAL_TOKENS));
         let json = read(FILE)?;
@@ -89,6 +98,15 @@ impl TokenizerConfig {
                 })?;
                 config.added.extend(named(&decoder, name)?.map(|special| (id, special.token)));
             }
+        }
+        config.splits_specials = fields.flag("split_special_tokens")?.unwrap_or(false);
+        match fields.flag(PREFIX_SPACE)? {
+            Some(prefix) if class.converts => {
+                let legacy = fields.flag("legacy")?.unwrap_or(true);
+                config.converted = Some(converted(prefix, legacy));
+            }
+            None if class.converts || fields.is_null(PREFIX_SPACE) => {}
+            prefix => config.prefix_space = Some(prefix.unwrap_or(false)),
         }
         if class.frames {
             let before = config.frame(fields, "bos_token", "add_bos_token", true)?;
@@ -167,6 +185,22 @@ fn special(fields: &Fields, name: &str, value: &Value) -> Result<Special> {
             Ok(Special { token, is_spelled_out: true })
         }
         _ => Err(fields.wrong(ErrorKind::WrongType, name, "a token", describe(value))),
+    }
+}
+
+/// What a conversion from sentencepiece makes of spaces: normalizer and pre-tokenizer.
+fn converted(prefix: bool, legacy: bool) -> [Value; 2] {
+    let prepend = json!({"type": "Prepend", "prepend": "▁"});
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let scheme = if prefix { "first" } else { "never" };
+    let normalizers: Vec<Value> = prefix.then_some(prepend).into_iter().chain([replace]).collect();
+    match legacy {
+        true => [json!({"type": "Sequence", "normalizers": normalizers}), Value::Null],
+        false => {
+            let metaspace = json!({"type": "Metaspace", "replacement": "▁", "split": false,
+                "prepend_scheme": scheme});
+            [Value::Null, metaspace]
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(in super::super) struct TokenizerClass {
     /// Whether `add_bos_token` and `add_eos_token` replace what `tokenizer.json` lays around a
     /// document; by default a document then begins with the former and ends without the latter.
     pub(in super::super) frames: bool,
+    /// Whether `add_prefix_space` has it made anew of `tokenizer.model`.
+    pub(in super::super) converts: bool,
 }
 
 impl TokenizerClass {
@@ -24,11 +26,12 @@ impl TokenizerClass {
             "LlamaTokenizer" => TokenizerClass {
                 tokens: &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
                 frames: true,
+                converts: true,
             },
             "Qwen2Tokenizer" => {
                 const END: &str = "<|endoftext|>";
                 let tokens = &[("eos_token", END), ("unk_token", END), ("pad_token", END)];
-                TokenizerClass { tokens, frames: false }
+                TokenizerClass { tokens, ..TokenizerClass::default() }
             }
             _ => TokenizerClass::default(),
         }
