@@ -2,8 +2,10 @@
 //! colours otherwise.
 
 use super::decode::{Decoded, affordable};
-use super::segments::{END, SCAN, segments};
+use super::segments::{SCAN, segments};
 use mozjpeg::{ColorSpace, Decompress};
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
 use std::panic::{catch_unwind, resume_unwind};
 
 /// Passes over the picture that are believed: a progressive file has about ten, and each may take as
@@ -15,15 +17,7 @@ const SCANS_MAX: usize = 500;
 /// # Errors
 /// What is no JPEG file, breaks off, or is too large.
 pub(super) fn decode(bytes: &[u8]) -> Decoded {
-    let (mut scans, mut ends) = (0, false);
-    for (marker, _) in segments(bytes) {
-        scans += usize::from(marker == SCAN);
-        ends |= marker == END;
-    }
-    // The decoder fills up what is cut off with grey; PIL refuses the file, and so do we.
-    if !ends {
-        return Err("it breaks off before its end".into());
-    }
+    let scans = segments(bytes).filter(|(marker, _)| *marker == SCAN).count();
     if scans > SCANS_MAX {
         return Err(format!("{scans} scans are too many").into());
     }
@@ -34,8 +28,32 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
     })
 }
 
+/// The bytes of a file that are left, and whether more were asked for.
+struct Source<'a> {
+    rest: &'a [u8],
+    is_overdrawn: &'a Cell<bool>,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}
+
+impl BufRead for Source<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.is_overdrawn.set(self.rest.is_empty());
+        Ok(self.rest)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.rest.consume(bytes);
+    }
+}
+
 fn pixels(bytes: &[u8]) -> Decoded {
-    let decoder = Decompress::new_mem(bytes)?;
+    let is_overdrawn = Cell::new(false);
+    let decoder = Decompress::new_reader(Source { rest: bytes, is_overdrawn: &is_overdrawn })?;
     let size = [decoder.width(), decoder.height()];
     affordable(size, size[0].checked_mul(size[1]).and_then(|pixels| pixels.checked_mul(4)))?;
     let pixels = match decoder.color_space() {
@@ -46,6 +64,11 @@ fn pixels(bytes: &[u8]) -> Decoded {
         }
         _ => decoder.rgb()?.read_scanlines()?,
     };
+    // The decoder fills up what is cut off with grey; PIL, which needs no end that its decoder does
+    // not come to, refuses the file, and so do we.
+    if is_overdrawn.get() {
+        return Err("it breaks off before its end".into());
+    }
     Ok((size, pixels))
 }
 

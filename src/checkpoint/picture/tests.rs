@@ -205,6 +205,32 @@ fn a_jpeg_ends_where_its_markers_end() {
     }
 }
 
+/// How many zeros in place of its end PIL 13.0 needs to take a file: as many as its decoder reads ahead.
+#[test]
+fn a_jpeg_without_its_end_is_read_where_pil_reads_it() {
+    for (folder, name, needed) in [
+        ("pictures", "odd.jpg", Some(1)),
+        ("pictures", "progressive.jpg", None),
+        ("pictures/jpeg", "cmyk.jpg", Some(5)),
+        ("pictures/jpeg", "coarse.jpg", Some(7)),
+        ("pictures/jpeg", "full.jpg", Some(6)),
+        ("pictures/jpeg", "grey.jpg", Some(7)),
+        ("pictures/jpeg", "restarts.jpg", Some(2)),
+        ("vqa", "train_000.jpg", Some(3)),
+        ("../../assets/vqa", "train_014.jpg", Some(0)),
+    ] {
+        let jpeg = bytes(folder, name);
+        let whole = RgbPicture::decode(name, &jpeg).unwrap();
+        for zeros in 0..12 {
+            let endless = [&jpeg[..jpeg.len() - 2], &vec![0; zeros]].concat();
+            let read = needed.filter(|needed| zeros >= *needed).map(|_| &whole);
+            assert_eq!(RgbPicture::decode(name, &endless).ok().as_ref(), read, "{name} {zeros}");
+        }
+        let cut = RgbPicture::decode(name, &jpeg[..jpeg.len() - 3]);
+        assert_eq!(cut.unwrap_err().found(), "a broken one");
+    }
+}
+
 #[test]
 fn settings_are_read_in_both_spellings() {
     let old = settings(json!({"min_pixels": 4, "max_pixels": 9, "patch_size": 16})).unwrap();
