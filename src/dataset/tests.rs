@@ -507,6 +507,16 @@ fn wrong_videos_are_named_by_row_and_field() {
 }
 
 #[test]
+fn frames_that_are_too_many_for_their_size_are_refused_before_all_are_decoded() {
+    let (_dir, processor, _) = seeing_videos(&serde_json::json!({"do_resize": false}));
+    let frames = [&["a.png"][..], &["no such.png"; 1 << 14]].concat();
+    let row = serde_json::json!({"video": frames, "fps": 2, "question": "x"}).to_string();
+    let (_dir, rows) = rows_beside_pictures(&[&row]);
+    let error = processor.encode(&rows[0]).unwrap_err().to_string();
+    assert!(error.contains("pixels to cut into patches"), "{error}");
+}
+
+#[test]
 fn wrong_pictures_are_named_by_row_and_path() {
     check(
         r#"{"image": "b.png", "question": "x"}"#,

@@ -129,9 +129,17 @@ fn prepared(settings: &VideoSettings, row: &Row, video: &VideoRef) -> Result<Pic
     let decode = |frame: &ImageRef| {
         frame.read().and_then(|bytes| RgbPicture::decode(&frame.path(), &bytes)).map_err(of_row)
     };
-    let frames: Vec<RgbPicture> = video.frames.iter().map(decode).collect::<Result<_>>()?;
     let path = video.frames.first().map(ImageRef::path).unwrap_or_default();
-    settings.preprocess(&format!("the video from {path} on"), &frames).map_err(of_row)
+    let file = format!("the video from {path} on");
+    let mut frames = Vec::new();
+    for frame in &video.frames {
+        frames.push(decode(frame)?);
+        // so many frames that they are refused are not decoded
+        if let [first] = &frames[..] {
+            settings.resized(&file, video.frames.len(), first).map_err(of_row)?;
+        }
+    }
+    settings.preprocess(&file, &frames).map_err(of_row)
 }
 
 /// Refuses to show what the checkpoint cannot see, as it lacks something.

@@ -200,22 +200,22 @@ impl PictureSettings {
         fit: impl Fn(usize) -> std::result::Result<(usize, usize), String>,
     ) -> Result<(usize, usize)> {
         let factor = self.patch_size * self.merge_size;
-        if !self.do_resize {
-            if height.is_multiple_of(factor) && width.is_multiple_of(factor) {
-                return Ok((height, width));
+        let fits = match self.do_resize {
+            true => fit(factor),
+            false if height.is_multiple_of(factor) && width.is_multiple_of(factor) => {
+                Ok((height, width))
             }
-            let expected = format!("sides in steps of {factor} pixels, as do_resize is false");
-            let found = format!("{height} x {width}");
-            return Err(Error::new(ErrorKind::Unsupported, file, expected, found));
-        }
-        let (rows, columns) = fit(factor).map_err(|expected| {
+            false => Err(format!("sides in steps of {factor} pixels, as do_resize is false")),
+        };
+        let (rows, columns) = fits.map_err(|expected| {
             let found = format!("{height} x {width} pixels");
             Error::new(ErrorKind::Unsupported, file, expected, found)
         })?;
         let pixels = rows.checked_mul(columns).and_then(|p| p.checked_mul(frames));
-        // steps of huge patches and elongated pictures leave the bounds that were asked for
+        // steps of huge patches and elongated pictures leave the bounds that were asked for, and what
+        // is not resized has none
         if pixels.is_none_or(|pixels| pixels > PATCHED_MAX) {
-            let expected = format!("at most {PATCHED_MAX} pixels after resizing");
+            let expected = format!("at most {PATCHED_MAX} pixels to cut into patches");
             let found = format!("{rows} x {columns} in {frames} frames");
             return Err(Error::new(ErrorKind::OutOfRange, file, expected, found));
         }

@@ -292,6 +292,10 @@ fn pictures_that_cannot_be_patched_are_refused() {
     assert_eq!(as_is.preprocess("e", &elongated).unwrap_err().kind(), ErrorKind::Unsupported);
     let fits = RgbPicture::new(16, 8, vec![7; 384]).unwrap();
     assert_eq!(as_is.preprocess("e", &fits).unwrap().grid_thw, [1, 2, 4]);
+    let large = as_is.resized("e", 8192, 8200).unwrap_err();
+    let text =
+        "e: expected at most 134217728 pixels to cut into patches, found 8192 x 8200 in 2 frames";
+    assert_eq!((large.kind(), large.to_string()), (ErrorKind::OutOfRange, text.to_owned()));
 
     let huge = settings(json!({"patch_size": 256, "merge_size": 256})).unwrap();
     assert_eq!(huge.preprocess("e", &fits).unwrap_err().kind(), ErrorKind::OutOfRange);

@@ -55,8 +55,18 @@ impl VideoSettings {
             let found = format!("{:?} and {:?}", size(first), size(other));
             return Err(unsupported("frames of one size".into(), found));
         }
-        let (height, width) = size(first);
-        let resized = self.frame.fitted(file, height, width, count, |factor| {
+        let resized = self.resized(file, count, first)?;
+        Ok(self.frame.patched(frames, resized, &self.table()))
+    }
+
+    /// Height and width that this many frames like `frame` are resized to.
+    ///
+    /// # Errors
+    /// `Unsupported` if they are too small or too elongated, `OutOfRange` if they are too many for
+    /// their size.
+    pub fn resized(&self, file: &str, count: usize, frame: &RgbPicture) -> Result<(usize, usize)> {
+        let (height, width, deep) = (frame.height(), frame.width(), self.frame.temporal_patch_size);
+        self.frame.fitted(file, height, width, count, |factor| {
             let held = (count as f64 / deep as f64).round_ties_even() as usize * deep;
             let bounds = (self.frame.min_pixels, self.frame.max_pixels);
             Some(factor)
@@ -65,8 +75,7 @@ impl VideoSettings {
                 .ok_or_else(|| {
                     format!("frames of at least {factor} pixels a side, of a ratio of at most {RATIO_MAX}")
                 })
-        })?;
-        Ok(self.frame.patched(frames, resized, &self.table()))
+        })
     }
 
     /// The reference's tensors are f32, its shift and divisor too.
