@@ -3,9 +3,15 @@
 /// The image processor that the pictures here are prepared like.
 pub(in super::super) const IMAGE_PROCESSOR: &str = "Qwen2VLImageProcessor";
 
-/// Whether the image processor of this name is that one or goes by another of its names.
-pub(in super::super) fn prepares_as_here(image_processor: &str) -> bool {
-    image_processor.starts_with("Qwen") && image_processor.contains("VLImageProcessor")
+/// The video processor that videos are prepared like.
+pub(in super::super) const VIDEO_PROCESSOR: &str = "Qwen3VLVideoProcessor";
+
+/// Whether a processor is the `known` one, one of the two above, or goes by another of its names.
+pub(in super::super) fn prepares_as(known: &str, processor: &str) -> bool {
+    let other_names = known == IMAGE_PROCESSOR
+        && processor.starts_with("Qwen")
+        && processor.contains("VLImageProcessor");
+    other_names || processor == known
 }
 
 /// A class of tokenizers.

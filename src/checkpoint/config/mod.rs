@@ -13,7 +13,7 @@ mod vision;
 #[cfg(test)]
 mod tests;
 
-pub(super) use classes::{IMAGE_PROCESSOR, TokenizerClass, prepares_as_here};
+pub(super) use classes::{IMAGE_PROCESSOR, TokenizerClass, VIDEO_PROCESSOR, prepares_as};
 pub use experts::ExpertsConfig;
 pub use text::TextConfig;
 pub use vision::VisionConfig;

@@ -1,7 +1,7 @@
 //! `preprocessor_config.json` and its like: how large pictures become and how their colours are scaled.
 
 use super::super::JSON_MAX;
-use super::super::config::{Config, IMAGE_PROCESSOR, prepares_as_here};
+use super::super::config::{Config, IMAGE_PROCESSOR, VIDEO_PROCESSOR, prepares_as};
 use super::super::error::{Error, ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::super::files::Files;
@@ -53,6 +53,9 @@ pub(super) struct Defaults {
     files: &'static [&'static str],
     /// The object inside of it, if it is there.
     object: &'static str,
+    /// Fields that name a processor and the one that prepares as is done here; the first one that is
+    /// there counts.
+    processors: &'static [(&'static str, &'static str)],
     mean: [f64; 3],
     std: [f64; 3],
     pixels: [usize; 2],
@@ -65,6 +68,7 @@ pub(super) struct Defaults {
 pub(super) const PICTURES: Defaults = Defaults {
     files: &[FILE, SHARED_FILE],
     object: "image_processor",
+    processors: &[("image_processor_type", IMAGE_PROCESSOR)],
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
     pixels: [56 * 56, 28 * 28 * 1280],
@@ -76,6 +80,10 @@ pub(super) const PICTURES: Defaults = Defaults {
 pub(super) const VIDEOS: Defaults = Defaults {
     files: &[VIDEO_FILE, FILE, SHARED_FILE],
     object: "video_processor",
+    processors: &[
+        ("video_processor_type", VIDEO_PROCESSOR),
+        ("image_processor_type", IMAGE_PROCESSOR),
+    ],
     mean: [0.5; 3],
     std: [0.5; 3],
     pixels: [128 * 32 * 32, 768 * 32 * 32],
@@ -148,19 +156,17 @@ impl PictureSettings {
             temporal_patch_size: sides("temporal_patch_size", 2)?,
             merge_size: sides("merge_size", 2)?,
         };
-        settings.check(fields)?;
+        settings.check(fields, defaults)?;
         Ok(settings)
     }
 
-    fn check(&self, fields: &Fields) -> Result<()> {
-        let name = "image_processor_type";
-        if let Some(other) = fields.text(name)?.filter(|processor| !prepares_as_here(processor)) {
-            return Err(fields.wrong(
-                ErrorKind::Unsupported,
-                name,
-                quoted(IMAGE_PROCESSOR),
-                quoted(other),
-            ));
+    fn check(&self, fields: &Fields, defaults: &Defaults) -> Result<()> {
+        let named = defaults.processors.iter().find(|(name, _)| fields.get(name).is_some());
+        if let Some((name, known)) = named
+            && let Some(other) = fields.text(name)?.filter(|other| !prepares_as(known, other))
+        {
+            let kind = ErrorKind::Unsupported;
+            return Err(fields.wrong(kind, name, quoted(known), quoted(other)));
         }
         if let Some(resample) = fields.size("resample", 0..=5)?.filter(|&r| r != BICUBIC) {
             let expected = "3, bicubic";

@@ -281,6 +281,28 @@ fn wrong_settings_name_their_field() {
 }
 
 #[test]
+fn videos_are_prepared_as_one_video_processor_does() {
+    let videos = |json: serde_json::Value| {
+        PictureSettings::parse(&Fields::root("p", &json).unwrap(), &VIDEOS)
+    };
+    let image = "image_processor_type";
+    // what a file for pictures calls its own processor counts where it serves for videos
+    for json in [
+        json!({"video_processor_type": "Qwen3VLVideoProcessor"}),
+        json!({"video_processor_type": "Qwen3VLVideoProcessor", image: "CLIPImageProcessor"}),
+        json!({image: "Qwen2VLImageProcessorFast"}),
+    ] {
+        videos(json).unwrap();
+    }
+    let error = videos(json!({"video_processor_type": "Qwen2VLVideoProcessor"})).unwrap_err();
+    let text = "p: field \"video_processor_type\": expected \"Qwen3VLVideoProcessor\", found \
+        \"Qwen2VLVideoProcessor\"";
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Unsupported, text.to_owned()));
+    assert!(videos(json!({image: "CLIPImageProcessor"})).is_err());
+    settings(json!({"video_processor_type": "Qwen2VLVideoProcessor"})).unwrap();
+}
+
+#[test]
 fn pictures_that_cannot_be_patched_are_refused() {
     let elongated = RgbPicture::new(201, 1, vec![0; 603]).unwrap();
     let error = small().preprocess("e.png", &elongated).unwrap_err();
