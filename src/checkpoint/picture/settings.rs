@@ -131,17 +131,27 @@ impl PictureSettings {
         // null is there and is not true
         let flag = |name: &str| Ok(fields.flag(name)?.unwrap_or(!fields.is_null(name)));
         let size = fields.object("size")?;
-        let pixels = |name: &str, edge: &str, default: usize| -> Result<usize> {
+        // with the object and the name of the field that says so
+        let pixels = |name: &'static str, edge, default| -> Result<_> {
             let older = fields.size(name, 1..=PIXELS_MAX)?;
             match (older, &size) {
                 // the older pair of fields wins where a file has both, as it does in transformers
-                (Some(pixels), _) if defaults.older_names => Ok(pixels),
+                (Some(pixels), _) if defaults.older_names => Ok((pixels, fields, name)),
                 // a file for pictures that serves for videos may have them alone
-                (Some(pixels), Some(size)) if size.get(edge).is_none() => Ok(pixels),
-                (_, Some(size)) => size.required(edge, 1..=PIXELS_MAX),
-                (_, None) => Ok(default),
+                (Some(pixels), Some(size)) if size.get(edge).is_none() => {
+                    Ok((pixels, fields, name))
+                }
+                (_, Some(size)) => Ok((size.required(edge, 1..=PIXELS_MAX)?, size, edge)),
+                (_, None) => Ok((default, fields, name)),
             }
         };
+        let (min_pixels, least, min) = pixels("min_pixels", "shortest_edge", defaults.pixels[0])?;
+        let (max_pixels, most, max) = pixels("max_pixels", "longest_edge", defaults.pixels[1])?;
+        if max_pixels < min_pixels {
+            let expected = format!("at least {} {min_pixels}", least.path(min));
+            let found = most.found(max, max_pixels);
+            return Err(most.wrong(ErrorKind::Inconsistent, max, expected, found));
+        }
         let sides = |name: &str, default| Ok(fields.size(name, 1..=256)?.unwrap_or(default));
         let settings = PictureSettings {
             do_resize: flag("do_resize")?,
@@ -150,8 +160,8 @@ impl PictureSettings {
             rescale_factor: fields.positive("rescale_factor")?.unwrap_or(1.0 / 255.0),
             image_mean: fields.reals("image_mean")?.unwrap_or(defaults.mean),
             image_std: fields.reals("image_std")?.unwrap_or(defaults.std),
-            min_pixels: pixels("min_pixels", "shortest_edge", defaults.pixels[0])?,
-            max_pixels: pixels("max_pixels", "longest_edge", defaults.pixels[1])?,
+            min_pixels,
+            max_pixels,
             patch_size: sides("patch_size", defaults.patch_size)?,
             temporal_patch_size: sides("temporal_patch_size", 2)?,
             merge_size: sides("merge_size", 2)?,
@@ -175,11 +185,6 @@ impl PictureSettings {
         if let Some(std) = self.image_std.iter().find(|std| **std == 0.0) {
             let expected = "numbers other than 0";
             return Err(fields.wrong(ErrorKind::OutOfRange, "image_std", expected, std));
-        }
-        if self.max_pixels < self.min_pixels {
-            let expected = format!("at least min_pixels {}", self.min_pixels);
-            let found = self.max_pixels;
-            return Err(fields.wrong(ErrorKind::Inconsistent, "max_pixels", expected, found));
         }
         Ok(())
     }

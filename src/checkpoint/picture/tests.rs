@@ -281,6 +281,27 @@ fn wrong_settings_name_their_field() {
 }
 
 #[test]
+fn bounds_that_contradict_each_other_are_named_as_the_file_has_them() {
+    for (json, text) in [
+        (
+            json!({"size": {"shortest_edge": 9, "longest_edge": 4}}),
+            "\"size.longest_edge\": expected at least size.shortest_edge 9, found 4",
+        ),
+        (
+            json!({"max_pixels": 4, "size": {"shortest_edge": 9, "longest_edge": 10}}),
+            "\"max_pixels\": expected at least size.shortest_edge 9, found 4",
+        ),
+        (
+            json!({"min_pixels": 2_000_000}),
+            "\"max_pixels\": expected at least min_pixels 2000000, found nothing, which stands for \
+            1003520",
+        ),
+    ] {
+        assert_eq!(settings(json).unwrap_err().to_string(), format!("p: field {text}"));
+    }
+}
+
+#[test]
 fn videos_are_prepared_as_one_video_processor_does() {
     let videos = |json: serde_json::Value| {
         PictureSettings::parse(&Fields::root("p", &json).unwrap(), &VIDEOS)
