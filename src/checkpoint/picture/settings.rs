@@ -5,6 +5,9 @@ use super::super::config::{Config, IMAGE_PROCESSOR, VIDEO_PROCESSOR, prepares_as
 use super::super::error::{Error, ErrorKind, Result, quoted};
 use super::super::fields::Fields;
 use super::super::files::Files;
+use super::patches::Table;
+use super::video;
+use serde_json::Value;
 
 const FILE: &str = "preprocessor_config.json";
 const VIDEO_FILE: &str = "video_preprocessor_config.json";
@@ -15,6 +18,8 @@ const SHARED_FILE: &str = "processor_config.json";
 const PIXELS_MAX: usize = 1 << 26;
 /// The most pixels of a picture over all frames of its patches: a GiB and a half in f32.
 const PATCHED_MAX: usize = 1 << 27;
+/// What samples are multiplied by where a file says nothing.
+const RESCALE: f64 = 1.0 / 255.0;
 /// The only resampling that the family uses; PIL's number for it.
 const BICUBIC: usize = 3;
 /// The largest ratio of the sides that the reference processor accepts.
@@ -59,6 +64,8 @@ pub(super) struct Defaults {
     mean: [f64; 3],
     std: [f64; 3],
     pixels: [usize; 2],
+    /// What samples become.
+    table: fn(&PictureSettings) -> Table,
     patch_size: usize,
     /// Whether `min_pixels` and `max_pixels`, as files once said, go before the edges of `size`.
     older_names: bool,
@@ -72,6 +79,7 @@ pub(super) const PICTURES: Defaults = Defaults {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
     pixels: [56 * 56, 28 * 28 * 1280],
+    table: PictureSettings::table,
     patch_size: 14,
     older_names: true,
 };
@@ -87,6 +95,7 @@ pub(super) const VIDEOS: Defaults = Defaults {
     mean: [0.5; 3],
     std: [0.5; 3],
     pixels: [128 * 32 * 32, 768 * 32 * 32],
+    table: video::table,
     patch_size: 16,
     older_names: false,
 };
@@ -157,7 +166,7 @@ impl PictureSettings {
             do_resize: flag("do_resize")?,
             do_rescale: flag("do_rescale")?,
             do_normalize: flag("do_normalize")?,
-            rescale_factor: fields.positive("rescale_factor")?.unwrap_or(1.0 / 255.0),
+            rescale_factor: fields.positive("rescale_factor")?.unwrap_or(RESCALE),
             image_mean: fields.reals("image_mean")?.unwrap_or(defaults.mean),
             image_std: fields.reals("image_std")?.unwrap_or(defaults.std),
             min_pixels,
@@ -182,11 +191,22 @@ impl PictureSettings {
             let expected = "3, bicubic";
             return Err(fields.wrong(ErrorKind::Unsupported, "resample", expected, resample));
         }
-        if let Some(std) = self.image_std.iter().find(|std| **std == 0.0) {
-            let expected = "numbers other than 0";
-            return Err(fields.wrong(ErrorKind::OutOfRange, "image_std", expected, std));
+        let is_finite = |settings: &PictureSettings| {
+            (defaults.table)(settings).as_flattened().iter().all(|sample| sample.is_finite())
+        };
+        if is_finite(self) {
+            return Ok(());
         }
-        Ok(())
+        // the field whose usual value mends it is to blame
+        let usual = [
+            ("rescale_factor", PictureSettings { rescale_factor: RESCALE, ..self.clone() }),
+            ("image_mean", PictureSettings { image_mean: defaults.mean, ..self.clone() }),
+        ];
+        let mends = usual.iter().find(|(_, settings)| is_finite(settings));
+        let name = mends.map_or("image_std", |(name, _)| name);
+        let found = fields.get(name).map(Value::to_string).unwrap_or_default();
+        let expected = "numbers that make all of 0 to 255 finite in f32";
+        Err(fields.wrong(ErrorKind::OutOfRange, name, expected, found))
     }
 
     /// Height and width that a picture of this height and width is resized to.

@@ -281,6 +281,28 @@ fn wrong_settings_name_their_field() {
 }
 
 #[test]
+fn numbers_that_leave_no_finite_samples_name_their_field() {
+    for (json, field) in [
+        (json!({"rescale_factor": 1e300}), "rescale_factor"),
+        (json!({"image_mean": [0, 1e300, 0]}), "image_mean"),
+        (json!({"image_mean": 3e38}), "image_mean"),
+        (json!({"image_std": [1, 1e-50, 1]}), "image_std"),
+        (json!({"image_std": 0}), "image_std"),
+    ] {
+        for defaults in [&PICTURES, &VIDEOS] {
+            let parsed = PictureSettings::parse(&Fields::root("p", &json).unwrap(), defaults);
+            let (error, found) = (parsed.unwrap_err(), &json[field]);
+            let text = format!(
+                "p: field \"{field}\": expected numbers that make all of 0 to 255 \
+                finite in f32, found {found}"
+            );
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::OutOfRange, text));
+        }
+    }
+    settings(json!({"image_std": 0, "do_normalize": false})).unwrap();
+}
+
+#[test]
 fn bounds_that_contradict_each_other_are_named_as_the_file_has_them() {
     for (json, text) in [
         (

@@ -56,7 +56,7 @@ impl VideoSettings {
             return Err(unsupported("frames of one size".into(), found));
         }
         let resized = self.resized(file, count, first)?;
-        Ok(self.frame.patched(frames, resized, &self.table()))
+        Ok(self.frame.patched(frames, resized, &table(&self.frame)))
     }
 
     /// Height and width that this many frames like `frame` are resized to.
@@ -77,18 +77,17 @@ impl VideoSettings {
                 })
         })
     }
+}
 
-    /// The reference's tensors are f32, its shift and divisor too.
-    fn table(&self) -> Table {
-        let frame = &self.frame;
-        if !(frame.do_rescale && frame.do_normalize) {
-            return frame.table();
-        }
-        let whole = (1.0 / frame.rescale_factor) as f32;
-        std::array::from_fn(|channel| {
-            let mean = frame.image_mean[channel] as f32 * whole;
-            let std = frame.image_std[channel] as f32 * whole;
-            std::array::from_fn(|sample| (sample as f32 - mean) / std)
-        })
+/// What samples of frames become. The reference's tensors are f32, its shift and divisor too.
+pub(super) fn table(frame: &PictureSettings) -> Table {
+    if !(frame.do_rescale && frame.do_normalize) {
+        return frame.table();
     }
+    let whole = (1.0 / frame.rescale_factor) as f32;
+    std::array::from_fn(|channel| {
+        let mean = frame.image_mean[channel] as f32 * whole;
+        let std = frame.image_std[channel] as f32 * whole;
+        std::array::from_fn(|sample| (sample as f32 - mean) / std)
+    })
 }
