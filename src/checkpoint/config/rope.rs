@@ -99,6 +99,11 @@ fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
     }
     let factor = || need(fields, "factor");
     let original = || fields.size("original_max_position_embeddings", 1..=POSITIONS_MAX);
+    // where transformers says `or`, zero is nothing
+    let beta = |name, usual| match fields.real(name)? {
+        Some(0.0) => Ok(usual),
+        _ => Ok(fields.positive(name)?.unwrap_or(usual)),
+    };
     match chosen.unwrap_or("default") {
         "default" => Ok(RopeScaling::Default),
         "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
@@ -130,12 +135,13 @@ fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
         "yarn" => Ok(RopeScaling::Yarn {
             factor: factor()?,
             original_max_position_embeddings: original()?.unwrap_or(around.max_position_embeddings),
-            beta_fast: fields.positive("beta_fast")?.unwrap_or(32.0),
-            beta_slow: fields.positive("beta_slow")?.unwrap_or(1.0),
+            beta_fast: beta("beta_fast", 32.0)?,
+            beta_slow: beta("beta_slow", 1.0)?,
             attention_factor: fields.positive("attention_factor")?,
             mscale: fields.real("mscale")?,
             mscale_all_dim: fields.real("mscale_all_dim")?,
-            truncate: fields.flag("truncate")?.unwrap_or(true),
+            // null is there and is not true
+            truncate: fields.flag("truncate")?.unwrap_or(!fields.is_null("truncate")),
         }),
         other => {
             let expected = "one of default, linear, llama3, yarn";

@@ -133,6 +133,25 @@ fn each_stretching_of_the_rotation_is_read() {
     let mscale = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0});
     assert_eq!(rope(mscale).unwrap().attention_scaling, 1.0);
 
+    // what is null or zero counts as in transformers' `modeling_rope_utils`
+    let bare = json!({"rope_type": "yarn", "factor": 4.0, "beta_fast": 0, "beta_slow": 0.0,
+        "original_max_position_embeddings": null, "attention_factor": null, "mscale": 0,
+        "mscale_all_dim": 1.0});
+    let bare = rope(bare).unwrap();
+    let given = RopeScaling::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: 2048,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        attention_factor: None,
+        mscale: Some(0.0),
+        mscale_all_dim: Some(1.0),
+        truncate: true,
+    };
+    assert_eq!((&bare.scaling, bare.attention_scaling), (&given, yarn.attention_scaling));
+    let untruncated = rope(json!({"rope_type": "yarn", "factor": 4.0, "truncate": null}));
+    assert!(matches!(untruncated.unwrap().scaling, RopeScaling::Yarn { truncate: false, .. }));
+
     for (scaling, field, kind) in [
         (json!({"rope_type": "linear"}), "factor", Kind::Missing),
         (json!({"rope_type": "linear", "factor": 0}), "factor", Kind::OutOfRange),
