@@ -42,6 +42,13 @@ impl<'a> Fields<'a> {
         self.map.keys().map(String::as_str)
     }
 
+    /// The object with `value` as the field `name`.
+    pub(crate) fn with(&self, name: &str, value: Value) -> Value {
+        let mut map = self.map.clone();
+        map.insert(name.to_owned(), value);
+        Value::Object(map)
+    }
+
     /// The name of the first field that holds an object.
     pub(crate) fn first_object(&self) -> Option<&'a str> {
         self.map.iter().find(|(_, value)| value.is_object()).map(|(name, _)| name.as_str())

@@ -284,6 +284,13 @@ impl Rotary {
         (Tensor::new(shape, cos), Tensor::new(shape, sin))
     }
 
+    /// Whether tables of fewer than so many positions are finite.
+    pub fn is_finite(&self, positions: usize) -> bool {
+        let last = i64::try_from(positions.saturating_sub(1)).unwrap_or(i64::MAX);
+        let (cos, sin) = self.tables(&std::array::from_fn(|_| vec![0, last]));
+        cos.data().iter().chain(sin.data()).all(|value| value.is_finite())
+    }
+
     /// The axis that frequency `i` follows: 0 time, 1 height, 2 width.
     fn axis_of(&self, i: usize) -> usize {
         let Some([time, height, width]) = self.mrope_section else { return 0 };

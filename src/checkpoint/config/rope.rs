@@ -1,7 +1,7 @@
 //! Rotary position embedding: base, scaling, and how three coordinates share the channels.
 
-use super::super::error::{ErrorKind, Result, quoted};
-use super::super::fields::Fields;
+use super::super::error::{Error, ErrorKind, Result, quoted};
+use super::super::fields::{Fields, describe};
 use super::limits::{HEAD_DIM_MAX, POSITIONS_MAX};
 use crate::layout::{RopeScaling, Rotary};
 
@@ -25,12 +25,13 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         let expected = "one set of rotary parameters for all layers";
         return Err(text.wrong(ErrorKind::Unsupported, name, expected, quoted(layer_type)));
     }
-    let inside =
-        scaling.as_ref().map(|fields| fields.positive("rope_theta")).transpose()?.flatten();
-    let beside = text.positive("rope_theta")?;
     // beside the old name, the base inside is nothing that transformers 4 knows
-    let theta = if name == "rope_scaling" { beside.or(inside) } else { inside.or(beside) };
-    let theta = theta.unwrap_or(around.theta);
+    let mut places = [Some(text), scaling.as_ref()];
+    if name == "rope_parameters" {
+        places.reverse();
+    }
+    let mut bases = places.into_iter().flatten().map(|fields| fields.positive("rope_theta"));
+    let theta = bases.find_map(Result::transpose).transpose()?.unwrap_or(around.theta);
     for fields in [Some(text), scaling.as_ref()].into_iter().flatten() {
         match fields.real("partial_rotary_factor")? {
             None | Some(1.0) => {}
@@ -57,14 +58,48 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         let (name, expected) = ("mrope_interleaved", "true: the family interleaves in any case");
         return Err(fields.wrong(ErrorKind::Unsupported, name, expected, false));
     }
-    Ok(Rotary {
+    let rotary = Rotary {
         head_dim: around.head_dim,
         theta,
         scaling: stretched,
         mrope_section,
         interleaved: interleaved.unwrap_or(around.multimodal),
         attention_scaling,
-    })
+    };
+    if rotary.is_finite(around.max_position_embeddings) {
+        return Ok(rotary);
+    }
+    let has_base = |fields: &&Fields| fields.get("rope_theta").is_some();
+    let base = places.into_iter().flatten().find(has_base).unwrap_or(text);
+    Err(infinite(base, scaling.as_ref(), &rotary, around))
+}
+
+/// Blames the number whose usual value would leave finite tables.
+fn infinite(
+    base: &Fields,
+    scaling: Option<&Fields>,
+    rotary: &Rotary,
+    around: &Surroundings,
+) -> Error {
+    let is_finite = |rotary: &Rotary| rotary.is_finite(around.max_position_embeddings);
+    let wrong = |fields: &Fields, name: &str| {
+        let expected = "a number that leaves cosines and sines finite";
+        let found = fields.get(name).map(describe).unwrap_or_default();
+        fields.wrong(ErrorKind::OutOfRange, name, expected, found)
+    };
+    let usual = Rotary { theta: around.theta, ..rotary.clone() };
+    let Some(fields) = scaling.filter(|_| !is_finite(&usual)) else {
+        return wrong(base, "rope_theta");
+    };
+    let mends = |name: &&str| {
+        let mended = fields.with(name, 1.0.into());
+        let stretched = Fields::root("", &mended).and_then(|fields| stretching(&fields, around));
+        stretched.is_ok_and(|scaling| {
+            let attention_scaling = scaling.attention_scaling();
+            is_finite(&Rotary { scaling, attention_scaling, ..rotary.clone() })
+        })
+    };
+    wrong(fields, fields.names().find(mends).unwrap_or("factor"))
 }
 
 fn sections(fields: &Fields, around: &Surroundings) -> Result<Option<[usize; 3]>> {

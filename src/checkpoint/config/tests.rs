@@ -102,6 +102,34 @@ fn tied_embeddings_are_seen_at_either_level() {
 }
 
 #[test]
+fn numbers_that_leave_no_finite_rotation_name_their_field() {
+    let yarn = |name: &str, number: f64| {
+        with(json!({"rope_type": "yarn", "factor": 4.0}), &format!("/{name}"), json!(number))
+    };
+    for (theta, scaling, field, found) in [
+        (json!(1e-300), json!(null), "rope_theta", "1e-300"),
+        (json!(1), yarn("factor", 4.0), "rope_theta", "1"),
+        (json!(1e-45), yarn("factor", 4.0), "rope_theta", "1e-45"),
+        (json!(1e4), json!({"rope_type": "linear", "factor": 1e-40}), "factor", "1e-40"),
+        (json!(1e4), yarn("factor", 1e-300), "factor", "1e-300"),
+        (json!(1e4), yarn("attention_factor", 1e39), "attention_factor", "1e+39"),
+        (json!(1e4), yarn("beta_fast", 1e-320), "beta_fast", "1e-320"),
+    ] {
+        let json = with(with(llama(), "/rope_theta", theta), "/rope_scaling", scaling);
+        let (error, expected) = (refused(json), "a number that leaves cosines and sines finite");
+        let item =
+            if field == "rope_theta" { field.into() } else { format!("rope_scaling.{field}") };
+        assert_eq!(error.item(), Some(format!("field \"{item}\"").as_str()));
+        assert_eq!(
+            (error.kind(), error.expected(), error.found()),
+            (Kind::OutOfRange, expected, found)
+        );
+    }
+    // some frequencies are 0, as in transformers
+    parse(with(llama(), "/rope_theta", json!(1e300))).unwrap();
+}
+
+#[test]
 fn each_stretching_of_the_rotation_is_read() {
     let rope = |scaling: Value| {
         parse(with(llama(), "/rope_scaling", scaling)).map(|config| config.text.rope)
