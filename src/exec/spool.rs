@@ -3,7 +3,7 @@
 //! this room touches: nobody but the running program ever sees it.
 
 use super::Stream;
-use crate::tensor::{self, Par, Tensor};
+use crate::tensor::{self, Par, Tensor, alone};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -120,7 +120,10 @@ impl Spool {
                 }
                 Gait::SideBySide => {
                     let items = items.par_iter_mut().enumerate();
-                    items.map(|(i, item)| work(first + i, item, Par::Seq)).collect()
+                    let alone = |(i, item): (usize, &mut Vec<Stream>)| {
+                        alone(|| work(first + i, item, Par::Seq))
+                    };
+                    items.map(alone).collect()
                 }
             };
             results.extend(done?);

@@ -5,7 +5,7 @@ use super::{Error, legs};
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
-use crate::tensor::{Rows, Tensor};
+use crate::tensor::{Rows, Tensor, alone};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,7 +151,7 @@ impl Stored {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_none_or(|(id, _)| *id != self.id) {
             *last = None;
-            *last = Some((self.id, self.param.load(&self.shape, &self.read_part())?));
+            *last = Some((self.id, alone(|| self.param.load(&self.shape, &self.read_part()))?));
         }
         if let Some((_, tensor)) = &*last {
             tensor.read_rows(first, out);

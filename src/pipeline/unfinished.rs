@@ -24,7 +24,7 @@ use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
 use crate::graph::Graph;
 use crate::quant::QuantParams;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, alone};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -261,7 +261,7 @@ impl<'a> Unfinished<'a> {
         if !state.fresh.is_empty() {
             self.begin(state)?;
             let path = self.folder.join(format!("{}.{CODES}", state.next));
-            unit::write(&state.fresh, &path)?;
+            alone(|| unit::write(&state.fresh, &path))?;
             sync_folder(&self.folder);
             state.next += 1;
             state.fresh.clear();

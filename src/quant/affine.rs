@@ -58,7 +58,7 @@ fn filled(
                 });
             }
             if let Some(snap) = snap(params) {
-                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::All };
+                let par = if data.len() < kernel::LARGE { Par::Seq } else { Par::free() };
                 return tensor::in_pieces(data, 1, par, |at, data| {
                     fill(at, data);
                     snap(data);

@@ -3,6 +3,7 @@
 //! The instruction sets differ in width only: no fused multiply-add is ever emitted, so all of them give
 //! the same bits.
 
+use crate::tensor::Par;
 use crate::tensor::simd::{ROUNDER, dispatch, joined};
 use rayon::prelude::*;
 
@@ -238,10 +239,12 @@ pub(super) fn extremes(data: &[f32]) -> Extremes {
         extremes_into(data, &mut out);
         out
     };
-    if data.len() < LARGE {
-        return one(data);
+    match Par::free() {
+        Par::All if data.len() >= LARGE => {
+            data.par_chunks(LARGE / 16).map(one).reduce(|| Extremes::NONE, Extremes::join)
+        }
+        _ => one(data),
     }
-    data.par_chunks(LARGE / 16).map(one).reduce(|| Extremes::NONE, Extremes::join)
 }
 
 /// Extremes of the maxima of rows of `width`; of nothing, an empty range.

@@ -2,6 +2,7 @@
 //!
 //! This room is the leaf of the house: it must not know any other room.
 
+mod alone;
 mod buffer;
 mod cuda;
 mod device;
@@ -14,6 +15,7 @@ mod rows;
 mod run;
 pub(crate) mod simd;
 
+pub use alone::alone;
 pub use device::{Device, DeviceError, device_trouble, use_device};
 pub use divergence::divergence;
 pub use elementwise::{
@@ -190,7 +192,10 @@ impl Tensor {
         match &self.payload {
             Payload::Dense(data) => data,
             Payload::Made(made) => {
-                made.all.get_or_init(|| made.everything(self.len(), self.row_width()))
+                // made before the cell is held, since making takes the pool
+                let make = || made.everything(self.len(), self.row_width());
+                let all = if made.all.get().is_none() { Some(make()) } else { None };
+                made.all.get_or_init(|| all.unwrap_or_else(make))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Orthogonal matrices as products of factors that are cheap to apply: a randomized Hadamard matrix
 //! where the size allows, times a random rotation of the odd part of the size.
 
-use super::{Random, Tensor};
+use super::{Par, Random, Tensor};
 use rayon::prelude::*;
 
 /// Rows that one task turns: fixed work, and rows do not depend on each other.
@@ -108,14 +108,18 @@ impl Orthogonal {
         if n < 2 {
             return;
         }
-        data.par_chunks_mut(n * ROWS).for_each(|rows| {
+        let turned = |rows: &mut [f32]| {
             let (mut x, mut spare) = (vec![0.0; n], vec![0.0; n]);
             for row in rows.chunks_exact_mut(n) {
                 x.iter_mut().zip(&*row).for_each(|(x, &y)| *x = f64::from(y));
                 self.turn(&mut x, &mut spare);
                 row.iter_mut().zip(&x).for_each(|(y, &x)| *y = x as f32);
             }
-        });
+        };
+        match Par::free() {
+            Par::Seq => data.chunks_mut(n * ROWS).for_each(turned),
+            Par::All => data.par_chunks_mut(n * ROWS).for_each(turned),
+        }
     }
 
     /// x → x R

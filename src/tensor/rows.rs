@@ -36,8 +36,11 @@ impl Made {
         let mut out = Buffer::arbitrary(len);
         let width = width.max(1);
         let block = block(width);
-        let blocks = out.par_chunks_mut(block * width).enumerate();
-        blocks.for_each(|(i, out)| self.rows.fill(i * block, out));
+        let one = |(i, out): (usize, &mut [f32])| self.rows.fill(i * block, out);
+        match Par::free() {
+            Par::Seq => out.chunks_mut(block * width).enumerate().for_each(one),
+            Par::All => out.par_chunks_mut(block * width).enumerate().for_each(one),
+        }
         out
     }
 }

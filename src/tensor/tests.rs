@@ -1,6 +1,39 @@
-//! Orthogonal matrices: products of factors are what they stand for.
+//! Orthogonal matrices: products of factors are what they stand for. Who is alone stays so.
 
 use super::*;
+use rayon::prelude::*;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+/// Rows of ones, in so many blocks that the pool would be asked.
+#[derive(Debug)]
+struct Ones;
+
+impl Rows for Ones {
+    fn fill(&self, _: usize, out: &mut [f32]) {
+        out.fill(1.0);
+    }
+}
+
+#[test]
+fn whoever_holds_a_lock_alone_is_not_given_work_that_wants_it() {
+    let (done, finished) = mpsc::channel();
+    std::thread::spawn(move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        let (lock, rotation) = (Mutex::new(()), Orthogonal::random(16, false, 1));
+        pool.install(|| {
+            (0..64).into_par_iter().for_each(|_| {
+                let _held = lock.lock().unwrap();
+                alone(|| {
+                    let mut all = Tensor::made([1 << 12, 1 << 10], Ones).dense();
+                    rotation.apply(&mut all, Side::Rows);
+                });
+            });
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).unwrap();
+}
 
 #[test]
 fn rotations_are_orthogonal_and_fix_ones_on_request() {

@@ -6,7 +6,7 @@ use crate::algo::{AlgoError, Moments, Roots, SessionError};
 use crate::calibrate::{Emphasis, Tokens};
 use crate::exec::{Float, Lifetimes, Stream, Weights, rows_on};
 use crate::graph::{Graph, Read, ValueId};
-use crate::tensor::{Par, Tensor};
+use crate::tensor::{Par, Tensor, alone};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -116,7 +116,9 @@ impl Streams<'_> {
         }
         let lifetimes = &self.lifetimes;
         self.streams.par_iter_mut().zip(self.samples).for_each(|(stream, fed)| {
-            stream.run(fed.graph, nodes.clone(), &weights, lifetimes, &mut Float, Par::Seq);
+            alone(|| {
+                stream.run(fed.graph, nodes.clone(), &weights, lifetimes, &mut Float, Par::Seq)
+            });
         });
         self.at = nodes.end;
         Ok(())

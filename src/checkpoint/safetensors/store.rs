@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
-use crate::tensor::{self, Tensor};
+use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -239,10 +239,10 @@ fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Re
         let read = numbers(&shard.bytes, start + i * TASK * size, (size, convert), out);
         read.map_err(|source| changed(shard, located, source))
     };
-    if out.len() <= TASK {
-        return piece((0, out));
+    match Par::free() {
+        Par::All if out.len() > TASK => out.par_chunks_mut(TASK).enumerate().try_for_each(piece),
+        _ => out.chunks_mut(TASK).enumerate().try_for_each(piece),
     }
-    out.par_chunks_mut(TASK).enumerate().try_for_each(piece)
 }
 
 /// Bytes that are read before they become numbers: they stay in the first-level cache.
