@@ -2,7 +2,7 @@
 
 use super::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +63,15 @@ pub(crate) fn read_within(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// What stands where a file that can be mapped should.
+pub(crate) fn unmappable(metadata: &Metadata) -> Option<&'static str> {
+    match (metadata.is_file(), metadata.is_dir()) {
+        (true, _) => None,
+        (false, true) => Some("a folder"),
+        (false, false) => Some("a pipe or a device"),
+    }
+}
+
 fn copied(bytes: &[u8], start: usize, out: &mut [u8]) -> io::Result<()> {
     let found = bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
     out.copy_from_slice(found);
@@ -81,6 +90,18 @@ impl Files {
         Files { place: Place::Embedded(files) }
     }
 
+    /// The folder of the file at `path`, and the file's name in it.
+    ///
+    /// # Errors
+    /// `Unreadable` of a path that only a folder can have, and of a name that is not UTF-8.
+    pub(crate) fn around(path: &Path) -> Result<(Files, &str)> {
+        let refused = |found| Error::new(ErrorKind::Unreadable, path.display(), "a file", found);
+        // `.`, `..` and `/` have no name of their own
+        let name = path.file_name().ok_or_else(|| refused("a folder"))?;
+        let name = name.to_str().ok_or_else(|| refused("a name that is not UTF-8"))?;
+        Ok((Files::folder(path.parent().unwrap_or(Path::new(""))), name))
+    }
+
     /// How an error calls the file `name`: the path as the user would type it.
     pub fn describe(&self, name: &str) -> String {
         match &self.place {
@@ -97,19 +118,21 @@ impl Files {
         }
     }
 
-    /// Whether the set itself is there: a folder may not be.
-    pub(crate) fn exist(&self) -> bool {
+    /// What stands where the folder should be, unless it is there.
+    pub(crate) fn absent(&self) -> Option<&'static str> {
         match &self.place {
-            Place::Folder(folder) => folder.is_dir(),
-            Place::Embedded(_) => true,
+            Place::Folder(folder) if folder.is_dir() => None,
+            Place::Folder(folder) if folder.exists() => Some("a file"),
+            Place::Folder(_) => Some("none"),
+            Place::Embedded(_) => None,
         }
     }
 
-    /// The whole file `name`, of at most `limit` bytes.
+    /// The whole file `name`, of at most `limit` bytes; a pipe or a device to its end, or as far.
     ///
     /// # Errors
-    /// `Missing` without such a file, `OutOfRange` beyond the limit, `Unreadable` if the operating
-    /// system refuses.
+    /// `Missing` without such a file, `OutOfRange` beyond the limit, `Unreadable` of a folder and if
+    /// the operating system refuses.
     pub fn read(&self, name: &str, limit: u64) -> Result<Cow<'static, [u8]>> {
         let folder = match &self.place {
             Place::Embedded(_) => {
@@ -120,9 +143,8 @@ impl Files {
         };
         let unreadable = |source| self.refused(name, source);
         let path = folder.join(name);
-        // a pipe or a device has no length and may never end
-        if !path.metadata().map_err(unreadable)?.is_file() {
-            return Err(self.missing(name));
+        if path.metadata().map_err(unreadable)?.is_dir() {
+            return Err(self.other(name, "a folder"));
         }
         read_within(&path, limit).map(Cow::Owned).map_err(|source| match source.kind() {
             io::ErrorKind::FileTooLarge => {
@@ -167,8 +189,8 @@ impl Files {
         };
         let unreadable = |source| self.refused(name, source);
         let path = folder.join(name);
-        if !path.metadata().map_err(unreadable)?.is_file() {
-            return Err(self.missing(name));
+        if let Some(found) = unmappable(&path.metadata().map_err(unreadable)?) {
+            return Err(self.other(name, found));
         }
         let file = File::open(&path).map_err(unreadable)?;
         // SAFETY: the map is read-only and private. Truncating the file while we run would end the
@@ -188,8 +210,12 @@ impl Files {
         Error::new(ErrorKind::Missing, self.describe(name), "a file", "none")
     }
 
-    fn refused(&self, name: &str, source: std::io::Error) -> Error {
-        if source.kind() == std::io::ErrorKind::NotFound {
+    fn other(&self, name: &str, found: &str) -> Error {
+        Error::new(ErrorKind::Unreadable, self.describe(name), "a file", found)
+    }
+
+    fn refused(&self, name: &str, source: io::Error) -> Error {
+        if source.kind() == io::ErrorKind::NotFound {
             return self.missing(name);
         }
         let file = self.describe(name);

@@ -29,7 +29,7 @@ pub use tokenizer::Tokenizer;
 
 pub(crate) use error::quoted;
 pub(crate) use fields::{Fields, describe};
-pub(crate) use files::read_within;
+pub(crate) use files::{read_within, unmappable};
 
 use crate::tensor::Tensor;
 use safetensors::Store;
@@ -84,9 +84,9 @@ impl Checkpoint {
     }
 
     fn from_files(files: Files) -> Result<Checkpoint> {
-        if !files.exist() {
+        if let Some(found) = files.absent() {
             let expected = "a folder with a checkpoint";
-            return Err(Error::new(ErrorKind::Missing, files.describe(""), expected, "none"));
+            return Err(Error::new(ErrorKind::Missing, files.describe(""), expected, found));
         }
         let raw = files.read_json(CONFIG, JSON_MAX)?;
         let mut config = Config::parse(&files.describe(CONFIG), raw)?;

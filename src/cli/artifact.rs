@@ -2,6 +2,7 @@
 
 use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, VerifyArgs};
 use super::{Outcome, Verdict};
+use crate::checkpoint::unmappable;
 use crate::circle::{self, Format, Model, Target, WriteOptions};
 use crate::pipeline::save;
 use crate::runtime::{self, Export, Form};
@@ -22,8 +23,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
     let place = path.display();
     let refused = |e: std::io::Error| format!("{place}: cannot read: {e}");
     let metadata = path.metadata().map_err(refused)?;
-    if !metadata.is_file() {
-        return Err(format!("{place}: is no file").into());
+    if let Some(found) = unmappable(&metadata) {
+        return Err(format!("{place}: expected a file, found {found}").into());
     }
     if metadata.len() == 0 {
         return Err(format!("{place}: the file is empty").into());

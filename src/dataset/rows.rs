@@ -109,14 +109,8 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
 
 /// [`read_jsonl`] with plain texts in the field `column`.
 pub(super) fn read_jsonl_column(path: &Path, column: &str) -> Result<Vec<Row>> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    match path.file_name().and_then(|name| name.to_str()) {
-        Some(name) => read_rows(&Files::folder(folder), name, column),
-        None => {
-            let (expected, found) = ("a JSONL file", "no file name");
-            Err(Error::new(ErrorKind::Missing, path.display(), expected, found))
-        }
-    }
+    let (files, name) = Files::around(path)?;
+    read_rows(&files, name, column)
 }
 
 /// Reads the JSONL file `name` of `files`, which may be embedded; otherwise as [`read_jsonl`].

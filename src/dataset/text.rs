@@ -58,15 +58,8 @@ fn plain(path: &Path, column: Option<&str>) -> Result<Source> {
         let error = Error::new(ErrorKind::Unsupported, path.display(), expected, "plain text");
         return Err(error.field(column));
     }
-    documents(path, vec![bytes(path, |files, name| files.read_text(name, TEXT_MAX))?])
-}
-
-/// What `read` makes of the file.
-fn bytes<T>(path: &Path, read: impl FnOnce(&Files, &str) -> Result<T>) -> Result<T> {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Error::new(ErrorKind::Missing, path.display(), "a file of text", "no file name")
-    })?;
-    read(&Files::folder(path.parent().unwrap_or(Path::new(""))), name)
+    let (files, name) = Files::around(path)?;
+    documents(path, vec![files.read_text(name, TEXT_MAX)?])
 }
 
 fn documents(path: &Path, texts: Vec<String>) -> Result<Source> {
@@ -78,7 +71,8 @@ fn documents(path: &Path, texts: Vec<String>) -> Result<Source> {
 }
 
 fn parquet(path: &Path, column: &str) -> Result<Vec<String>> {
-    let data = bytes(path, |files, name| files.read(name, TEXT_MAX))?;
+    let (files, name) = Files::around(path)?;
+    let data = files.read(name, TEXT_MAX)?;
     super::parquet::texts(&path.display().to_string(), data.into_owned(), column)
 }
 

@@ -373,6 +373,41 @@ fn bad_rows_and_pictures_are_refused_by_line() {
     desk.fails(&[], &["rows.jsonl: expected a file, found none"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn rows_come_through_a_pipe_too() {
+    let desk = Desk::new();
+    let mut command = Command::cargo_bin("encircle").unwrap();
+    let args = ["plan", "ck", "--calib", "/dev/stdin", "--json"];
+    command.current_dir(desk.folder.path()).args(args);
+    let output = command.write_stdin("{\"question\": \"Which?\"}\n").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let facts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(facts["estimate"]["samples"], 1);
+}
+
+#[test]
+fn a_folder_in_place_of_a_file_is_called_one_and_the_reverse() {
+    let desk = Desk::new();
+    let refused = |args: &[&str], fact: &str| {
+        let (code, _, stderr) = desk.run(&[args, &["-o", "out"]].concat());
+        assert!(code == 2 && stderr.contains(fact), "{args:?}: {stderr}");
+    };
+    let folder = |name: &str| format!("error: {name}: expected a file, found a folder");
+    for name in [".", "..", "ck"] {
+        refused(&["quantize", "ck", "--calib", name], &folder(name));
+    }
+    refused(&["extract", "ck", "--ops", "1"], &folder("ck"));
+    let file = "ck/config.json";
+    let fact = format!("{file}/: expected a folder with a checkpoint, found a file");
+    refused(&["quantize", file, "--calib", "rows.jsonl"], &fact);
+    desk.rows(&[r#"{"image": ".", "question": "a"}"#]);
+    desk.fails(&[], &["rows.jsonl:1: field \"image\": ", "found a folder"]);
+    fs::remove_file(desk.at(file)).unwrap();
+    fs::create_dir(desk.at(file)).unwrap();
+    desk.fails(&[], &[&folder(file)[7..]]);
+}
+
 #[test]
 fn bad_presets_and_overrides_are_refused() {
     let desk = Desk::new();
