@@ -32,7 +32,9 @@ pub fn extract_between(model: &Model, from: &[&str], to: &[&str]) -> Result<Mode
     let index = |name: &&str| {
         let quoted = name.escape_debug();
         match graph.tensors.iter().filter(|t| t.name == *name).count() {
-            0 => Err(selection(format!("no tensor is named \"{quoted}\""))),
+            0 => Err(selection(format!(
+                "no tensor is named \"{quoted}\": inspect --json lists them"
+            ))),
             1 => graph.find(name).ok_or_else(|| selection("no such tensor")),
             many => Err(selection(format!("{many} tensors are named \"{quoted}\""))),
         }
@@ -94,7 +96,7 @@ fn entry(model: &Model) -> Result<&SubGraph> {
     let report = verify(model);
     if let Some(error) = report.errors.first() {
         let count = report.errors.len();
-        return Err(selection(format!("the model is invalid ({count} errors, first: {error})")));
+        return Err(selection(format!("the model is invalid (first of {count}: {error})")));
     }
     model.subgraphs.first().ok_or_else(|| selection("the model has no graph"))
 }

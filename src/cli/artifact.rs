@@ -1,10 +1,11 @@
 //! `encircle inspect`, `verify`, `extract` and `export`: Circle files as tables, whoever made them.
 
 use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, VerifyArgs};
+use super::quantize::wrote;
 use super::{Outcome, Verdict};
 use crate::checkpoint::unmappable;
-use crate::circle::{self, Format, Model, Target, WriteOptions};
-use crate::pipeline::save;
+use crate::circle::{self, Format, Model, SubGraph, Target, WriteOptions};
+use crate::pipeline::{Written, save};
 use crate::runtime::{self, Export, Form};
 use std::error::Error;
 use std::fs::File;
@@ -61,9 +62,10 @@ pub(super) fn inspect(args: &InspectArgs) -> Outcome {
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Outcome {
-    let Opened { model, .. } = open(&args.file)?;
+    let Opened { model, format } = open(&args.file)?;
     let targets: Vec<Target> = args.target.iter().map(|&target| target.into()).collect();
     let report = match &targets[..] {
+        [] if format == Format::TfLite => circle::verify_for(&model, &[Target::Litert]),
         [] => circle::verify(&model),
         targets => circle::verify_for(&model, targets),
     };
@@ -119,8 +121,10 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
 
 fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {
     let size = save(model, &how, path)?;
-    let operators = model.subgraphs.iter().map(|graph| graph.operators.len()).sum::<usize>();
-    let path = path.display();
-    writeln!(std::io::stdout().lock(), "wrote {path}  {size} bytes, {operators} operators")?;
+    let sum = |count: fn(&SubGraph) -> usize| model.subgraphs.iter().map(count).sum();
+    let [operators, tensors] =
+        [sum(|graph| graph.operators.len()), sum(|graph| graph.tensors.len())];
+    let written = wrote(&Written { path: path.to_owned(), size, operators, tensors });
+    std::io::stdout().lock().write_all(written.trim_start().as_bytes())?;
     Ok(Verdict::Fine)
 }

@@ -1,12 +1,13 @@
 //! Budgets: spent before the job, and what they bought, for people.
 
 use super::args::QuantizeArgs;
-use super::terminal::{boxed, bytes, counted};
+use super::terminal::{boxed, shortened};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Sample;
 use crate::pipeline::{
     self, Bought, Candidate, Choice, Error, Outcome, Progress, Recipe, ValueChoice, Widened,
 };
+use crate::report::{bytes, counted};
 use std::time::Instant;
 
 /// What was bought.
@@ -56,7 +57,7 @@ pub(super) fn widened(widened: &Widened) -> String {
         [] => String::new(),
     };
     let width = widened.choices.iter().map(|choice| name(choice).chars().count()).max();
-    let width = width.unwrap_or(0);
+    let width = width.unwrap_or(0).clamp("KL if alone in 8 bits".len(), 41);
     let heads = format!("{:<width$} {:>12}{:>11}", "KL if alone in 8 bits", "got", "as asked");
     let mut lines = vec![format!("{heads}{:>11}", "minmax")];
     lines.extend(widened.choices.iter().map(|choice| {
@@ -69,7 +70,8 @@ pub(super) fn widened(widened: &Widened) -> String {
             let loss = choice.candidates.get(at).and_then(|candidate| candidate.loss);
             loss.map_or_else(|| format!("{:>11}", ""), |loss| format!("{loss:>11.2e}"))
         };
-        format!("{:<width$} {got:>12}{}{}", name(choice), loss(0), loss(1))
+        let name = shortened(&name(choice), width);
+        format!("{name:<width$} {got:>12}{}{}", loss(0), loss(1))
     }));
     let wide = widened.choices.iter().filter(|c| c.candidates[c.chosen].loss.is_none());
     lines.push(format!(
@@ -87,7 +89,9 @@ pub(super) fn widened(widened: &Widened) -> String {
 fn table(bought: &Bought) -> String {
     let Some(first) = bought.choices.first() else { return String::new() };
     let name = |choice: &Choice| choice.name.chars().count();
+    let room = 68_usize.saturating_sub(11 * first.candidates.len());
     let width = bought.choices.iter().map(name).max().unwrap_or(0);
+    let width = width.min(room).max("KL if alone at".len());
     let dtypes = first.candidates.iter().map(|c| format!("{:>11}", c.dtype.to_string()));
     let mut lines =
         vec![format!("{:<width$} {:>7}{}", "KL if alone at", "got", dtypes.collect::<String>())];
@@ -95,7 +99,7 @@ fn table(bought: &Bought) -> String {
         let loss = |c: &Candidate| format!("{:>11.2e}", c.loss);
         let losses: String = choice.candidates.iter().map(loss).collect();
         let got = choice.candidates[choice.chosen].dtype.to_string();
-        format!("{:<width$} {got:>7}{losses}", choice.name)
+        format!("{:<width$} {got:>7}{losses}", shortened(&choice.name, width))
     }));
     lines.push(format!(
         "{:.3} bits a linear weight, {} of weights, sum of KL {:.3e}",

@@ -1,13 +1,13 @@
 //! `encircle eval`.
 
 use super::args::{DeviceArg, EvalArgs};
-use super::terminal::{Bars, counted};
+use super::terminal::Bars;
 use super::{Outcome, Verdict, budget};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Processor, Sample, Source, Windows, read_source};
 use crate::models::Head;
 use crate::pipeline::{self, Fixed, Means, Numerics, Recipe};
-use crate::report::AnswerScore;
+use crate::report::{AnswerScore, counted};
 use serde_json::json;
 use std::error::Error;
 use std::io::{IsTerminal, Write};

@@ -1,11 +1,11 @@
 //! `encircle generate`: text from a staged set.
 
 use super::artifact_args::GenerateArgs;
-use super::terminal::counted;
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Row;
 use crate::pipeline::{Chain, Reading, Sampling};
+use crate::report::counted;
 use std::io::Write;
 use std::path::PathBuf;
 

@@ -2,12 +2,13 @@
 
 use super::args::{PlanArgs, QuantizeArgs};
 use super::quantize::{Inputs, check_io, inputs, made_ready, refuse, stage_form};
-use super::terminal::{bytes, counted, seconds};
+use super::terminal::seconds;
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Alone, Share};
 use crate::dataset::Sample;
 use crate::pipeline::{self, Budget, Estimate, FileSize, Job, Machine, Outlook, Recipe, estimate};
+use crate::report::{bytes, counted, enough};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -179,7 +180,7 @@ impl Facts<'_> {
             "  memory      {} of {} ({who}); {} at least\n",
             bytes(e.memory),
             bytes(e.allowed),
-            bytes(e.least)
+            enough(e.least)
         );
         let free = pipeline::free(&self.args.out).map_or("?".into(), bytes);
         out += &format!(

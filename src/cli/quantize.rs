@@ -4,17 +4,17 @@ use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
 use super::eval::check_answers;
 use super::recipe::recipe;
-use super::terminal::{Bars, boxed, bytes, counted, seconds, wrapped};
+use super::terminal::{Bars, boxed, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
 use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
-use crate::layout::{Layout, VisualSpan};
+use crate::layout::{Layout, VisualKind, VisualSpan};
 use crate::pipeline::{self, Recipe, Shared, StageForm, Written, write_model, write_stages};
 use crate::quant::{Head, PolicySpec, Prefix};
-use crate::report::{AnswerScore, scatter};
+use crate::report::{AnswerScore, bytes, counted, scatter};
 use crate::tensor::Products;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -297,7 +297,8 @@ fn list_unquantized(outcome: &pipeline::Outcome, verbose: bool) {
         return;
     }
     let hint = if verbose { "" } else { " (-v lists them)" };
-    eprintln!("warning: QuantCheck: {} real tensors without qparams{hint}", missing.len());
+    let tensors = counted(missing.len(), "real tensor");
+    eprintln!("warning: QuantCheck: {tensors} without qparams{hint}");
     for tensor in missing.iter().filter(|_| verbose) {
         let consumers = match &tensor.consumers[..] {
             [] => "an output".into(),
@@ -427,7 +428,8 @@ pub(super) fn written_json(file: &Written) -> Value {
 pub(super) fn wrote(file: &Written) -> String {
     let Written { path, size, operators, tensors } = file;
     let (path, size) = (path.display(), bytes(*size));
-    format!("  wrote {path}  {size}, {operators} operators, {tensors} tensors\n")
+    let (operators, tensors) = (counted(*operators, "operator"), counted(*tensors, "tensor"));
+    format!("  wrote {path}  {size}, {operators}, {tensors}\n")
 }
 
 /// The static layout in a line.
@@ -435,15 +437,21 @@ pub(super) fn shape(layout: &Layout) -> String {
     let one = |s: &VisualSpan| {
         format!("{}x{}x{} at {}", s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start)
     };
-    let pictures = match layout.spans() {
+    let of = |kind, name: &str| {
+        let spans: Vec<String> =
+            layout.spans().iter().filter(|s| s.kind == kind).map(one).collect();
+        (!spans.is_empty()).then(|| format!("{name} {}", spans.join(", ")))
+    };
+    let shown = [of(VisualKind::Image, "pictures"), of(VisualKind::VideoFrame, "video frames")];
+    let shown = match layout.spans() {
         [] => "text only".into(),
-        spans => format!("pictures {}", spans.iter().map(one).collect::<Vec<_>>().join(", ")),
+        _ => shown.into_iter().flatten().collect::<Vec<_>>().join(", "),
     };
     let after = match layout.known() {
         0 => String::new(),
         known => format!(" after {known} that are constants"),
     };
-    format!("  layout      {}{after}, {pictures}\n", counted(layout.seq_len(), "token"))
+    format!("  layout      {}{after}, {shown}\n", counted(layout.seq_len(), "token"))
 }
 
 fn answers(float: &AnswerScore, quantized: &AnswerScore) -> String {

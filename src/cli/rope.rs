@@ -1,10 +1,10 @@
 //! `encircle rope`: position ids and rotary tables that a person can check.
 
 use super::args::RopeArgs;
-use super::terminal::counted;
 use super::{Outcome, Verdict};
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
+use crate::report::counted;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::error::Error;

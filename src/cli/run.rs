@@ -7,6 +7,7 @@ use crate::checkpoint::read_within;
 use crate::circle::{self, Format, Model, TensorType, WriteOptions};
 use crate::pipeline;
 use crate::quant::{self, QuantParams};
+use crate::report::counted;
 use crate::runtime::npy::{self, Array, Elements};
 use crate::runtime::{self, EdgeError, Export, Form, Limits, Program};
 use crate::tensor::Tensor;
@@ -20,6 +21,9 @@ use std::path::Path;
 const ARRAY_MAX: u64 = 4 << 30;
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
+    for folder in std::iter::once(&args.out).chain(&args.edges) {
+        pipeline::check_folder(folder)?;
+    }
     let place = args.file.display();
     let model = open(&args.file)?.model;
     let mut arrays = Vec::with_capacity(args.input.len());
@@ -143,8 +147,9 @@ fn judge(edges: &[EdgeError], out: &mut impl Write) -> std::io::Result<Verdict> 
     let (differing, elements) = (sum(|e| e.differing), sum(|e| e.elements));
     writeln!(
         out,
-        "audit: {} edges, {differing} of {elements} elements differ, at most {worst} steps",
-        edges.len()
+        "audit: {}, {differing} of {elements} elements differ, at most {}",
+        counted(edges.len(), "edge"),
+        counted(worst as usize, "step")
     )?;
     for edge in edges.iter().filter(|edge| edge.steps_max > 1) {
         let (operator, name) = (edge.operator, edge.name.escape_debug());

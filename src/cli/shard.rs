@@ -1,10 +1,11 @@
 //! Shares of a calibration: `quantize --shard` and `merge`.
 
 use super::args::{MergeArgs, QuantizeArgs};
-use super::terminal::{Bars, bytes};
+use super::terminal::Bars;
 use super::{Outcome, Verdict};
 use crate::cluster::{Crew, Share};
 use crate::pipeline::{self, Known, Shared};
+use crate::report::bytes;
 use serde_json::json;
 use std::env;
 use std::error::Error;

@@ -1,10 +1,11 @@
 //! `encircle synth`.
 
 use super::args::SynthArgs;
-use super::terminal::{Bars, bytes};
+use super::terminal::Bars;
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Files;
 use crate::pipeline::Progress;
+use crate::report::{bytes, counted};
 use crate::synth::{self, Request};
 use std::io::{IsTerminal, Write};
 
@@ -32,11 +33,11 @@ pub(super) fn run(args: &SynthArgs) -> Outcome {
         let billions = made.parameters as f64 / 1e9;
         writeln!(
             stdout,
-            "wrote {}  {billions:.2} billion parameters, {} tensors, {} in {} shards",
+            "wrote {}  {billions:.2} billion parameters, {}, {} in {}",
             made.path.display(),
-            made.tensors,
+            counted(made.tensors, "tensor"),
             bytes(made.bytes),
-            made.shards
+            counted(made.shards, "shard")
         )?;
     }
     Ok(Verdict::Fine)

@@ -1,6 +1,7 @@
 //! What people see: progress bars on stderr, boxes and tables on stdout.
 
 use crate::pipeline::Progress;
+use crate::report::digits;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -81,6 +82,19 @@ pub(super) fn boxed(title: &str, lines: &[String]) -> String {
     out + &format!("└{}┘\n", "─".repeat(width + 2))
 }
 
+/// `name` in at most `width` columns, its middle left out if need be: the end tells more than the
+/// beginning.
+pub(super) fn shortened(name: &str, width: usize) -> String {
+    let count = name.chars().count();
+    if count <= width {
+        return name.to_owned();
+    }
+    let head = width.saturating_sub(1) / 3;
+    let tail = width.saturating_sub(1 + head);
+    let start: String = name.chars().take(head).collect();
+    start + "…" + &name.chars().skip(count - tail).collect::<String>()
+}
+
 /// Items in indented lines of at most 80 columns, with commas between them.
 pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
     let mut lines: Vec<String> = Vec::new();
@@ -98,36 +112,12 @@ pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Bytes as people say them.
-pub(super) fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{} kB", digits(n as f64 / 1e3)),
-        1_000_000..1_000_000_000 => format!("{} MB", digits(n as f64 / 1e6)),
-        _ => format!("{} GB", digits(n as f64 / 1e9)),
-    }
-}
-
-/// `1 row`, `2 rows`: what is counted is named in the singular.
-pub(super) fn counted(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
-}
-
 /// Seconds as people say them.
 pub(super) fn seconds(s: f64) -> String {
     match s {
         s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{} ms", digits(s * 1e3)),
         s => format!("{} s", digits(s)),
-    }
-}
-
-/// Three digits that count, or all before the point: tables of such numbers fit a terminal.
-fn digits(x: f64) -> String {
-    match x {
-        x if x < 10.0 => format!("{x:.2}"),
-        x if x < 100.0 => format!("{x:.1}"),
-        x => format!("{x:.0}"),
     }
 }
 
@@ -143,10 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_well() {
-        assert_eq!((bytes(999), bytes(2_102_608)), ("999 B".into(), "2.10 MB".into()));
-        assert_eq!((bytes(10_000), bytes(614_800)), ("10.0 kB".into(), "615 kB".into()));
-        assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".into(), "0 rows".into()));
+    fn times_read_well() {
         assert_eq!((seconds(0.0123), seconds(2.5)), ("12.3 ms".into(), "2.50 s".into()));
     }
 }

@@ -3,10 +3,11 @@
 use super::args::QuantizeArgs;
 use super::quantize::{checkpoint, headline, shape, written_json, wrote};
 use super::recipe::recipe;
-use super::terminal::{Bars, bytes, counted, seconds};
+use super::terminal::{Bars, seconds};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
 use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
+use crate::report::{bytes, counted};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -110,11 +111,12 @@ impl Facts<'_> {
         let Rounded { graph, layout, unquantized, integers, unread, written, .. } = self.rounded;
         let mut out = headline(self.name, &format!("{} · weights only", self.args.recipe_name()));
         out += &shape(layout);
-        out += &format!("  graph       {} operators\n", graph.nodes.len());
+        out += &format!("  graph       {}\n", counted(graph.nodes.len(), "operator"));
         for (bits, tensors, elements) in integers {
             let millions = *elements as f64 / 1e6;
             out += &format!(
-                "  weights     {tensors} tensors of {bits}-bit integers, {millions:.1} M elements\n"
+                "  weights     {} of {bits}-bit integers, {millions:.1} M elements\n",
+                counted(*tensors, "tensor")
             );
         }
         out += &format!(

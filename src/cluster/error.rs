@@ -13,7 +13,7 @@ pub enum ClusterError {
         found: String,
     },
     /// A share would have no row.
-    #[error("shard {share}: found {rows} calibration rows, expected at least one for each shard")]
+    #[error("shard {share}: calibration rows: found {rows}, expected at least one for each shard")]
     TooFew {
         /// The share.
         share: String,

@@ -7,6 +7,7 @@ use crate::dataset::Sample;
 use crate::layout::LayoutError;
 use crate::lower::LowerError;
 use crate::models::ModelError;
+use crate::report::{bytes, enough};
 
 /// Any failure of the pipeline; each carries the place it happened.
 #[derive(Debug, thiserror::Error)]
@@ -268,7 +269,7 @@ pub enum Error {
         spill: u64,
     },
     /// Memory in which the job cannot run, known before anything is computed.
-    #[error("{given} bytes of memory ({what}): the job needs at least about {least} bytes")]
+    #[error("{} of memory ({what}): the job needs at least about {}", bytes(*given), enough(*least))]
     Memory {
         /// What there is.
         given: u64,
@@ -279,9 +280,9 @@ pub enum Error {
     },
     /// Memory in which the losses of a budget cannot be measured.
     #[error(
-        "{given} bytes of memory ({what}): what a budget buys is measured with all weights in memory, \
-         about {least} bytes; measure where there is more and give the recipe.toml saved there to \
-         --recipe here"
+        "{} of memory ({what}): what a budget buys is measured with all weights in memory, about {}; \
+         measure where there is more and give the recipe.toml saved there to --recipe here",
+        bytes(*given), enough(*least)
     )]
     BudgetMemory {
         /// What there is.

@@ -111,10 +111,8 @@ impl Partial {
         write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
     ) -> Result<(Partial, T), Error> {
         let failed = failed(path);
-        if path.file_name().is_none() {
-            return Err(failed(io::ErrorKind::InvalidFilename.into()));
-        }
-        if path.is_dir() {
+        // `.`, `..` and `/` are folders that have no name of their own
+        if path.file_name().is_none() || path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
         // A link stays one: what it leads to is replaced.

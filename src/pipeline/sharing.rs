@@ -4,6 +4,7 @@
 use super::save::save_with;
 use super::stages::made_from;
 use super::walk::Walk;
+use super::write::check_folder;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;
@@ -166,6 +167,7 @@ pub(super) fn origin(
 pub fn write_statistics(collected: &Collected, path: &Path) -> Result<u64, Error> {
     let failed = |source| Error::Write { path: path.display().to_string(), source };
     if let Some(folder) = path.parent() {
+        check_folder(folder)?;
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     let bytes = collected.to_bytes();

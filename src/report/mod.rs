@@ -3,8 +3,10 @@
 
 mod answers;
 mod error;
+mod numbers;
 mod plot;
 
 pub use answers::{AnswerScore, Answers};
 pub use error::{ErrorFigures, ErrorSummary};
+pub(crate) use numbers::{bytes, counted, digits, enough};
 pub use plot::scatter;

@@ -10,6 +10,9 @@ pub enum Error {
     /// A graph that is not there, or not handled beside others.
     #[error("{0}")]
     Graph(String),
+    /// A form that the runtime it is for does not read.
+    #[error("{0}")]
+    Form(String),
     /// An operator that is not executed here, or not in this form.
     #[error("operators[{index}] {operator}: {message}")]
     Operator {

@@ -126,7 +126,7 @@ fn extract_cuts_by_operators_and_by_names() {
     let out = out.to_str().unwrap();
     let (code, stdout, stderr) = encircle(&["extract", BLOCK, "--ops", "1-2", "-o", out]);
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
-    assert!(stdout.ends_with("2 operators\n"), "{stdout}");
+    assert!(stdout.ends_with("2 operators, 4 tensors\n"), "{stdout}");
     assert_eq!(encircle(&["verify", out]).0, 0);
 
     let whole = encircle::circle::read(&std::fs::read(path(BLOCK)).unwrap()).unwrap();
@@ -146,7 +146,7 @@ fn extract_cuts_by_operators_and_by_names() {
         &["extract", BLOCK, "--to", "nothing", "-o", out],
         2,
         &expect![[r#"
-        error: tests/data/circle/block.circle: no tensor is named "nothing"
+        error: tests/data/circle/block.circle: no tensor is named "nothing": inspect --json lists them
     "#]],
     );
 }

@@ -77,7 +77,11 @@ fn a_budget_in_divergence_widens_few_activations_and_the_saved_recipe_makes_the_
 
     let bytes = |out: &str| fs::read(folder.path().join(out).join("model.q.circle")).unwrap();
     facts(folder.path(), &["-o", "b", "--recipe", "a/recipe.toml"]);
-    run("c", &["--budget-kl", "0.001", "--threads", "3"]);
+    let threads = ["--budget-kl", "0.001", "--threads", "3"];
+    let text = ["--recipe", "w8a8-minmax", "-o", "c"];
+    let (_, told, _) = quantize(folder.path(), &[text, threads].concat());
+    assert!(told.contains("KL if alone in 8 bits") && told.contains('…'), "{told}");
+    assert_eq!(told.lines().find(|line| line.chars().count() > 80), None);
     assert!(bytes("a") == bytes("b") && bytes("a") == bytes("c"));
     // Where grids of 8 and 16 bits meet, every tensor has a name of its own, too.
     let mut verify = Command::cargo_bin("encircle").unwrap();

@@ -190,10 +190,10 @@ fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
     refused(at, "large", &["--recipe", "npu", "--memory", "2GiB"], &way_out);
     let external = ["--recipe", "npu", "--buffers", "external"];
     let memory = [&external[..], &["--memory", "20MiB"]].concat();
-    refused(at, "large", &memory, &["20971520 bytes", "--memory", "at least about"]);
+    refused(at, "large", &memory, &["21.0 MB of memory", "--memory", "at least about"]);
     // The job itself needs less, but losses are measured with all weights in memory.
     let budget = [&external[..], &["--memory", "2GiB", "--budget-bits", "6"]].concat();
-    refused(at, "large", &budget, &["2147483648 bytes", "--memory", "all weights", "recipe.toml"]);
+    refused(at, "large", &budget, &["2.15 GB of memory", "--memory", "all weights", "recipe.toml"]);
     // 18 TB in float, more than there is anywhere near.
     hollow(at, "huge", [1 << 22, 1 << 20]);
     let disk = [&external[..], &["--memory", "8TiB"]].concat();

@@ -229,6 +229,9 @@ fn rows_with_videos_are_calibrated_on_frame_by_frame() {
     let grids: Vec<&Value> = spans.iter().map(|span| &span["grid_thw"]).collect();
     assert_eq!(grids, [&json!([1, 4, 4]), &json!([1, 4, 4])]);
     assert!(facts["error"]["mean_abs_diff"].as_f64().unwrap() > 0.0);
+    let job = ["quantize", "ck", "--calib", "rows.jsonl", "--preset", "w8a8-minmax", "-o", "out"];
+    let (_, told, _) = desk.run(&job);
+    assert!(told.contains(" tokens, video frames 1x4x4 at "), "{told}");
     fs::remove_dir_all(desk.at("out")).unwrap();
     desk.rows(&[row, &row.replace("train_000.jpg\"]", "train_000.jpg\", \"train_000.jpg\"]")]);
     desk.fails(&[], &["rows.jsonl:2", "do not fit the static layout"]);

@@ -80,7 +80,7 @@ fn impossible_parts_are_refused() {
     let model = small();
     assert_eq!(refusal(extract(&model, 2..=3)), "operators 2-3 of 3, counted from 0");
     let unknown = extract_between(&model, &["y"], &["sum"]);
-    assert_eq!(refusal(unknown), "no tensor is named \"y\"");
+    assert_eq!(refusal(unknown), "no tensor is named \"y\": inspect --json lists them");
     let backwards = extract_between(&model, &["probabilities"], &["sum"]);
     assert_eq!(refusal(backwards), "the result does not depend on \"probabilities\"");
     let nothing = extract_between(&model, &["sum"], &["sum"]);

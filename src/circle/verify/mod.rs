@@ -77,7 +77,9 @@ impl fmt::Display for Report {
                 writeln!(f, "{severity}: {finding}")?;
             }
         }
-        write!(f, "{} errors, {} warnings", self.errors.len(), self.warnings.len())
+        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (errors, warnings) = (self.errors.len(), self.warnings.len());
+        write!(f, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))
     }
 }
 

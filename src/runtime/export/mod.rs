@@ -43,11 +43,15 @@ pub struct Export {
 ///
 /// # Errors
 /// A model that the verifier refuses, or with several graphs that do not all have a signature;
-/// constants whose payload is not understood.
+/// constants whose payload is not understood; blocks for LiteRT, which has none.
 pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
     let report = circle::verify(model);
     if let Some(finding) = report.errors.first() {
         return Err(Error::Invalid(finding.to_string()));
+    }
+    let litert = how.format == Format::TfLite || how.form == Form::Native(Target::Litert);
+    if how.blocks.is_some() && litert {
+        return Err(Error::Form("weights in blocks: LiteRT reads none, onert does".into()));
     }
     if model.subgraphs.len() == 1 {
         return one(model, how);
