@@ -4,11 +4,11 @@ use super::args::{DeviceArg, EvalArgs};
 use super::terminal::Bars;
 use super::{Outcome, Verdict, budget};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Processor, Sample, Source, Windows, read_source};
+use crate::dataset::{Processor, Sample, Source, Windows, has_columns, read_source};
 use crate::models::Head;
 use crate::pipeline::{self, Fixed, Means, Numerics, Recipe};
 use crate::report::{AnswerScore, counted};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -19,6 +19,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     args.device.open()?;
     let recipes =
         args.recipes.iter().map(|name| recipe(args, name)).collect::<Result<Vec<_>, _>>()?;
+    check_column(args)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let processor = Processor::new(&checkpoint)?;
     let windows = |limit| Windows {
@@ -64,7 +65,8 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             outcome.answers.ok_or("the evaluation rows hold no token to judge")?;
         if args.json {
             let facts = json!({
-                "recipe": name, "float": float, "quantized": quantized, "seconds": seconds,
+                "recipe": name, "float": scored(&float, cut), "quantized": scored(&quantized, cut),
+                "seconds": seconds,
                 "phases": outcome.seconds.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
                 "notes": outcome.notes,
                 "budget_kl": widened,
@@ -75,14 +77,24 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             continue;
         }
         if i == 0 {
-            writeln!(stdout, "{}", row("float", &float, 0.0))?;
+            writeln!(stdout, "{}", row("float", &float, cut, 0.0))?;
         }
-        writeln!(stdout, "{}", row(name, &quantized, seconds))?;
+        writeln!(stdout, "{}", row(name, &quantized, cut, seconds))?;
         write!(stdout, "{}", super::quantize::noted(&outcome.notes))?;
         write!(stdout, "{}", widened.as_ref().map_or_else(String::new, budget::widened))?;
     }
     bars.finish();
     Ok(Verdict::Fine)
+}
+
+/// Refuses a column where both files are plain text.
+fn check_column(args: &EvalArgs) -> Result<(), String> {
+    if args.column.is_none() || has_columns(&args.calib) || has_columns(&args.text) {
+        return Ok(());
+    }
+    let (calib, text) = (args.calib.display(), args.text.display());
+    let found = format!("found plain text in {calib} and {text}");
+    Err(format!("--column: {found}, expected a .jsonl or .parquet file"))
 }
 
 /// Windows of text to calibrate on, where nobody says how many.
@@ -132,7 +144,16 @@ fn subject(args: &EvalArgs, cut: bool, samples: usize) -> String {
     format!("{text}: the answers of {}", counted(samples, "row"))
 }
 
-fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {
+/// A score for machines; windows of running text are no answers to match.
+fn scored(score: &AnswerScore, cut: bool) -> Value {
+    let mut facts = json!(score);
+    if cut {
+        facts["exact"] = Value::Null;
+    }
+    facts
+}
+
+fn row(name: &str, score: &AnswerScore, cut: bool, seconds: f64) -> String {
     let AnswerScore { answer_ppl, accuracy, kl, kl_999, kl_all, top1, exact, .. } = score;
     // of a network that knows nothing of the text
     let answer_ppl = match *answer_ppl {
@@ -140,9 +161,10 @@ fn row(name: &str, score: &AnswerScore, seconds: f64) -> String {
         ppl if ppl < 1e6 => format!("{ppl:.1}"),
         ppl => format!("{ppl:.2e}"),
     };
+    let exact = if cut { "-".into() } else { format!("{exact:.3}") };
     format!(
         "{name:<14} {answer_ppl:>8} {accuracy:>8.4} {kl:>9.7} {kl_999:>8.6} {kl_all:>9.7} \
-         {top1:>5.3} {exact:>5.3} {seconds:>6.1}"
+         {top1:>5.3} {exact:>5} {seconds:>6.1}"
     )
 }
 

@@ -16,5 +16,5 @@ mod tests;
 
 pub use encode::{Processor, Sample};
 pub use rows::{ImageRef, Row, VideoRef, read_jsonl, read_jsonl_from};
-pub use text::{Source, read_source};
+pub use text::{Source, has_columns, read_source};
 pub use windows::{WindowError, Windows};

@@ -34,7 +34,7 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
         let expected = "it, \"messages\" or \"question\"";
         return Err(fields.wrong(ErrorKind::Missing, origin.column, expected, "none of them"));
     } else {
-        let expected = "it, \"messages\" or \"text\"";
+        let expected = format!("it, \"messages\" or \"text\"{}", origin.hint);
         return Err(fields.wrong(ErrorKind::Missing, "question", expected, "none of them"));
     };
     let Parts { images, videos, conversation, answer, text } = row;
@@ -175,7 +175,8 @@ fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
     if !shown.listed.is_empty() {
         let expected = format!("{} pictures, one for each place", shown.images.len());
         let found = shown.images.len() + shown.listed.len();
-        return Err(fields.wrong(ErrorKind::Inconsistent, "images", expected, found));
+        let name = if fields.get("images").is_some() { "images" } else { "image" };
+        return Err(fields.wrong(ErrorKind::Inconsistent, name, expected, found));
     }
     fields.objects("tools")?;
     fields.objects("documents")?;

@@ -11,6 +11,11 @@ const JSONL_MAX: u64 = 1 << 30;
 /// The longest picture file believed, in bytes.
 const PICTURE_MAX: u64 = 256 << 20;
 
+/// What the error of a row without a text says more where its field may be named.
+const HINT: &str = " (or a field of text, by --column)";
+/// What some editors put before the first line.
+pub(super) const MARK: &str = "\u{feff}";
+
 /// One thing to ask, and perhaps its answer.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -35,7 +40,7 @@ impl Row {
     /// What [`read_jsonl`] would say of such a row.
     pub fn asking(question: &str, images: &[String]) -> Result<Row> {
         let files = Files::folder("");
-        let origin = Origin { files: &files, folder: "", column: COLUMN };
+        let origin = Origin { files: &files, folder: "", column: COLUMN, hint: "" };
         let mut json = serde_json::json!({ "question": question });
         if !images.is_empty() {
             json["image"] = serde_json::json!(images);
@@ -82,6 +87,8 @@ pub(super) struct Origin<'a> {
     pub(super) folder: &'a str,
     /// Field of a row that is a plain text.
     pub(super) column: &'a str,
+    /// How else such a field is found, for errors.
+    pub(super) hint: &'a str,
 }
 
 impl Origin<'_> {
@@ -104,13 +111,14 @@ impl Origin<'_> {
 /// Names file and line, the field, what was found and what was expected. A file without rows is an
 /// error too.
 pub fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
-    read_jsonl_column(path, COLUMN)
+    let (files, name) = Files::around(path)?;
+    read_rows(&files, name, [COLUMN, ""])
 }
 
-/// [`read_jsonl`] with plain texts in the field `column`.
-pub(super) fn read_jsonl_column(path: &Path, column: &str) -> Result<Vec<Row>> {
+/// [`read_jsonl`] with plain texts in the field `column`, where somebody names one.
+pub(super) fn read_jsonl_column(path: &Path, column: Option<&str>) -> Result<Vec<Row>> {
     let (files, name) = Files::around(path)?;
-    read_rows(&files, name, column)
+    read_rows(&files, name, column.map_or([COLUMN, HINT], |column| [column, ""]))
 }
 
 /// Reads the JSONL file `name` of `files`, which may be embedded; otherwise as [`read_jsonl`].
@@ -118,20 +126,25 @@ pub(super) fn read_jsonl_column(path: &Path, column: &str) -> Result<Vec<Row>> {
 /// # Errors
 /// Those of [`read_jsonl`].
 pub fn read_jsonl_from(files: &Files, name: &str) -> Result<Vec<Row>> {
-    read_rows(files, name, COLUMN)
+    read_rows(files, name, [COLUMN, ""])
 }
 
-fn read_rows(files: &Files, name: &str, column: &str) -> Result<Vec<Row>> {
-    let text = files.read_text(name, JSONL_MAX)?;
+fn read_rows(files: &Files, name: &str, [column, hint]: [&str; 2]) -> Result<Vec<Row>> {
+    let bytes = files.read(name, JSONL_MAX)?;
+    let bytes = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(&bytes);
     let file = files.describe(name);
     let folder = name.rfind('/').map_or("", |slash| &name[..=slash]);
-    let origin = Origin { files, folder, column };
+    let origin = Origin { files, folder, column, hint };
     let mut rows = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let place = format!("{file}:{}", index + 1);
+        let line = str::from_utf8(line).map_err(|source| {
+            let (expected, found) = ("UTF-8 text", "other bytes");
+            Error::new(ErrorKind::Malformed, &place, expected, found).caused_by(source)
+        })?;
         if line.trim().is_empty() {
             continue;
         }
-        let place = format!("{file}:{}", index + 1);
         rows.push(parse_row(place, line, &origin)?);
     }
     if rows.is_empty() {

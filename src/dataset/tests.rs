@@ -214,6 +214,12 @@ fn wrong_rows_are_named_by_line_and_field() {
         assert!(error.contains(&lost), "{error}");
     }
     check(
+        r#"{"messages": [{"role": "user", "content": "x"}], "image": "a.png"}"#,
+        expect![[
+            r#"rows.jsonl:1: field "image": expected 0 pictures, one for each place, found 1"#
+        ]],
+    );
+    check(
         r#"{"messages": [{"role": "user", "content": "x"}], "images": ["a.png"]}"#,
         expect![[
             r#"rows.jsonl:1: field "images": expected 0 pictures, one for each place, found 1"#

@@ -1,6 +1,6 @@
 //! What is judged or calibrated on, whatever the file: rows that ask something, or one long text.
 
-use super::rows::{Row, read_jsonl_column};
+use super::rows::{MARK, Row, read_jsonl_column};
 use crate::checkpoint::{Error, ErrorKind, Files, Result};
 use std::path::Path;
 
@@ -25,22 +25,41 @@ pub enum Source {
 
 /// Reads `path` by its extension: `.jsonl` as rows, or as text if every row is a plain text;
 /// `.parquet` as text; all else as plain text. Documents are joined with an empty line. `column`
-/// names the field or column of texts, `text` by default.
+/// names the field or column of texts, `text` by default; plain text has none.
 ///
 /// # Errors
-/// Names the file, and the line or column that is missing or of the wrong type; a `column` for
-/// plain text.
+/// Names the file, and the line or column that is missing or of the wrong type.
 pub fn read_source(path: &Path, column: Option<&str>) -> Result<Source> {
+    match form(path) {
+        Form::Jsonl => jsonl(path, column),
+        Form::Parquet => documents(path, parquet(path, column.unwrap_or(COLUMN))?),
+        Form::Plain => plain(path),
+    }
+}
+
+/// Whether [`read_source`] looks for texts in a field or column of the file at `path`.
+pub fn has_columns(path: &Path) -> bool {
+    form(path) != Form::Plain
+}
+
+#[derive(PartialEq, Eq)]
+enum Form {
+    Jsonl,
+    Parquet,
+    Plain,
+}
+
+fn form(path: &Path) -> Form {
     let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
     match extension.as_ref().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => jsonl(path, column),
-        Some("parquet") => documents(path, parquet(path, column.unwrap_or(COLUMN))?),
-        _ => plain(path, column),
+        Some("jsonl") => Form::Jsonl,
+        Some("parquet") => Form::Parquet,
+        _ => Form::Plain,
     }
 }
 
 fn jsonl(path: &Path, column: Option<&str>) -> Result<Source> {
-    let mut rows = read_jsonl_column(path, column.unwrap_or(COLUMN))?;
+    let mut rows = read_jsonl_column(path, column)?;
     let texts = rows.iter().filter(|row| row.text.is_some()).count();
     if texts == rows.len() {
         return documents(path, rows.iter_mut().filter_map(|row| row.text.take()).collect());
@@ -52,14 +71,13 @@ fn jsonl(path: &Path, column: Option<&str>) -> Result<Source> {
     Ok(Source::Rows(rows))
 }
 
-fn plain(path: &Path, column: Option<&str>) -> Result<Source> {
-    if let Some(column) = column {
-        let expected = "a .jsonl or .parquet file, as a column is asked for";
-        let error = Error::new(ErrorKind::Unsupported, path.display(), expected, "plain text");
-        return Err(error.field(column));
-    }
+fn plain(path: &Path) -> Result<Source> {
     let (files, name) = Files::around(path)?;
-    documents(path, vec![files.read_text(name, TEXT_MAX)?])
+    let mut text = files.read_text(name, TEXT_MAX)?;
+    if text.starts_with(MARK) {
+        text.drain(..MARK.len());
+    }
+    documents(path, vec![text])
 }
 
 fn documents(path: &Path, texts: Vec<String>) -> Result<Source> {

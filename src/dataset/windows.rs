@@ -27,8 +27,14 @@ pub enum WindowError {
         /// Tokens of a window.
         context: usize,
     },
+    /// Windows of which every token is a first one.
+    #[error("context is {context}, expected at least 2")]
+    Context {
+        /// Tokens of a window.
+        context: usize,
+    },
     /// Windows that leave gaps or judge nothing.
-    #[error("stride is {stride}, expected 1 to the context of {context}, which is at least 2")]
+    #[error("stride is {stride}, expected 1 to the context of {context}")]
     Stride {
         /// The stride.
         stride: usize,
@@ -41,10 +47,13 @@ impl Windows {
     /// The windows of `ids`; a rest shorter than a window is left out.
     ///
     /// # Errors
-    /// Text shorter than the context, a stride outside it.
+    /// Text shorter than the context, a context of one token, a stride outside it.
     pub fn cut(&self, ids: &[u32], place: &str) -> Result<Vec<Sample>, WindowError> {
         let Windows { context, stride, limit } = *self;
-        if stride == 0 || stride > context || context < 2 {
+        if context < 2 {
+            return Err(WindowError::Context { context });
+        }
+        if stride == 0 || stride > context {
             return Err(WindowError::Stride { stride, context });
         }
         if ids.len() < context {

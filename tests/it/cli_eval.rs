@@ -48,6 +48,7 @@ fn perplexity_of_text_is_windowed_and_states_its_context() {
     {
         assert!(table.contains(name), "no {name:?} in {table}");
     }
+    assert!(table.lines().any(|line| line.starts_with("w8a16") && line.contains(" - ")), "{table}");
     let wide = table.lines().find(|line| line.chars().count() > 80);
     assert_eq!(wide, None, "a terminal has 80 columns");
     let more = [&more[..], &["--json"]].concat();
@@ -56,6 +57,7 @@ fn perplexity_of_text_is_windowed_and_states_its_context() {
     let facts: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&facts["context"], &facts["stride"]), (&24.into(), &12.into()));
     let [float, quantized] = ["float", "quantized"].map(|side| &facts[side]);
+    assert_eq!((&float["exact"], &quantized["exact"]), (&Value::Null, &Value::Null), "text");
     let figure = |name: &str| quantized[name].as_f64().unwrap();
     assert_eq!((&float["kl"], &float["top1"]), (&0.0.into(), &1.0.into()));
     assert!(figure("kl") > 0.0 && figure("kl_999") >= figure("kl") && figure("answer_ppl") > 1.0);
@@ -76,7 +78,10 @@ fn text_of_jsonl_rows_is_joined_and_cut_as_plain_text_is() {
     };
     let rows = fs::read_to_string(folder.path().join("b.jsonl")).unwrap();
     fs::write(folder.path().join("t.jsonl"), rows.replace("body", "text")).unwrap();
-    assert_eq!(figures("t.jsonl", &[]), figures("joined.txt", &[]));
+    let joined = figures("joined.txt", &[]);
+    assert_eq!(figures("t.jsonl", &[]), joined);
+    // beside plain text, which has no columns
+    assert_eq!(figures("b.jsonl", &["--column", "body"]), joined);
 }
 
 #[test]
@@ -123,22 +128,21 @@ fn bad_text_is_refused_by_file_field_and_both_numbers() {
     let folder = folder();
     fs::write(folder.path().join("short.txt"), words(5)).unwrap();
     fs::write(folder.path().join("no.parquet"), "PAR1 nothing").unwrap();
-    let cases: [(&str, &[&str], &[&str]); 7] = [
+    let cases: [(&str, &[&str], &[&str]); 8] = [
         ("short.txt", &[], &["short.txt: ", "tokens, expected at least the context of 24"]),
-        ("b.jsonl", &[], &["b.jsonl:1: field \"question\""]),
+        ("b.jsonl", &[], &["b.jsonl:1: field \"question\"", "by --column"]),
         ("b.jsonl", &["--column", "boddy"], &["b.jsonl:1: field \"boddy\""]),
-        ("a.txt", &["--column", "body"], &["a.txt: field \"body\"", "plain text"]),
+        ("a.txt", &["--column", "body"], &["--column: found plain text in a.txt and a.txt"]),
+        ("a.txt", &["--context", "1"], &["context is 1, expected at least 2"]),
         ("no.parquet", &[], &["no.parquet: expected", "Parquet"]),
         ("none.txt", &[], &["none.txt: expected a file, found none"]),
         ("a.txt", &["--stride", "25"], &["stride is 25, expected 1 to the context of 24"]),
     ];
     for (text, more, facts) in cases {
-        let (calib, more) = match more.contains(&"boddy") {
-            true => ("b.jsonl", [&SMALL[..], more].concat()),
-            false if more.contains(&"--column") => ("b.jsonl", [&SMALL[..], more].concat()),
-            false => ("a.txt", [&SMALL[..], more].concat()),
-        };
-        let (code, stdout, stderr) = eval(&folder, calib, text, &more);
+        let calib = if more.contains(&"boddy") { "b.jsonl" } else { "a.txt" };
+        // the context of a case is its own
+        let more = if more.contains(&"--context") { [&SMALL[..2], more] } else { [&SMALL, more] };
+        let (code, stdout, stderr) = eval(&folder, calib, text, &more.concat());
         assert_eq!((code, stdout.as_str()), (2, ""), "{text}: {stderr}");
         for fact in facts {
             assert!(stderr.contains(fact), "{text}: no {fact:?} in {stderr}");

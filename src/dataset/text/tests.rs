@@ -14,6 +14,8 @@ fn read(name: &str, content: &[u8], column: Option<&str>) -> std::result::Result
 #[test]
 fn text_comes_from_plain_files_and_from_jsonl() {
     assert_eq!(read("a.txt", b"one two", None).unwrap(), "one two");
+    let marked = "\u{feff}one two".as_bytes();
+    assert_eq!(read("a.txt", marked, Some("body")).unwrap(), "one two", "plain text has no column");
     let jsonl = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
     assert_eq!(read("a.jsonl", jsonl, None).unwrap(), "one\n\ntwo");
     let bodies = b"{\"body\": \"one\"}\n{\"body\": \"two\"}\n";
@@ -27,10 +29,17 @@ fn files_without_text_are_refused_by_file_and_column() {
     let wrong = [
         ("a.txt", &b" \n"[..], None, "a.txt: expected some text, found none"),
         ("a.txt", b"\xff", None, "a.txt: expected UTF-8 text, found other bytes"),
-        ("a.txt", b"x", Some("body"), "a.txt: field \"body\": expected a .jsonl or .parquet"),
         ("a.jsonl", b"{\"text\": \"x\"}", Some("body"), "a.jsonl:1: field \"body\""),
         ("a.jsonl", b"{\"question\": \"x\"}", Some("body"), "a.jsonl: field \"body\""),
         ("a.jsonl", b"{\"text\": 3}", None, "a.jsonl:1: field \"text\""),
+        (
+            "a.jsonl",
+            b"{\"body\": \"x\"}",
+            None,
+            "a.jsonl:1: field \"question\": expected it, \"messages\" or \"text\" (or a field of text, by \
+             --column)",
+        ),
+        ("a.jsonl", b"\n{\"text\": \"\xff\"}", None, "a.jsonl:2: expected UTF-8 text, found other"),
     ];
     for (name, content, column, expected) in wrong {
         let error = read(name, content, column).unwrap_err();

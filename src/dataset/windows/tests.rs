@@ -16,4 +16,6 @@ fn text_shorter_than_the_context_is_refused_with_both_numbers() {
     let error = windows.cut(&[1, 2, 3], "a.txt").unwrap_err().to_string();
     assert_eq!(error, "a.txt: 3 tokens, expected at least the context of 8");
     assert!(Windows { stride: 9, ..windows }.cut(&[0; 9], "a.txt").is_err());
+    let alone = Windows { context: 1, stride: 1, limit: None }.cut(&[0; 9], "a.txt");
+    assert_eq!(alone.unwrap_err().to_string(), "context is 1, expected at least 2");
 }
