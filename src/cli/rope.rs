@@ -2,24 +2,19 @@
 
 use super::args::RopeArgs;
 use super::{Outcome, Verdict};
-use crate::checkpoint::{Checkpoint, read_within};
+use crate::checkpoint::{self, Checkpoint, ErrorKind, Fields, describe, quoted, read_within};
 use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
+use crate::models;
 use crate::report::counted;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
 
-/// One case of a layout file; other fields are for its reader, not for us.
-#[derive(Deserialize)]
-struct Case {
-    #[serde(default)]
-    name: Option<String>,
-    segments: Vec<Segment>,
-}
-
 /// The longest layout file believed, in bytes.
 const FILE_MAX: u64 = 64 << 20;
+
+/// Cosines or sines in a line of text.
+const TABLE_COLUMNS: usize = 8;
 
 /// The merge size where nobody says.
 const MERGE: usize = 2;
@@ -45,6 +40,13 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
         None => assumed()?,
     };
     let cases = cases(args, merge)?;
+    if let Some(checkpoint) = &checkpoint {
+        let config = checkpoint.files().describe("config.json");
+        for (name, layout) in &cases {
+            models::check_layout(checkpoint.config(), layout)
+                .map_err(|e| format!("{config}: {name}: {e}"))?;
+        }
+    }
     let mut stdout = std::io::stdout().lock();
     if args.json {
         let cases: Vec<Value> = cases
@@ -66,33 +68,92 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
             (Some(grid), Some(start), Some(len)) => Layout::single(grid, start, len, merge)?,
             (None, None, Some(len)) => Layout::text(len)?,
             _ => {
-                return Err(
-                    "--layout FILE, or --seq-len N with --grid and --visual-start, is needed"
-                        .into(),
-                );
+                let others = "--grid T,H,W and --visual-start N may stand beside it";
+                return Err(format!("--layout FILE or --seq-len N is needed: {others}").into());
             }
         };
         return Ok(vec![("layout".into(), layout)]);
     };
     let place = path.display();
     let bytes = read_within(path, FILE_MAX).map_err(|e| format!("{place}: cannot read: {e}"))?;
-    // In two steps, so that a mistake inside a case can name the case.
-    let cases = match serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))? {
-        Value::Array(cases) => cases,
-        _ => return Err(format!("{place}: expected a list of cases, found one value").into()),
+    let file: Value = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let Value::Array(cases) = file else {
+        let found = describe(&file);
+        return Err(format!("{place}: expected a list of cases, found {found}").into());
     };
-    let layout = |(i, case): (usize, Value)| -> Result<(String, Layout), Box<dyn Error>> {
-        let label = match case["name"].as_str() {
-            Some(name) => format!("case {i} ({name})"),
-            None => format!("case {i}"),
-        };
-        let case: Case =
-            serde_json::from_value(case).map_err(|e| format!("{place}: {label}: {e}"))?;
-        let layout =
-            Layout::new(&case.segments, merge).map_err(|e| format!("{place}: {label}: {e}"))?;
-        Ok((case.name.unwrap_or(label), layout))
+    let layout = |(i, case): (usize, &Value)| -> Result<(String, Layout), Box<dyn Error>> {
+        let name = case["name"].as_str();
+        let label = name.map_or(format!("case {i}"), |name| format!("case {i} ({name})"));
+        let at = format!("{place}: {label}");
+        let segments = segments(&Fields::root(&at, case)?)?;
+        let layout = Layout::new(&segments, merge).map_err(|e| format!("{at}: {e}"))?;
+        Ok((name.map_or(label, str::to_owned), layout))
     };
-    cases.into_iter().enumerate().map(layout).collect()
+    cases.iter().enumerate().map(layout).collect()
+}
+
+/// What a case may say: what its prompt is, and for whoever compares what follows from it.
+const OF_CASE: [&str; 7] = [
+    "name",
+    "segments",
+    "position_ids",
+    "rope_delta",
+    "input_ids",
+    "image_grid_thw",
+    "video_grid_thw",
+];
+
+fn segments(case: &Fields) -> checkpoint::Result<Vec<Segment>> {
+    only(case, &OF_CASE)?;
+    case.text("name")?;
+    let listed = case.objects("segments")?;
+    let missing = || case.wrong(ErrorKind::Missing, "segments", "a list of objects", "nothing");
+    listed.ok_or_else(missing)?.iter().map(segment).collect()
+}
+
+fn segment(fields: &Fields) -> checkpoint::Result<Segment> {
+    let grid = || {
+        let numbers = numbers(fields, "grid_thw")?;
+        <[usize; 3]>::try_from(numbers).map_err(|numbers| {
+            let (expected, found) = ("3 numbers: frames, height and width", numbers.len());
+            fields.wrong(ErrorKind::OutOfRange, "grid_thw", expected, found)
+        })
+    };
+    match fields.required_text("kind")? {
+        "text" => {
+            only(fields, &["kind", "tokens"])?;
+            Ok(Segment::Text { tokens: fields.required("tokens", 0..=usize::MAX)? })
+        }
+        "image" => {
+            only(fields, &["kind", "grid_thw"])?;
+            Ok(Segment::Image { grid_thw: grid()? })
+        }
+        "video" => {
+            only(fields, &["kind", "grid_thw", "timestamp_tokens"])?;
+            let timestamp_tokens = numbers(fields, "timestamp_tokens")?;
+            Ok(Segment::Video { grid_thw: grid()?, timestamp_tokens })
+        }
+        other => {
+            let expected = "\"text\", \"image\" or \"video\"";
+            Err(fields.wrong(ErrorKind::Unsupported, "kind", expected, quoted(other)))
+        }
+    }
+}
+
+fn numbers(fields: &Fields, name: &str) -> checkpoint::Result<Vec<usize>> {
+    let listed = fields.sizes(name, 0..=usize::MAX, usize::MAX)?;
+    listed.ok_or_else(|| fields.wrong(ErrorKind::Missing, name, "a list of numbers", "nothing"))
+}
+
+/// Refuses fields that nobody would look at.
+fn only(fields: &Fields, known: &[&str]) -> checkpoint::Result<()> {
+    match fields.names().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let expected = format!("only {}", known.join(", "));
+            Err(fields.wrong(ErrorKind::Unsupported, name, expected, "another field"))
+        }
+    }
 }
 
 fn as_json(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> Value {
@@ -127,12 +188,20 @@ fn as_text(name: &str, layout: &Layout, rotary: &Rotary, tables: bool) -> String
         out += "\n";
     }
     if tables {
+        let half = rotary.head_dim / 2;
+        out +=
+            &format!("  cos and sin of the first {half} columns; the other {half} repeat them\n");
         let (cos, sin) = rotary.tables(&ids);
+        let last = layout.seq_len().saturating_sub(1).to_string().len();
         for (label, table) in [("cos", cos), ("sin", sin)] {
             for (i, row) in table.data().chunks(rotary.head_dim).enumerate() {
-                let half: Vec<String> =
-                    row[..rotary.head_dim / 2].iter().map(|x| format!("{x:>7.4}")).collect();
-                out += &format!("  {label}[{i}] {}\n", half.join(" "));
+                let label = format!("{:<width$}", format!("{label}[{i}]"), width = last + 5);
+                let blank = " ".repeat(label.len());
+                for (n, numbers) in row[..half].chunks(TABLE_COLUMNS).enumerate() {
+                    out += &format!("  {}", if n == 0 { &label } else { &blank });
+                    numbers.iter().for_each(|x| out += &format!(" {x:>7.4}"));
+                    out += "\n";
+                }
             }
         }
     }

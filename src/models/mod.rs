@@ -155,19 +155,32 @@ fn check_window(config: &Config, seq: usize) -> Result<(), ModelError> {
     }
 }
 
-/// Builds the graph of a checkpoint for one request.
+/// Refuses a layout that is longer than the model's positions reach, or shows what it cannot see.
 ///
 /// # Errors
-/// An unknown architecture, a layout the config cannot hold, or shapes that do not meet.
-pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
+/// [`ModelError::Misfit`] with both numbers.
+pub fn check_layout(config: &Config, layout: &Layout) -> Result<(), ModelError> {
     let limit = config.text.max_position_embeddings;
-    let seq = request.layout.known() + request.layout.seq_len();
+    let seq = layout.known() + layout.seq_len();
     if seq > limit {
         return Err(ModelError::Misfit(format!(
             "sequence length {seq} is beyond max_position_embeddings {limit}"
         )));
     }
-    check_window(config, seq)?;
+    if config.vision.is_none() && !layout.spans().is_empty() {
+        return Err(ModelError::Misfit(
+            "the layout holds pictures, but the model reads text only".into(),
+        ));
+    }
+    check_window(config, seq)
+}
+
+/// Builds the graph of a checkpoint for one request.
+///
+/// # Errors
+/// An unknown architecture, a layout the config cannot hold, or shapes that do not meet.
+pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
+    check_layout(config, &request.layout)?;
     if request.batch == 0 {
         return Err(ModelError::Misfit("batch is 0, expected at least 1".into()));
     }

@@ -57,16 +57,45 @@ fn rope_names_the_case_and_the_number_that_are_wrong() {
         (image("[1, 3, 8]"), "height 3 of grid [1, 3, 8]"),
         (image("[1, 0, 8]"), "height of grid [1, 0, 8] is 0"),
         (image("[0, 8, 8]"), "frames of grid [0, 8, 8] is 0"),
-        (image("[1, 8]"), "length 2"),
-        (image("[1, -8, 8]"), "-8"),
-        (image("[1, 8, 8.5]"), "8.5"),
+        (
+            image("[1, 8]"),
+            "field \"segments[0].grid_thw\": expected 3 numbers: frames, height and width, found 2",
+        ),
+        (
+            image("[1, -8, 8]"),
+            "field \"segments[0].grid_thw[1]\": expected a whole number of at least 0, found -8",
+        ),
+        (
+            image("[1, 8, 8.5]"),
+            "field \"segments[0].grid_thw[2]\": expected a whole number of at least 0, found 8.5",
+        ),
         (image("[1, 1099511627776, 1099511627776]"), "1099511627776"),
         (
             r#"[{"kind": "video", "grid_thw": [2, 4, 4], "timestamp_tokens": [1]}]"#.into(),
             "2 frames, found 1",
         ),
         (r#"[{"kind": "text", "tokens": 1152921504606846976}]"#.into(), "at most 16777216"),
-        (r#"[{"kind": "audio", "tokens": 1}]"#.into(), "audio"),
+        (
+            r#"[{"kind": "audio", "tokens": 1}]"#.into(),
+            "field \"segments[0].kind\": expected \"text\", \"image\" or \"video\", found \"audio\"",
+        ),
+        (
+            r#"[{"kind": "text", "tokens": 1}, {"kind": "text", "tokens": "3"}]"#.into(),
+            "field \"segments[1].tokens\": expected a whole number of at least 0, found \"3\"",
+        ),
+        (
+            r#"[{"kind": "text", "tokens": 1, "length": 1}]"#.into(),
+            "field \"segments[0].length\": expected only kind, tokens, found another field",
+        ),
+        (
+            r#"[{"kind": "image"}]"#.into(),
+            "field \"segments[0].grid_thw\": expected a list of numbers",
+        ),
+        (
+            r#"[{"kind": "text", "tokens": 3}], "seq_len": 10"#.into(),
+            "field \"seq_len\": expected only name, segments",
+        ),
+        (r#"3"#.into(), "field \"segments\": expected a list of objects, found 3"),
         ("[]".into(), "empty"),
     ];
     for (segments, fact) in cases {
@@ -80,6 +109,45 @@ fn rope_names_the_case_and_the_number_that_are_wrong() {
         assert!(stderr.contains(fact), "{segments}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn rope_tables_fit_80_columns_and_say_that_they_are_halves() {
+    let (code, stdout, _) = encircle(&["rope", "--seq-len", "12", "--tables"]);
+    assert_eq!(code, 0);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
+    assert!(stdout.contains("the first 64 columns; the other 64 repeat them\n"), "{stdout}");
+    let numbers = |line: &str| line.split_whitespace().filter(|n| n.contains('.')).count();
+    let of = |start: &str| -> usize {
+        let lines = stdout.lines().skip_while(|line| !line.trim_start().starts_with(start));
+        lines.take(8).map(numbers).sum()
+    };
+    assert_eq!((of("cos[0]"), of("sin[11]")), (64, 64));
+}
+
+#[test]
+fn rope_refuses_layouts_that_the_model_of_the_checkpoint_cannot_have() {
+    let refused = |more: &[&str], facts: [&str; 2]| {
+        let (code, stdout, stderr) = encircle(&[&["rope"], more].concat());
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert!(facts.iter().all(|fact| stderr.contains(fact)), "{stderr}");
+    };
+    let long = ["--checkpoint", "assets/pixie", "--seq-len", "513"];
+    let limit = "sequence length 513 is beyond max_position_embeddings 512";
+    refused(&long, ["assets/pixie/config.json: layout: ", limit]);
+    let folder = crate::support::demo_folder(0..0);
+    let file = folder.path().join("ck/config.json");
+    let config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mut text = config["text_config"].clone();
+    text["architectures"] = serde_json::json!(["Qwen3ForCausalLM"]);
+    text["model_type"] = "qwen3".into();
+    text.as_object_mut().unwrap().remove("rope_scaling");
+    std::fs::write(&file, text.to_string()).unwrap();
+    let picture = ["--grid", "1,8,8", "--visual-start", "4", "--seq-len", "32", "--checkpoint"];
+    let checkpoint = folder.path().join("ck");
+    let blind = [&picture[..], &[checkpoint.to_str().unwrap()]].concat();
+    refused(&blind, ["config.json: layout: ", "the model reads text only"]);
+    refused(&["--visual-start", "4", "--seq-len", "32"], ["--grid <T,H,W>", "required"]);
 }
 
 #[test]

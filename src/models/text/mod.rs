@@ -45,11 +45,6 @@ fn build(
     qkv_bias: bool,
 ) -> Result<Graph, ModelError> {
     let text = &config.text;
-    if !request.layout.spans().is_empty() {
-        return Err(ModelError::Misfit(
-            "the layout holds pictures, but the model reads text only".into(),
-        ));
-    }
     let bias = text.attention_bias;
     let flavor = flavor(bias, qk_norm, qkv_bias);
     let mut g = Builder::new(&config.model_type);
