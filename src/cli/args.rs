@@ -3,9 +3,13 @@
 use super::artifact_args::{
     BuffersArg, ExportArgs, ExtractArgs, GenerateArgs, InspectArgs, RunArgs, VerifyArgs,
 };
+use super::values::{
+    parse_budget, parse_bytes, parse_count, parse_grid, parse_length, parse_nats, parse_products,
+    parse_seconds, parse_some,
+};
 use crate::pipeline::Budget;
 use crate::tensor::{Device, DeviceError, Products, device_trouble, use_device};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -15,6 +19,21 @@ use std::path::PathBuf;
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Cli {
+    /// The command line of this process.
+    pub(super) fn read() -> Cli {
+        // The parser of an option says what it expects in place of a number below 0.
+        let below_0 = |arg: Arg| {
+            let valued = arg.get_action().takes_values();
+            arg.allow_negative_numbers(valued)
+        };
+        let unplanned = |plan: clap::Command| plan.mut_arg("shard", |arg| arg.hide(true));
+        let command = Cli::command().mut_subcommands(|command| command.mut_args(below_0));
+        let matches = command.mut_subcommand("plan", unplanned).get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 #[derive(Subcommand)]
@@ -55,6 +74,7 @@ A calibration row is one JSON object a line:
   {\"image\": \"digit.jpg\", \"question\": \"Which digit is it?\", \"answer\": \"seven\"}
   {\"image\": [\"a.png\", \"b.png\"], \"question\": \"Same?\", \"answer\": \"yes\"}
   {\"video\": [\"0.png\", \"1.png\"], \"fps\": 2.0, \"question\": \"What happens?\"}
+  {\"text\": \"Any text, for a model that is not asked\"}
   {\"messages\": [{\"role\": \"user\", \"content\": [
     {\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What?\"}]},
     {\"role\": \"assistant\", \"content\": \"six\"}]}
@@ -80,7 +100,7 @@ pub(super) struct QuantizeArgs {
         "memory", "device"])]
     pub(super) weights_only: bool,
     /// Grids and algorithms: a TOML file, or w4a16-fast, w4a16-best, w8a8, w8a8-minmax, w4a8, w8a16,
-    /// a16, mx, npu, w8, w4
+    /// a16, npu, w8, w4 (and mx, blocks that no file can hold: for `encircle eval`)
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "preset")]
     pub(super) recipe: Option<String>,
     /// The same by a short name: w8a8, w8a8-minmax, a16, w4a16, npu, w8 or w4 [default: w4a16; for
@@ -119,13 +139,13 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "f32|bf16", value_parser = parse_products)]
     pub(super) products: Option<Products>,
     /// Sequence length of the static graph [default: the longest row]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_length)]
     pub(super) seq_len: Option<usize>,
     /// Refuse rows whose picture has another grid, in patches; without rows the grid of the picture
-    #[arg(long, value_name = "T,H,W", value_parser = parse_grid)]
+    #[arg(long, value_name = "T,H,W", allow_hyphen_values = true, value_parser = parse_grid)]
     pub(super) grid: Option<[usize; 3]>,
     /// Refuse rows whose first visual token has another index; without rows the picture's place
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count::<usize>)]
     pub(super) visual_start: Option<usize>,
     /// Folder for the Circle files
     #[arg(short, long, value_name = "OUT", default_value = "encircle-out")]
@@ -134,7 +154,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) io: Option<PathBuf>,
     /// Calibration samples to write with --io: the first into DIR, others into DIR/1, DIR/2, …
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, requires = "io")]
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, requires = "io",
+        value_parser = parse_some)]
     pub(super) io_samples: NonZeroUsize,
     /// Also write the staged set into OUT/stages: prefill and decode files with manifest.json
     #[arg(long)]
@@ -152,7 +173,7 @@ pub(super) struct QuantizeArgs {
     pub(super) buffers: BuffersArg,
     /// Memory that the job may use, such as 4GiB: beyond it the samples' values and rounded weights
     /// rest on disk in OUT [default: three quarters of what is free]; results do not depend on it
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
     /// Throw away what an interrupted run has left in OUT/unfinished, instead of going on from there
     #[arg(long)]
@@ -224,7 +245,8 @@ pub(super) struct EvalArgs {
     /// The same, to judge on
     #[arg(long, value_name = "FILE")]
     pub(super) text: PathBuf,
-    /// Field of .jsonl rows, or column of .parquet files, that holds the text [default: text]
+    /// Field of .jsonl rows, or column of .parquet files, that holds the text [default: text]; plain
+    /// text has none
     #[arg(long, value_name = "NAME")]
     pub(super) column: Option<String>,
     /// Recipes, each a file or a name; repeat for several
@@ -238,16 +260,16 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "NATS", value_parser = parse_nats)]
     pub(super) budget_kl: Option<f64>,
     /// Tokens of a window of text
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = parse_count::<usize>)]
     pub(super) context: usize,
     /// Tokens from one window to the next [default: the context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<usize>)]
     pub(super) stride: Option<usize>,
     /// Windows of text to judge [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_some)]
     pub(super) windows: Option<NonZeroUsize>,
     /// Windows of text to calibrate on [default: 32]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_some)]
     pub(super) calib_windows: Option<NonZeroUsize>,
     /// Where products by large weights are computed: cpu, or cuda, the first device by cuBLAS; results
     /// then differ as sums in another order do
@@ -263,7 +285,8 @@ pub(super) struct EvalArgs {
 /// FILE holds a list of cases, each with a name and segments:
 ///   [{"name": "a picture", "segments": [{"kind": "text", "tokens": 3},
 ///     {"kind": "image", "grid_thw": [1, 8, 8]}, {"kind": "text", "tokens": 9}]}]
-/// Pictures and video frames stand between vision start and vision end tokens.
+/// Pictures and video frames stand between vision start and vision end tokens. A video has
+/// "timestamp_tokens" too, the tokens of each frame's timestamp.
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle rope --layout layouts.json
@@ -274,22 +297,25 @@ pub(super) struct RopeArgs {
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["grid", "visual_start", "seq_len"])]
     pub(super) layout: Option<PathBuf>,
     /// One picture of this grid, in patches, instead of a file
-    #[arg(long, value_name = "T,H,W", value_parser = parse_grid, requires = "visual_start")]
+    #[arg(long, value_name = "T,H,W", allow_hyphen_values = true, value_parser = parse_grid,
+        requires = "visual_start")]
     pub(super) grid: Option<[usize; 3]>,
     /// Index of its first visual token
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", requires = "grid", value_parser = parse_count::<usize>)]
     pub(super) visual_start: Option<usize>,
     /// Length of the prompt
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_length)]
     pub(super) seq_len: Option<usize>,
     /// Spatial merge size of the vision tower [default: that of the checkpoint, or 2]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = parse_length)]
     pub(super) merge: Option<usize>,
-    /// Also print the cos and sin tables: without --checkpoint for head_dim 128, theta 10000 and the
-    /// interleaved mRoPE sections 24, 20, 20 of Qwen3-VL
+    /// Also print the cos and sin tables, as text the first half of head_dim, which the other half
+    /// repeats: without --checkpoint for head_dim 128, theta 10000 and the interleaved mRoPE sections
+    /// 24, 20, 20 of Qwen3-VL
     #[arg(long)]
     pub(super) tables: bool,
-    /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint
+    /// Take head_dim, theta, mRoPE sections and merge size from this checkpoint, and refuse layouts
+    /// that its model cannot have
     #[arg(long, value_name = "CHECKPOINT_DIR")]
     pub(super) checkpoint: Option<PathBuf>,
     /// One JSON object on stdout and nothing else there: {"cases": [{"name", "seq_len",
@@ -309,10 +335,10 @@ pub(super) struct SynthArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) like: String,
     /// Decoder layers, and blocks of the vision tower at most [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<usize>)]
     pub(super) layers: Option<usize>,
     /// Other seeds give other weights
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_count::<u64>)]
     pub(super) seed: u64,
     /// New folder for the checkpoint
     #[arg(short, long, value_name = "DIR")]
@@ -360,7 +386,7 @@ pub(super) struct BenchToyArgs {
     #[arg(long, default_value = "w8a8-minmax")]
     pub(super) preset: String,
     /// Times to run the job; the first, the median and the fastest are printed
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = parse_length)]
     pub(super) repeat: usize,
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
@@ -427,68 +453,4 @@ impl DeviceArg {
             );
         }
     }
-}
-
-/// `4GiB`, `512 MiB`, `1.5GB` or plain bytes.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let unit = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kib" => 1024.0,
-        "m" | "mib" => 1024f64.powi(2),
-        "g" | "gib" => 1024f64.powi(3),
-        "t" | "tib" => 1024f64.powi(4),
-        "kb" => 1e3,
-        "mb" => 1e6,
-        "gb" => 1e9,
-        "tb" => 1e12,
-        _ => return Err(format!("{unit:?} is no unit: expected KiB, MiB, GiB, KB, MB or GB")),
-    };
-    let number: f64 = number.parse().map_err(|_| "expected a number and a unit, as in 4GiB")?;
-    match number * unit {
-        bytes if bytes < 1.0 => Err("expected at least one byte".into()),
-        bytes if bytes < 2f64.powi(63) => Ok(bytes as u64),
-        _ => Err("expected less than 8 EiB".into()),
-    }
-}
-
-fn parse_budget(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(budget) if 0.0 < budget && budget < 1e9 => Ok(budget),
-        _ => Err("expected a number above 0 and below 1e9".into()),
-    }
-}
-
-fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
-        _ => Err("expected seconds, 0 or more".into()),
-    }
-}
-
-fn parse_nats(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(nats) if 0.0 < nats && nats < 1e9 => Ok(nats),
-        _ => Err("expected a divergence above 0".into()),
-    }
-}
-
-fn parse_products(text: &str) -> Result<Products, String> {
-    match text {
-        "f32" => Ok(Products::F32),
-        "bf16" => Ok(Products::Bf16),
-        _ => Err("expected f32 or bf16".into()),
-    }
-}
-
-fn parse_grid(text: &str) -> Result<[usize; 3], String> {
-    let numbers: Vec<usize> = text
-        .split([',', 'x'])
-        .map(|part| part.trim().parse::<usize>().map_err(|_| format!("{part:?} is no number")))
-        .collect::<Result<_, _>>()?;
-    numbers
-        .try_into()
-        .map_err(|found: Vec<usize>| format!("expected T,H,W, found {} numbers", found.len()))
 }

@@ -1,8 +1,9 @@
 //! Flags of the commands that work on Circle files.
 
+use super::values::parse_count;
 use crate::circle::{Payloads, Target};
 use crate::runtime::Blocks;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
 /// Print what is in a Circle or TFLite file.
@@ -62,7 +63,8 @@ pub(super) struct VerifyArgs {
     /// A .circle or .tflite file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// Warn of the traps of this runtime; may be given several times [default: one]
+    /// Warn of the traps of this runtime; may be given several times [default: litert for .tflite,
+    /// else one]
     #[arg(long, value_enum, value_name = "RUNTIME")]
     pub(super) target: Vec<TargetArg>,
 }
@@ -74,14 +76,16 @@ pub(super) struct VerifyArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle extract model.circle --ops 10-20 -o part.circle
-  encircle extract model.circle --from hidden --to logits -o head.circle")]
+  encircle extract model.circle --from model.language_model.norm --to lm_head \\
+      -o head.circle
+`encircle inspect --json` lists the operators and the tensors by their whole names.",
+    group(ArgGroup::new("part").args(["ops", "to"]).required(true)))]
 pub(super) struct ExtractArgs {
     /// A .circle or .tflite file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
     /// Operators A to B, both included, as numbered by `inspect --ops`
-    #[arg(long, value_name = "A-B", value_parser = parse_range, required_unless_present = "to",
-          conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "A-B", value_parser = parse_range, conflicts_with = "from")]
     pub(super) ops: Option<[usize; 2]>,
     /// Take this tensor as given; may be given several times
     #[arg(long, value_name = "NAME", requires = "to")]
@@ -278,15 +282,15 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub(super) temperature: f32,
     /// Draw from the N most probable tokens only; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature", value_parser = parse_count::<usize>)]
     pub(super) top_k: usize,
     /// Draw from the most probable tokens that together reach this probability
     #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature")]
     pub(super) top_p: f32,
     /// The same seed draws the same tokens
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature", value_parser = parse_count::<u64>)]
     pub(super) seed: u64,
     /// Tokens at most
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_count::<usize>)]
     pub(super) max_tokens: usize,
 }

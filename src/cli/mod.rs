@@ -19,10 +19,10 @@ mod run;
 mod shard;
 mod synth;
 mod terminal;
+mod values;
 mod weights;
 
 use args::{Cli, Command};
-use clap::Parser;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ type Outcome = Result<Verdict, Box<dyn Error>>;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let result = match cli.command {
         Command::Quantize(args) if args.weights_only => weights::run(&args),
         Command::Quantize(args) => quantize::run(&args),

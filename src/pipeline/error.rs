@@ -27,6 +27,9 @@ pub enum Error {
     /// A layout that cannot be.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A grid that no picture can have, whatever the rows.
+    #[error("--grid: {0}")]
+    Grid(LayoutError),
     /// No grid could be chosen.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),

@@ -4,7 +4,7 @@ use super::Error;
 use crate::checkpoint::Config;
 use crate::dataset::Sample;
 use crate::graph::{Graph, Kind, ValueId};
-use crate::layout::{Layout, SpecialTokens};
+use crate::layout::{Layout, Segment, SpecialTokens};
 use crate::tensor::Tensor;
 
 /// What the user fixed about the layout; samples that differ are refused.
@@ -111,6 +111,7 @@ fn check_fixed(layout: &Layout, sample: &Sample, fixed: &Fixed) -> Result<(), Er
         ));
     }
     let Some(grid) = fixed.grid else { return Ok(()) };
+    Layout::new(&[Segment::Image { grid_thw: grid }], layout.merge()).map_err(Error::Grid)?;
     let found = match (span, layout.spans().iter().find(|s| s.grid_thw != grid)) {
         (None, _) => "no picture".into(),
         (Some(_), Some(other)) => format!("{:?}", other.grid_thw),

@@ -9,6 +9,7 @@ mod cli_eval;
 mod cli_plan;
 mod cli_quantize;
 mod cli_rope;
+mod cli_words;
 mod experts;
 mod generating;
 mod golden_float;
