@@ -175,7 +175,7 @@ fn too_little_memory_for_all_weights_is_refused_with_the_way_out() {
         fn step(&self) {}
     }
     let text = fit(Some(20 << 20), &Untold).err().unwrap().to_string();
-    for part in ["20971520 bytes", "--memory", "all weights", "recipe.toml", "--recipe"] {
+    for part in ["21.0 MB of memory", "--memory", "all weights", "recipe.toml", "--recipe"] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
 }

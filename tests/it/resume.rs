@@ -48,8 +48,8 @@ impl Desk {
             return line.into();
         }
         let (_, refused) = self.run(&line.replace("tight", "1MiB").replace("-o ", "-o no/"));
-        let least = refused.split_whitespace().rev().nth(1);
-        line.replace("tight", least.expect("a refusal ends with a number of bytes"))
+        let least = refused.rsplit_once("about ").map(|(_, size)| size.replace([' ', '\n'], ""));
+        line.replace("tight", &least.expect("a refusal ends with a size"))
     }
 
     fn start(&self, line: &str) -> Child {
