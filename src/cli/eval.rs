@@ -19,7 +19,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     args.device.open()?;
     let recipes =
         args.recipes.iter().map(|name| recipe(args, name)).collect::<Result<Vec<_>, _>>()?;
-    check_column(args)?;
+    let column = column(args)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let processor = Processor::new(&checkpoint)?;
     let windows = |limit| Windows {
@@ -31,7 +31,6 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
         stride: args.context,
         ..windows(Some(args.calib_windows.map_or(CALIB_WINDOWS, NonZeroUsize::get)))
     };
-    let column = args.column.as_deref();
     let (parts, calib) = samples(&processor, &args.calib, column, whole)?;
     heed(&args.calib, parts, &[("--calib-windows", args.calib_windows.is_some())])?;
     let (cut, text) =
@@ -87,10 +86,10 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
     Ok(Verdict::Fine)
 }
 
-/// Refuses a column where both files are plain text.
-fn check_column(args: &EvalArgs) -> Result<(), String> {
+/// The column that was asked for; refused where both files are plain text.
+fn column(args: &EvalArgs) -> Result<Option<&str>, String> {
     if args.column.is_none() || has_columns(&args.calib) || has_columns(&args.text) {
-        return Ok(());
+        return Ok(args.column.as_deref());
     }
     let (calib, text) = (args.calib.display(), args.text.display());
     let found = format!("found plain text in {calib} and {text}");
