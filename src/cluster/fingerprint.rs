@@ -3,10 +3,11 @@
 use crate::checkpoint::{Checkpoint, Result};
 use crate::dataset::Sample;
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Bytes at either end of a tensor that count: whole weights would be read for nothing, and
-/// training changes all of a tensor.
-const ENDS: usize = 4096;
+/// Bytes of a page, and pages of a tensor that count: whole weights would be read for nothing.
+const PAGE: usize = 4096;
+const PAGES: usize = 16;
 
 /// FNV-1a, 64 bits: tells a file that was changed or mixed up, not one that was forged.
 #[derive(Clone, Copy, Debug)]
@@ -33,23 +34,43 @@ impl Fnv {
     }
 }
 
-/// Of names, dtypes, shapes and both ends of every tensor, and of the configuration.
+/// Of names, dtypes, shapes and pages of every tensor, and of the configuration.
 ///
 /// # Errors
 /// A tensor that cannot be read.
 pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<u64> {
+    let names: Vec<&str> = checkpoint.tensor_names().collect();
+    let parts: Vec<Result<u64>> =
+        names.into_par_iter().map(|name| of_tensor(checkpoint, name)).collect();
     let mut hash = Fnv::default();
     hash.add_part(&checkpoint.files().read("config.json", 16 << 20)?);
-    for name in checkpoint.tensor_names() {
-        let (bytes, dtype) = checkpoint.raw(name)?;
-        let shape = checkpoint.info(name).map(|info| info.shape.clone());
-        hash.add_part(name.as_bytes());
-        hash.add_part(format!("{dtype:?} {shape:?}").as_bytes());
-        let len = bytes.len();
-        hash.add_part(&checkpoint.part(name, 0..ENDS)?);
-        hash.add_part(&checkpoint.part(name, len.saturating_sub(ENDS)..len)?);
+    for part in parts {
+        hash.add(&part?.to_le_bytes());
     }
     Ok(hash.0)
+}
+
+fn of_tensor(checkpoint: &Checkpoint, name: &str) -> Result<u64> {
+    let (bytes, dtype) = checkpoint.raw(name)?;
+    let shape = checkpoint.info(name).map(|info| info.shape.clone());
+    let mut hash = Fnv::default();
+    hash.add_part(name.as_bytes());
+    hash.add_part(format!("{dtype:?} {shape:?}").as_bytes());
+    for part in parts(bytes.len()) {
+        hash.add_part(&checkpoint.part(name, part)?);
+    }
+    Ok(hash.0)
+}
+
+/// What counts of a tensor of `len` bytes: all of a short one, else pages spread evenly from its first
+/// byte to its last. Training changes all of a tensor; a run of it that was lost is seen if it is longer
+/// than what lies between two pages.
+pub(super) fn parts(len: usize) -> Vec<Range<usize>> {
+    if len <= PAGE * PAGES {
+        return std::iter::once(0..len).collect();
+    }
+    let start = |i| (len - PAGE) * i / (PAGES - 1);
+    (0..PAGES).map(|i| start(i)..start(i) + PAGE).collect()
 }
 
 /// Of all that a model reads of samples, in their order.

@@ -15,7 +15,7 @@ use super::{ClusterError, Collected, Fnv, Origin, Rows};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"ENCSTATS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -68,6 +68,20 @@ proptest! {
     }
 
     #[test]
+    fn a_run_of_a_fifteenth_of_a_tensor_never_goes_unseen(
+        len in 1_usize..1 << 24,
+        at in any::<prop::sample::Index>(),
+    ) {
+        let parts = fingerprint::parts(len);
+        let (first, last) = (&parts[0], &parts[parts.len() - 1]);
+        prop_assert_eq!((first.start, last.end), (0, len));
+        let run = at.index(len - len / 15);
+        let seen = |part: &std::ops::Range<usize>| part.start < run + len / 15 + 1 && run < part.end;
+        prop_assert!(parts.iter().any(seen));
+        prop_assert!(parts.iter().map(ExactSizeIterator::len).sum::<usize>() <= len.min(1 << 16));
+    }
+
+    #[test]
     fn shares_are_neighbours_that_cover_all_rows(total in 1_usize..500, of in 1_usize..40) {
         let mut at = 0;
         for index in 1..=of {

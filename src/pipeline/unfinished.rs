@@ -73,7 +73,7 @@ pub(super) struct Unfinished<'a> {
     claim: Arc<Claim>,
     every: Duration,
     make_origin: Box<dyn Fn() -> Result<Origin, Error> + Send + Sync + 'a>,
-    /// Made at most once: it reads the ends of all tensors and all samples.
+    /// Made at most once: it reads pages of all tensors and all samples.
     origin: OnceLock<Origin>,
     /// What came of rows that could not be read is not put down.
     trouble: Trouble,

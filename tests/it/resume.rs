@@ -138,6 +138,14 @@ fn listed(folder: &Path) -> Vec<String> {
 
 const JOB: &str = "quantize ck --calib rows.jsonl --save-every 0";
 
+/// Where the bytes of a tensor are in a safetensors file.
+fn stored(file: &[u8], name: &str) -> std::ops::Range<usize> {
+    let len = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&file[8..len]).unwrap();
+    let [from, to] = [0, 1].map(|i| header[name]["data_offsets"][i].as_u64().unwrap() as usize);
+    len + from..len + to
+}
+
 #[test]
 fn killed_at_random_points_the_bytes_are_those_of_an_uninterrupted_run() {
     let desk = Desk::new();
@@ -304,6 +312,11 @@ fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
     *other.last_mut().unwrap() ^= 1;
     fs::write(desk.at("ck/model.safetensors"), other).unwrap();
     refused(&job, "checkpoint: found");
+    let mut hollow = weights.clone();
+    let matrix = stored(&weights, "model.language_model.layers.3.mlp.down_proj.weight");
+    hollow[matrix.start + 6000..matrix.end - 6000].fill(0);
+    fs::write(desk.at("ck/model.safetensors"), hollow).unwrap();
+    refused(&job, "checkpoint: found");
     fs::write(desk.at("ck/model.safetensors"), weights).unwrap();
     assert_eq!(desk.units("out"), units, "what was finished stays");
     let origin = fs::read_to_string(desk.at("out").join(place)).unwrap();
@@ -324,12 +337,9 @@ fn what_no_rerun_could_use_does_not_stand_in_the_way_of_what_mends_the_job() {
     let desk = Desk::new();
     let file = desk.at("ck/model.safetensors");
     let weights = fs::read(&file).unwrap();
-    let len = usize::try_from(u64::from_le_bytes(weights[..8].try_into().unwrap())).unwrap();
-    let header: Value = serde_json::from_slice(&weights[8..8 + len]).unwrap();
-    let gain = &header["model.language_model.layers.1.input_layernorm.weight"]["data_offsets"];
-    let [from, to] = [0, 1].map(|i| 8 + len + gain[i].as_u64().unwrap() as usize);
     let mut large = weights.clone();
-    large[from..to].fill(0x7f);
+    let gain = stored(&weights, "model.language_model.layers.1.input_layernorm.weight");
+    large[gain].fill(0x7f);
     fs::write(&file, large).unwrap();
     // Seen after the rows were observed, for nothing.
     let job = format!("{JOB} --preset npu -o out");

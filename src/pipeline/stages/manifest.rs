@@ -14,7 +14,7 @@ pub(in super::super) const MANIFEST: &str = "manifest.json";
 /// The longest manifest believed, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
 /// Version of the manifest's own form.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How to read the ports of the files, for people.
 const CHAIN: &str = "Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
