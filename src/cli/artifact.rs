@@ -74,6 +74,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Outcome {
 }
 
 pub(super) fn extract(args: &ExtractArgs) -> Outcome {
+    apart(&args.file, &args.out)?;
     let Opened { model, format } = open(&args.file)?;
     let graph = circle::find_graph(&model, args.graph.as_deref());
     let graph = graph.map_err(|e| format!("{}: {e}", args.file.display()))?;
@@ -91,7 +92,15 @@ pub(super) fn extract(args: &ExtractArgs) -> Outcome {
 }
 
 pub(super) fn export(args: &ExportArgs) -> Outcome {
+    apart(&args.file, &args.out)?;
     let Opened { model, format } = open(&args.file)?;
+    let mut tensors = model.subgraphs.iter().flat_map(|graph| &graph.tensors);
+    if args.qdq
+        && !tensors.any(|tensor| tensor.quantization.as_ref().is_some_and(|q| !q.scale.is_empty()))
+    {
+        let found = "found a float file, expected tensors with scales";
+        return Err(format!("{}: --qdq: {found}", args.file.display()).into());
+    }
     let format = match args.format {
         None => format,
         Some(FormatArg::Circle) => Format::Circle,
@@ -117,6 +126,17 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         );
     }
     put(&exported, WriteOptions { format, payloads: args.buffers.into() }, &args.out)
+}
+
+/// Refuses to write what is read, by whatever path.
+fn apart(read: &Path, written: &Path) -> Result<(), String> {
+    match (read.canonicalize(), written.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => {
+            let (read, written) = (read.display(), written.display());
+            Err(format!("{written}: -o: found the file that is read, {read}, expected another"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {

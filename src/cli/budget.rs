@@ -51,6 +51,9 @@ impl Spent {
 
 /// Which kinds of activations got which grid, and what each alone would have cost.
 pub(super) fn widened(widened: &Widened) -> String {
+    if widened.choices.is_empty() {
+        return "  --budget-kl: nothing to widen, no activation has fewer than 16 bits\n".into();
+    }
     let name = |choice: &ValueChoice| match &choice.patterns[..] {
         [one] => one.clone(),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),

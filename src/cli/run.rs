@@ -36,6 +36,12 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     };
     let program = Program::of(&model, args.graph.as_deref(), Limits::default())
         .map_err(|e| format!("{place}: {e}"))?;
+    if let Some(option) = on_integers(args)
+        && !program.is_quantized()
+    {
+        let found = "found a file whose values are all float, expected one with integers";
+        return Err(format!("{place}: {option}: {found}").into());
+    }
     let inputs = program.bind(arrays).map_err(|e| format!("{place}: {e}"))?;
     let outputs = match args.integer {
         true => program.run_integers(&inputs),
@@ -66,6 +72,13 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     }
     let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
     Ok(judge(&edges, &mut stdout)?)
+}
+
+/// The first option that asks for what only integers have.
+fn on_integers(args: &RunArgs) -> Option<&'static str> {
+    let edges = args.edges.is_some();
+    let asked = [("--integer", args.integer), ("--audit", args.audit), ("--edges", edges)];
+    asked.into_iter().find_map(|(option, asked)| asked.then_some(option))
 }
 
 fn refused(folder: &Path, e: std::io::Error) -> String {

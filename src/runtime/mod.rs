@@ -31,7 +31,7 @@ pub use ports::Port;
 use crate::calibrate::Quantizing;
 use crate::circle::{Model, TensorType};
 use crate::exec::{self, Weights};
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Graph, Source, Value, ValueId};
 use crate::tensor::{Par, Tensor};
 use import::Codes;
 use std::collections::{BTreeMap, HashSet};
@@ -104,6 +104,12 @@ impl Program {
     /// What the caller gets.
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// Whether any value that is given or computed has integers.
+    pub fn is_quantized(&self) -> bool {
+        let live = |value: &&Value| !matches!(value.source, Source::Const(_));
+        self.graph.values.iter().filter(live).any(|value| value.qparams.is_some())
     }
 
     /// Runs in f32, every quantized result rounded to its grid; a float file runs in float. One

@@ -162,3 +162,21 @@ fn packing_that_finds_no_weight_says_so() {
         assert_eq!((code, stderr.contains("no weight was packed")), (0, warned), "{stderr}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_is_not_written_over_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("block.circle"), folder.path().join("link"));
+    std::fs::copy(path(BLOCK), &file).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let (name, link) = (file.to_str().unwrap(), link.to_str().unwrap());
+    for out in [name, link] {
+        for args in [&["extract", name, "--ops", "1-2"][..], &["export", name]] {
+            let (code, stdout, stderr) = encircle(&[args, &["-o", out]].concat());
+            assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
+            assert!(stderr.contains("found the file that is read"), "{stderr}");
+        }
+    }
+    assert!(std::fs::read(&file).unwrap() == std::fs::read(path(BLOCK)).unwrap());
+}

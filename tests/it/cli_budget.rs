@@ -114,3 +114,12 @@ fn impossible_budgets_are_one_error_with_the_least_possible_size() {
         assert!(code == 2 && stderr.contains("expected a divergence above 0"), "{stderr}");
     }
 }
+
+#[test]
+fn a_budget_for_activations_that_have_all_bits_says_that_there_is_nothing_to_widen() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = ["-o", "out", "--preset", "a16", "--budget-kl", "0.1"];
+    let (code, stdout, stderr) = quantize(folder.path(), &given);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("nothing to widen") && !stdout.contains("0 of 0"), "{stdout}");
+}

@@ -323,3 +323,24 @@ fn native_forms_keep_integers_and_the_answer() {
         assert_eq!(said(&found), said(&expected), "{target}");
     }
 }
+
+#[test]
+fn what_only_integers_have_is_refused_of_a_float_file() {
+    let folder = demo("w4a16");
+    let (file, out) = (folder.join("model.circle"), tempfile::tempdir().unwrap());
+    let input = |i: usize| format!("{i}={}", folder.join(format!("io/in{i}.npy")).display());
+    let (first, second, place) = (input(0), input(1), out.path().join("ran"));
+    let (file, place_text) = (file.to_str().unwrap(), place.to_str().unwrap());
+    let run = ["run", file, "--input", &first, "--input", &second, "-o", place_text];
+    for option in [&["--integer"][..], &["--audit"], &["--edges", place_text]] {
+        let (code, stdout, stderr) = encircle(&[&run[..], option].concat());
+        assert_eq!((code, stdout.as_str()), (2, ""), "{option:?}: {stderr}");
+        let fact = format!("model.circle: {}: found a file whose values are all float", option[0]);
+        assert!(stderr.contains(&fact) && stderr.contains("expected"), "{option:?}: {stderr}");
+        assert!(!place.exists());
+    }
+    let (code, _, stderr) = encircle(&["export", file, "--qdq", "-o", place_text]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("model.circle: --qdq: found a float file, expected"), "{stderr}");
+    assert!(!place.exists());
+}
