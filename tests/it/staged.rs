@@ -7,10 +7,10 @@ use encircle::checkpoint::{Checkpoint, Config};
 use encircle::circle;
 use encircle::dataset::Row;
 use encircle::graph::{Graph, Source};
-use encircle::layout::Layout;
+use encircle::layout::{Layout, Segment};
 use encircle::lower::{Precision, lower};
 use encircle::models::{self, Head, Request};
-use encircle::pipeline::{Chain, FileEntry, Manifest, PortEntry, Reading, Sampling};
+use encircle::pipeline::{Chain, FileEntry, Manifest, PortEntry, Reading, Sampling, SpanEntry};
 use encircle::runtime::{Limits, Program};
 use encircle::tensor::Tensor;
 use std::path::{Path, PathBuf};
@@ -439,4 +439,21 @@ fn the_toy_has_at_most_half_the_operators_of_the_peers_file() {
     let (plain, rewritten) = (operators(&graph), operators(&graph.clone().rewritten()));
     println!("{plain} operators, rewritten {rewritten}, the peer 377");
     assert!(rewritten < plain && rewritten <= 377 / 2, "{plain} {rewritten}");
+}
+
+#[test]
+fn spans_say_which_rows_are_theirs_where_pictures_stand_around_a_video() {
+    let text = |tokens| Segment::Text { tokens };
+    let image = |h, w| Segment::Image { grid_thw: [1, h, w] };
+    let video = Segment::Video { grid_thw: [2, 4, 4], timestamp_tokens: vec![3, 3] };
+    let segments = [text(2), image(8, 8), video, image(4, 8), text(5)];
+    let spans = SpanEntry::all(&Layout::new(&segments, 2).unwrap());
+    let rows = |span: &SpanEntry| (span.kind.clone(), span.patch_offset, span.feature_offset);
+    let expected =
+        [("picture", 0, 0), ("video frame", 96, 24), ("video frame", 112, 28), ("picture", 64, 16)];
+    let expected = expected.map(|(kind, patch, feature)| (String::from(kind), patch, feature));
+    assert_eq!(spans.iter().map(rows).collect::<Vec<_>>(), expected);
+    assert!(spans.windows(2).all(|pair| pair[0].start < pair[1].start));
+    let json = serde_json::to_value(&manifest().spans).unwrap();
+    assert_eq!(json[0]["patch_offset"], 0, "{json}");
 }

@@ -2,11 +2,11 @@
 
 use crate::checkpoint::read_within;
 use crate::circle::SubGraph;
-use crate::layout::Layout;
+use crate::layout::{Layout, VisualKind, VisualSpan};
 use crate::quant::QuantParams;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::Path;
 
 /// What it is called.
@@ -17,7 +17,9 @@ const BYTES_MAX: u64 = 64 << 20;
 const VERSION: u32 = 3;
 
 /// How to read the ports of the files, for people.
-const CHAIN: &str = "Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
+const CHAIN: &str = "Rows of pixel_values, image_embeds and deepstack_i: those of all pictures in the \
+order of the prompt, then those of all videos; patch_offset and feature_offset of a span say where it \
+begins. Prefill: vision_prefill, then the embedding with its image_embeds, then layer \
 by layer hidden to hidden; deepstack_fusion i follows layer i with feature deepstack_i of the vision \
 file. Keep new_k and new_v of every layer. Decode: token_embedding, every layer with its kept keys and \
 values in past_k and past_v (the first cache positions, valid ones first), lm_head. The new token's key \
@@ -44,7 +46,7 @@ pub struct Manifest {
     pub cache: usize,
     /// Additive mask value of positions that must not be seen.
     pub mask_fill: f32,
-    /// Where pictures stand.
+    /// Where pictures and frames stand.
     pub spans: Vec<SpanEntry>,
     /// Decoder layers.
     pub layers: usize,
@@ -52,15 +54,53 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// A picture of the static layout.
+/// A picture or a video's frame of the static layout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpanEntry {
+    /// `picture` or `video frame`.
+    #[serde(default)]
+    pub kind: String,
     /// Index of its first token.
     pub start: usize,
     /// Its tokens.
     pub len: usize,
     /// Its patches over time, height and width.
     pub grid_thw: [usize; 3],
+    /// Its first row of pixel_values, of which it has as many as patches.
+    #[serde(default)]
+    pub patch_offset: usize,
+    /// Its first row of image_embeds and deepstack_i, of which it has as many as tokens.
+    #[serde(default)]
+    pub feature_offset: usize,
+}
+
+impl SpanEntry {
+    /// Those of a layout, in the order of the prompt.
+    pub fn all(layout: &Layout) -> Vec<SpanEntry> {
+        let entry = |span: &VisualSpan| {
+            let VisualSpan { kind, start, len, grid_thw, feature_offset } = *span;
+            let kind = match kind {
+                VisualKind::Image => "picture",
+                VisualKind::VideoFrame => "video frame",
+            };
+            SpanEntry {
+                kind: kind.into(),
+                start,
+                len,
+                grid_thw,
+                patch_offset: feature_offset * layout.merge().pow(2),
+                feature_offset,
+            }
+        };
+        layout.spans().iter().map(entry).collect()
+    }
+}
+
+impl Display for SpanEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [t, h, w] = self.grid_thw;
+        write!(f, "{} {t}x{h}x{w} at {}", self.kind, self.start)
+    }
 }
 
 /// One Circle file.
@@ -113,11 +153,6 @@ impl Manifest {
         mask_fill: f32,
         layers: usize,
     ) -> Manifest {
-        let span = |s: &crate::layout::VisualSpan| SpanEntry {
-            start: s.start,
-            len: s.len,
-            grid_thw: s.grid_thw,
-        };
         Manifest {
             version: VERSION,
             writer: format!("encircle {}", env!("CARGO_PKG_VERSION")),
@@ -126,7 +161,7 @@ impl Manifest {
             seq_len: layout.seq_len(),
             cache: layout.seq_len() - 1,
             mask_fill,
-            spans: layout.spans().iter().map(span).collect(),
+            spans: SpanEntry::all(layout),
             layers,
             files: Vec::new(),
         }
