@@ -216,7 +216,8 @@ pub(super) struct QuantizeArgs {
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) job: QuantizeArgs,
-    /// Rows of --seq-len tokens of text, in place of --calib
+    /// Rows of --seq-len tokens, in place of --calib: of text, or with a picture by --grid and
+    /// --visual-start
     #[arg(long, value_name = "N", requires_all = ["checkpoint", "seq_len"],
         conflicts_with_all = ["calib", "eval", "weights_only"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) samples: Option<u32>,

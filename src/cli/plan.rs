@@ -2,7 +2,7 @@
 
 use super::args::{PlanArgs, QuantizeArgs};
 use super::quantize::{Inputs, check_io, inputs, made_ready, refuse, stage_form};
-use super::terminal::seconds;
+use super::terminal::{left_out, seconds};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Alone, Share};
@@ -27,7 +27,7 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     }
     refuse(&args.job, &Alone, recipe.policy.spec())?;
     args.job.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
-    let (name, checkpoint, mut calib, mut eval) = data(args)?;
+    let (name, checkpoint, mut calib, mut eval) = data(args, &recipe)?;
     pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let job = job(&args.job, &recipe, [&calib, &eval], &checkpoint);
     let spent = likely(args.job.budget(), &job)?;
@@ -113,10 +113,8 @@ fn job<'a>(
 type Data = (String, Checkpoint, Vec<Sample>, Vec<Sample>);
 
 /// The samples, or as many as were announced.
-fn data(args: &PlanArgs) -> Result<Data, Box<dyn Error>> {
-    let (Some(dir), Some(count), Some(len)) =
-        (&args.job.checkpoint, args.samples, args.job.seq_len)
-    else {
+fn data(args: &PlanArgs, recipe: &Recipe) -> Result<Data, Box<dyn Error>> {
+    let (Some(dir), Some(count)) = (&args.job.checkpoint, args.samples) else {
         if args.job.checkpoint.is_some() && args.job.calib.is_none() {
             return Err("--calib FILE.jsonl or --samples N --seq-len N is needed".into());
         }
@@ -125,16 +123,8 @@ fn data(args: &PlanArgs) -> Result<Data, Box<dyn Error>> {
     };
     let checkpoint = Checkpoint::open(dir)?;
     check_io(&args.job, count as usize)?;
-    let sample = |i: u32| Sample {
-        // they do not begin alike: a prefix of announced rows is not known
-        input_ids: vec![i % 2; len],
-        prompt_len: len,
-        pixel_values: None,
-        grids: Vec::new(),
-        video_grids: Vec::new(),
-        place: format!("announced row {}", i + 1),
-    };
-    Ok((dir.display().to_string(), checkpoint, (0..count).map(sample).collect(), Vec::new()))
+    let calib = pipeline::announced(&checkpoint, recipe, count)?;
+    Ok((dir.display().to_string(), checkpoint, calib, Vec::new()))
 }
 
 /// One set of facts, in two forms.
@@ -206,6 +196,11 @@ impl Facts<'_> {
                 counted(budget.samples, "row")
             );
         }
+        let way = match self.args.calib {
+            Some(_) => "rows with pictures need them",
+            None => "--grid T,H,W and --visual-start N plan a picture",
+        };
+        out += &left_out(e.unread_tensors, way);
         if let Some(refusal) = &self.refusal {
             out += &format!("\n  refused     {refusal}\n");
         }

@@ -4,7 +4,7 @@ use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
 use super::eval::check_answers;
 use super::recipe::recipe;
-use super::terminal::{Bars, boxed, seconds, wrapped};
+use super::terminal::{Bars, boxed, left_out, seconds, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
@@ -12,13 +12,16 @@ use crate::circle::WriteOptions;
 use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualKind, VisualSpan};
-use crate::pipeline::{self, Recipe, Shared, StageForm, Written, write_model, write_stages};
+use crate::pipeline::{
+    self, Recipe, Shared, SpanEntry, StageForm, Written, write_model, write_stages,
+};
 use crate::quant::{Head, PolicySpec, Prefix};
 use crate::report::{AnswerScore, bytes, counted, scatter};
 use crate::tensor::Products;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Questions that the demo answers where nobody says which: as many as two slow cores do in less
@@ -118,8 +121,9 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         return Ok(Verdict::Wanting);
     }
     let writing = Instant::now();
-    let written = files(&job, &outcome, (args, staged_only))?;
+    let (written, io) = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
+    warn_stale(args, &written);
     budget::warn(&recipe, &outcome);
     outcome.seconds.splice(..0, spent.any().then_some(("budget", spent.seconds)));
     outcome.seconds.insert(0, ("read", read));
@@ -130,7 +134,9 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         name: &name,
         outcome: &outcome,
         written: &written,
+        io: &io,
         spent: &spent,
+        unread: pipeline::unseeing(checkpoint, &outcome.prompt.layout),
         calib: calib.len(),
         total,
     };
@@ -157,15 +163,18 @@ pub(super) fn refuse(
     Ok(())
 }
 
-/// Writes all files of the job.
+/// A file of --io, and its bytes.
+type Array = (PathBuf, u64);
+
+/// Writes all files of the job; those of --io apart.
 fn files(
     job: &Shared<'_>,
     outcome: &pipeline::Outcome,
     (args, staged_only): (&QuantizeArgs, bool),
-) -> Result<Vec<Written>, Box<dyn Error>> {
-    if let Some(folder) = &args.io {
-        pipeline::write_io(outcome, &job.calib[..args.io_samples.get()], folder)?;
-    }
+) -> Result<(Vec<Written>, Vec<Array>), Box<dyn Error>> {
+    let samples = &job.calib[..args.io_samples.get()];
+    let io = args.io.as_ref().map(|folder| pipeline::write_io(outcome, samples, folder));
+    let io = io.transpose()?.unwrap_or_default();
     let payloads = args.buffers.into();
     let how = WriteOptions { payloads, ..WriteOptions::default() };
     let mut written = Vec::new();
@@ -173,11 +182,20 @@ fn files(
         written.extend(write_model(outcome, &args.out, &how)?);
     }
     if let Some(form) = stage_form(args) {
-        let folder = args.out.join("stages");
+        let folder = args.out.join(pipeline::STAGES);
         written.extend(write_stages(job.checkpoint, outcome, &folder, form)?);
     }
     pipeline::write_recipe(job.effective, &args.out)?;
-    Ok(written)
+    Ok((written, io))
+}
+
+/// Names the results beside those of this job that are none of it.
+pub(super) fn warn_stale(args: &QuantizeArgs, written: &[Written]) {
+    let stale = pipeline::stale(&args.out, written);
+    if !stale.is_empty() {
+        let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
+        eprintln!("warning: of an earlier job, not of this one: {}", names.join(", "));
+    }
 }
 
 /// The staged set, if it is asked for.
@@ -314,7 +332,10 @@ struct Summary<'a> {
     name: &'a str,
     outcome: &'a pipeline::Outcome,
     written: &'a [Written],
+    io: &'a [Array],
     spent: &'a Spent,
+    /// Tensors of the checkpoint that only pictures need, where there are none.
+    unread: usize,
     calib: usize,
     total: f64,
 }
@@ -340,9 +361,11 @@ impl Summary<'_> {
             counted(self.calib, "sample")
         );
         out += &format!(
-            "  QuantCheck  {} without qparams\n\n",
+            "  QuantCheck  {} without qparams\n",
             counted(outcome.unquantized.len(), "real tensor")
         );
+        out += &left_out(self.unread, "rows with pictures need them");
+        out += "\n";
         out += &noted(&outcome.notes);
         out += &self.spent.text();
         let e = &outcome.error;
@@ -371,6 +394,10 @@ impl Summary<'_> {
         for file in self.written {
             out += &wrote(file);
         }
+        if let (Some(folder), false) = (&self.args.io, self.io.is_empty()) {
+            let (files, size) = (counted(self.io.len(), "file"), self.io.iter().map(|(_, n)| n));
+            out += &format!("  wrote {}  {files}, {}\n", folder.display(), bytes(size.sum()));
+        }
         let phases = outcome.seconds.iter().map(|(name, s)| format!("{name} {}", seconds(*s)));
         out + &format!("\n  {} in all\n", seconds(self.total)) + &wrapped(phases)
     }
@@ -378,12 +405,10 @@ impl Summary<'_> {
     fn json(&self) -> Value {
         let Summary { outcome, .. } = self;
         let layout = &outcome.prompt.layout;
-        let spans: Vec<Value> = layout
-            .spans()
-            .iter()
-            .map(|s| json!({"start": s.start, "len": s.len, "grid_thw": s.grid_thw}))
-            .collect();
-        let files: Vec<Value> = self.written.iter().map(written_json).collect();
+        let spans = SpanEntry::all(layout);
+        let io = |(path, size): &Array| json!({"path": path.display().to_string(), "size": size});
+        let models = self.written.iter().map(written_json);
+        let files: Vec<Value> = models.chain(self.io.iter().map(io)).collect();
         let answers = outcome
             .answers
             .as_ref()
@@ -403,6 +428,7 @@ impl Summary<'_> {
             "budget": self.spent.weights,
             "budget_kl": self.spent.values,
             "quantcheck": {"unquantized": outcome.unquantized.len(), "tensors": outcome.unquantized},
+            "unread_tensors": self.unread,
             "unseen_experts": outcome.unseen_experts,
             "notes": outcome.notes,
             "files": files,

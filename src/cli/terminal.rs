@@ -1,7 +1,7 @@
 //! What people see: progress bars on stderr, boxes and tables on stdout.
 
 use crate::pipeline::Progress;
-use crate::report::digits;
+use crate::report::{counted, digits};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -110,6 +110,17 @@ pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
         }
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What of the checkpoint the layout leaves out, in a line, if anything, and what would need it.
+pub(super) fn left_out(tensors: usize, way: &str) -> String {
+    match tensors {
+        0 => String::new(),
+        _ => {
+            let tensors = counted(tensors, "tensor");
+            format!("  left out    {tensors} that this layout does not read ({way})\n")
+        }
+    }
 }
 
 /// Seconds as people say them.

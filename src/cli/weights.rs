@@ -1,9 +1,9 @@
 //! `encircle quantize --weights-only`.
 
 use super::args::QuantizeArgs;
-use super::quantize::{checkpoint, headline, shape, written_json, wrote};
+use super::quantize::{checkpoint, headline, shape, warn_stale, written_json, wrote};
 use super::recipe::recipe;
-use super::terminal::{Bars, seconds};
+use super::terminal::{Bars, left_out, seconds};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
 use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
@@ -34,6 +34,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     };
     pipeline::write_recipe(&recipe.numerics().text(), &args.out)?;
     bars.finish();
+    warn_stale(args, std::slice::from_ref(&rounded.written));
     let facts =
         Facts { name: &name, args, rounded: &rounded, total: start.elapsed().as_secs_f64() };
     let mut stdout = std::io::stdout().lock();
@@ -123,16 +124,11 @@ impl Facts<'_> {
             "  QuantCheck  activations stay float: {} without qparams\n",
             counted(unquantized.len(), "real tensor")
         );
-        if *unread > 0 {
-            let hint = match layout.spans() {
-                [] => " (--grid and --visual-start add a picture)",
-                _ => "",
-            };
-            out += &format!(
-                "  left out    {} that this layout does not read{hint}\n",
-                counted(*unread, "tensor")
-            );
-        }
+        let way = match layout.spans() {
+            [] => "--grid and --visual-start add a picture",
+            _ => "nor does any other",
+        };
+        out += &left_out(*unread, way);
         out += "\n  not compared with float: there are no rows to compare on\n\n";
         out += &wrote(written);
         out += &format!(

@@ -43,7 +43,7 @@ pub use budget::{
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
 pub use generate::{Answer, Chain, Reading};
-pub use prompt::{Fixed, Prompt};
+pub use prompt::{Fixed, Prompt, announced, unseeing};
 pub use recipe::{Numerics, RECIPES, with_nearest};
 pub use sampling::Sampling;
 pub use save::{save, save_all};
@@ -52,8 +52,8 @@ pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_sta
 pub use unfinished::{Durable, is_unfinished};
 pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
 pub use write::{
-    QUANTIZED, RECIPE, Written, check_files, check_folder, io_files, nearest, sweep, write_io,
-    write_model, write_recipe,
+    QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, io_files, nearest, stale, sweep,
+    write_io, write_model, write_recipe,
 };
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};

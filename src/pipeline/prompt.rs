@@ -1,7 +1,7 @@
 //! The static layout that all samples share.
 
-use super::Error;
-use crate::checkpoint::Config;
+use super::{Error, Recipe};
+use crate::checkpoint::{Checkpoint, Config};
 use crate::dataset::Sample;
 use crate::graph::{Graph, Kind, ValueId};
 use crate::layout::{Layout, Segment, SpecialTokens};
@@ -84,6 +84,70 @@ impl Prompt {
             }
         }
         Ok(Prompt { layout: layout.with_seq_len(seq_len)? })
+    }
+}
+
+/// The layout that the arguments fix by themselves.
+pub(super) fn without_rows(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<Layout, Error> {
+    let Some(seq_len) = recipe.seq_len else { return Err(Error::NoLayout) };
+    let vision = checkpoint.config().vision.as_ref();
+    match (recipe.fixed.grid, recipe.fixed.visual_start, vision) {
+        (Some(grid), Some(start), Some(vision)) => {
+            Ok(Layout::single(grid, start, seq_len, vision.spatial_merge_size)?)
+        }
+        (None, None, _) => Ok(Layout::text(seq_len)?),
+        (Some(_), Some(_), None) => {
+            Err(Error::NoVision { config: checkpoint.files().describe("config.json") })
+        }
+        _ => Err(Error::NoLayout),
+    }
+}
+
+/// As many rows as there will be, of the layout that the arguments fix: enough to plan with.
+///
+/// # Errors
+/// Arguments that fix none; a picture for a model that sees none.
+pub fn announced(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    count: u32,
+) -> Result<Vec<Sample>, Error> {
+    let (layout, config) = (without_rows(checkpoint, recipe)?, checkpoint.config());
+    let grids = layout.grids();
+    let pixels = config.vision.as_ref().zip(grids.first()).map(|(vision, grid)| {
+        let patch = vision.temporal_patch_size * vision.patch_size.pow(2);
+        Tensor::full([grid.iter().product(), vision.in_channels * patch], 0.0)
+    });
+    let sample = |i: u32| {
+        // they do not begin alike: a prefix of announced rows is not known
+        let mut input_ids = vec![i % 2; layout.seq_len()];
+        for span in layout.spans() {
+            let (before, rest) = input_ids.split_at_mut(span.start);
+            if let (Some(id), Some(start)) = (before.last_mut(), config.vision_start_token_id) {
+                *id = start;
+            }
+            if let Some(image) = config.image_token_id {
+                rest[..span.len].fill(image);
+            }
+        }
+        Sample {
+            prompt_len: input_ids.len(),
+            input_ids,
+            pixel_values: pixels.clone(),
+            grids: grids.clone(),
+            video_grids: Vec::new(),
+            place: format!("announced row {}", i + 1),
+        }
+    };
+    Ok((0..count).map(sample).collect())
+}
+
+/// Tensors of the checkpoint that only pictures need, where `layout` has none.
+pub fn unseeing(checkpoint: &Checkpoint, layout: &Layout) -> usize {
+    let tower = |name: &&str| name.starts_with("model.visual.");
+    match layout.spans() {
+        [] => checkpoint.tensor_names().filter(tower).count(),
+        _ => 0,
     }
 }
 

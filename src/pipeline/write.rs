@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub(super) const FLOAT: &str = "model.circle";
 /// The name of the quantized model there.
 pub const QUANTIZED: &str = "model.q.circle";
+/// The name of the staged set's folder there.
+pub const STAGES: &str = "stages";
 /// The name of the recipe that was followed, there.
 pub const RECIPE: &str = "recipe.toml";
 
@@ -55,7 +57,7 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
 /// Removes what killed runs have left half-written in `out`, of the files that `which` names: it takes
 /// room that others need.
 pub fn sweep(out: &Path, which: impl Fn(&str) -> bool) {
-    let folders = [out.to_owned(), out.join("stages"), folder_of(out)];
+    let folders = [out.to_owned(), out.join(STAGES), folder_of(out)];
     folders.iter().for_each(|folder| save::sweep(folder, &which));
 }
 
@@ -131,6 +133,13 @@ pub fn write_model(
     Ok(written)
 }
 
+/// What looks like a result in `folder` and is of an earlier job: `written` did not replace it.
+pub fn stale(folder: &Path, written: &[Written]) -> Vec<PathBuf> {
+    let ours = |path: &Path| written.iter().any(|file| file.path.starts_with(path));
+    let results = [FLOAT, QUANTIZED, STAGES].map(|name| folder.join(name));
+    results.into_iter().filter(|path| path.exists() && !ours(path)).collect()
+}
+
 /// Puts the recipe that was followed beside the model, as `recipe.toml`.
 ///
 /// # Errors
@@ -143,21 +152,28 @@ pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
 
 /// Writes samples as `.npy` files for other runtimes, the first into `folder` and the i-th into its
 /// subfolder `i`: `in0.npy`… in the order of the graph's inputs, and `out0.npy` with the float
-/// output of our executor, both at the full sequence length.
+/// output of our executor, both at the full sequence length. The files, and how many bytes each has.
 ///
 /// # Errors
 /// A sample that the graph does not take; a folder or file that cannot be written.
-pub fn write_io(outcome: &Outcome, samples: &[Sample], folder: &Path) -> Result<(), Error> {
-    let mut partials = Vec::new();
+pub fn write_io(
+    outcome: &Outcome,
+    samples: &[Sample],
+    folder: &Path,
+) -> Result<Vec<(PathBuf, u64)>, Error> {
+    let (mut partials, mut written) = (Vec::new(), Vec::new());
     for (i, sample) in samples.iter().enumerate() {
         let folder = folder.join(io_folder(i));
         let failed = |source| Error::Write { path: folder.display().to_string(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
-            partials.push(Partial::of(&folder.join(name), &bytes)?);
+            let path = folder.join(name);
+            partials.push(Partial::of(&path, &bytes)?);
+            written.push((path, bytes.len() as u64));
         }
     }
-    Partial::commit_all(partials)
+    Partial::commit_all(partials)?;
+    Ok(written)
 }
 
 /// The files that [`write_io`] makes of samples, in its folder.

@@ -302,3 +302,48 @@ fn a_plan_refuses_the_checkpoints_and_arguments_that_quantize_refuses() {
     fs::write(&file, [&len[..], header.as_bytes(), &weights[end..]].concat()).unwrap();
     refuse(&[], "missing: tensor \"model.visual.pos_embed.weight\"");
 }
+
+#[test]
+fn a_plan_without_rows_has_the_picture_that_arguments_fix_or_says_what_it_leaves_out() {
+    let folder = desk();
+    let plan = |more: &[&str]| {
+        run(folder.path(), &[&["plan", "ck", "--samples", "3", "--seq-len", "40"], more].concat())
+    };
+    let (code, stdout, stderr) = plan(&[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let note = "  left out    69 tensors that this layout does not read (--grid T,H,W and";
+    assert!(stdout.contains(note) && !stdout.contains("model.visual"), "{stdout}");
+    let picture = ["--grid", "1,8,8", "--visual-start", "3"];
+    let (code, stdout, stderr) = plan(&picture);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("model.visual.blocks.0") && !stdout.contains("left out"), "{stdout}");
+    // The files are those of rows that hold such a picture.
+    let files =
+        |stdout: &str| serde_json::from_str::<Value>(stdout).unwrap()["estimate"]["files"].clone();
+    let rows = ["plan", "ck", "--calib", "rows.jsonl", "--seq-len", "40", "--json"];
+    let (_, with_rows, _) = run(folder.path(), &rows);
+    assert_eq!(files(&plan(&[&picture[..], &["--json"]].concat()).1), files(&with_rows));
+    for (more, fact) in [
+        (&picture[..2], "--grid with --visual-start"),
+        (&["--grid", "1,7,8", "--visual-start", "3"], "7"),
+        (&["--grid", "1,8,8", "--visual-start", "30"], "40"),
+    ] {
+        let (code, _, stderr) = plan(more);
+        assert!(code == 2 && stderr.contains(fact), "{more:?}: {stderr}");
+    }
+}
+
+#[test]
+fn rows_of_text_leave_the_vision_tower_out_and_say_so() {
+    let folder = desk();
+    fs::write(folder.path().join("text.jsonl"), "{\"text\": \"one two\"}\n").unwrap();
+    let note = "  left out    69 tensors that this layout does not read (rows with pictures need";
+    for verb in ["plan", "quantize"] {
+        for (rows, noted) in [("text.jsonl", true), ("rows.jsonl", false)] {
+            let job = [verb, "ck", "--calib", rows, "--preset", "w8a8", "-o", "out"];
+            let (code, stdout, stderr) = run(folder.path(), &job);
+            assert_eq!((code, stderr.as_str()), (0, ""));
+            assert_eq!(stdout.contains(note), noted, "{verb} {rows}: {stdout}");
+        }
+    }
+}

@@ -641,3 +641,44 @@ fn a_layer_whose_inputs_are_all_zero_is_rounded_to_nearest_with_a_note() {
     let model = circle::read(&desk.files()[1]).unwrap();
     assert!(circle::verify(&model).is_valid(), "{}", circle::verify(&model));
 }
+
+#[test]
+fn files_of_io_are_told_with_their_sizes() {
+    let desk = Desk::new();
+    let told = desk.succeeds(&["--io", "io", "--io-samples", "2"]);
+    let files = told["files"].as_array().unwrap();
+    let of_io = |file: &&Value| file["path"].as_str().unwrap().starts_with("io/");
+    let of_io: Vec<&Value> = files.iter().filter(of_io).collect();
+    assert_eq!((files.len(), of_io.len()), (8, 6), "{told}");
+    let mut sum = 0;
+    for file in of_io {
+        let len = fs::metadata(desk.at(file["path"].as_str().unwrap())).unwrap().len();
+        assert_eq!(file["size"], len, "{file}");
+        sum += len;
+    }
+    let job = ["quantize", "ck", "--calib", "rows.jsonl", "-o", "out", "--io", "io"];
+    let (code, stdout, _) = desk.run(&[&job[..], &["--io-samples", "2"]].concat());
+    let line = stdout.lines().find(|line| line.starts_with("  wrote io  6 files, ")).unwrap();
+    assert!(code == 0 && line.contains(&sum.to_string()[..2]), "{line}: {sum}");
+}
+
+#[test]
+fn results_of_an_earlier_job_that_stay_beside_new_ones_are_named_once() {
+    let desk = Desk::new();
+    desk.succeeds(&["--stages", "--preset", "w8a8"]);
+    let warned = |more: &[&str], names: &str| {
+        let (code, _, stderr) = desk.quantize(more);
+        let warning = match names {
+            "" => String::new(),
+            names => format!("warning: of an earlier job, not of this one: {names}\n"),
+        };
+        assert_eq!((code, stderr), (0, warning), "{more:?}");
+    };
+    warned(&["--preset", "a16"], "out/stages");
+    assert!(desk.at("out/stages/manifest.json").exists(), "it is named, not removed");
+    warned(&["--preset", "a16", "--stages"], "");
+    let alone = ["quantize", "ck", "--weights-only", "--seq-len", "8", "-o", "out"];
+    let (code, _, stderr) = desk.run(&alone);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.ends_with("not of this one: out/model.circle, out/stages\n"), "{stderr}");
+}

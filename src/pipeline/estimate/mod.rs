@@ -19,7 +19,7 @@ use super::resume::worthwhile;
 use super::rounding::suits;
 use super::stages::{self, StageForm};
 use super::write::{FLOAT, QUANTIZED, RECIPE, check_files};
-use super::{Error, Means, Prompt, Recipe, build, planned, verify, walk};
+use super::{Error, Means, Prompt, Recipe, build, planned, unseeing, verify, walk};
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
 use crate::checkpoint::Checkpoint;
@@ -73,6 +73,8 @@ pub struct Estimate {
     pub seq_len: usize,
     /// Calibration samples.
     pub samples: usize,
+    /// Tensors of the checkpoint that only pictures need, where there are none.
+    pub unread_tensors: usize,
     /// The stages, in order.
     pub stages: Vec<StageEstimate>,
     /// How many loads of weights the samples walk with; 1 if all fits into memory.
@@ -136,6 +138,7 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
     Ok(Estimate {
         seq_len: prompt.layout.seq_len(),
         samples: calib.len(),
+        unread_tensors: unseeing(checkpoint, &prompt.layout),
         stages,
         legs: cut.nodes.len(),
         allowed,

@@ -12,6 +12,7 @@ mod jobs;
 mod rows;
 
 use super::floats::read;
+use super::prompt::without_rows;
 use super::save::{Folder, Partial};
 use super::write::{QUANTIZED, Written};
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
@@ -159,7 +160,7 @@ struct Ready {
 impl Ready {
     fn of(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<Ready, Error> {
         refuse(recipe)?;
-        let layout = layout(checkpoint, recipe)?;
+        let layout = without_rows(checkpoint, recipe)?;
         let (graph, verified) =
             rayon::join(|| build(checkpoint, recipe, layout.clone(), 1), || verify(checkpoint));
         let mut graph = graph?;
@@ -210,22 +211,6 @@ fn refuse_rules(graph: &Graph, plan: &Plan, policy: &Policy) -> Result<(), Error
             Err(Error::NoRows { key: format!("rule `{}`", rule.pattern), instead })
         }
         None => Ok(()),
-    }
-}
-
-/// The layout that the arguments fix by themselves.
-fn layout(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<Layout, Error> {
-    let Some(seq_len) = recipe.seq_len else { return Err(Error::NoLayout) };
-    let vision = checkpoint.config().vision.as_ref();
-    match (recipe.fixed.grid, recipe.fixed.visual_start, vision) {
-        (Some(grid), Some(start), Some(vision)) => {
-            Ok(Layout::single(grid, start, seq_len, vision.spatial_merge_size)?)
-        }
-        (None, None, _) => Ok(Layout::text(seq_len)?),
-        (Some(_), Some(_), None) => {
-            Err(Error::NoVision { config: checkpoint.files().describe("config.json") })
-        }
-        _ => Err(Error::NoLayout),
     }
 }
 
