@@ -248,18 +248,23 @@ pub(super) struct ExportArgs {
     pub(super) out: PathBuf,
 }
 
-/// Answer a question with the files of `encircle quantize --stages`.
+/// Answer a question with the files of `encircle quantize --stages`, or go on from a text.
 ///
 /// Chains the exported files by manifest.json: tokenizer and pictures of the checkpoint, prefill,
 /// then one token at a time with kept keys and values: the most probable one each time, or one
-/// drawn by chance with --temperature.
+/// drawn by chance with --temperature. The pictures, the video and the length of the prompt must be those
+/// that the files were made for: pictures come first in it, then the video, then the question. With
+/// nothing shown, a checkpoint without a chat template, such as a base model, goes on from the prompt as
+/// plain text.
 #[derive(Args)]
 #[command(after_help = "Examples:
   encircle quantize --stages -o out
   encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\"
   encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\" --integer
   encircle generate out/stages --image digit.jpg --prompt \"Which digit is it?\" \\
-      --temperature 0.7 --top-p 0.9 --seed 1")]
+      --temperature 0.7 --top-p 0.9 --seed 1
+  encircle generate set/stages --checkpoint DIR --video a.jpg b.jpg --timestamps 0,0.5 \\
+      --prompt \"What happens?\"")]
 pub(super) struct GenerateArgs {
     /// Folder with manifest.json
     #[arg(value_name = "OUT")]
@@ -267,7 +272,13 @@ pub(super) struct GenerateArgs {
     /// A picture; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(super) image: Vec<PathBuf>,
-    /// What to ask
+    /// The sampled frames of a video, in order
+    #[arg(long, value_name = "FRAME", num_args = 1.., requires = "timestamps")]
+    pub(super) video: Vec<PathBuf>,
+    /// When each frame was seen, in seconds from the start
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', requires = "video")]
+    pub(super) timestamps: Vec<f64>,
+    /// What to ask, or to go on from
     #[arg(long, value_name = "TEXT")]
     pub(super) prompt: String,
     /// The checkpoint the files were made from; the embedded demo model if absent

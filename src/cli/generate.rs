@@ -14,12 +14,8 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
         Some(dir) => Checkpoint::open(dir)?,
         None => Checkpoint::embedded(demo::checkpoint())?,
     };
-    let image = |path: &PathBuf| {
-        let refused = || format!("{}: --image: found a name that is not UTF-8", path.display());
-        path.to_str().map(str::to_owned).ok_or_else(refused)
-    };
-    let images = args.image.iter().map(image).collect::<Result<Vec<_>, _>>()?;
-    let row = Row::asking(&args.prompt, &images)?;
+    let (images, frames) = (names("--image", &args.image)?, names("--video", &args.video)?);
+    let row = Row::typed(&checkpoint, &args.prompt, &images, (&frames, &args.timestamps))?;
     let reading = match (args.float, args.integer) {
         (true, _) => Reading::Float,
         (false, true) => Reading::Integers,
@@ -49,4 +45,13 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
         );
     }
     Ok(Verdict::Fine)
+}
+
+/// The names of pictures, which rows hold as text.
+fn names(option: &str, paths: &[PathBuf]) -> Result<Vec<String>, String> {
+    let name = |path: &PathBuf| {
+        let refused = || format!("{}: {option}: found a name that is not UTF-8", path.display());
+        path.to_str().map(str::to_owned).ok_or_else(refused)
+    };
+    paths.iter().map(name).collect()
 }

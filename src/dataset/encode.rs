@@ -58,6 +58,11 @@ impl Processor {
         &self.tokenizer
     }
 
+    /// The token that ends what is said, if a chat template says so.
+    pub fn turn_end(&self) -> Option<u32> {
+        self.template.as_ref()?.turn_end().and_then(|end| self.tokenizer.token_id(end))
+    }
+
     /// The samples of all rows, in order, on all threads.
     ///
     /// # Errors

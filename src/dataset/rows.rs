@@ -1,8 +1,10 @@
 //! Rows of a JSONL file, and the pictures that they name.
 
+use super::encode::unless_absent;
 use super::parse::parse_row;
 use super::text::COLUMN;
-use crate::checkpoint::{Conversation, Error, ErrorKind, Files, Result};
+use crate::checkpoint::{Checkpoint, Conversation, Error, ErrorKind, Files, Result};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -39,14 +41,49 @@ impl Row {
     /// # Errors
     /// What [`read_jsonl`] would say of such a row.
     pub fn asking(question: &str, images: &[String]) -> Result<Row> {
-        let files = Files::folder("");
-        let origin = Origin { files: &files, folder: "", column: COLUMN, hint: "" };
-        let mut json = serde_json::json!({ "question": question });
-        if !images.is_empty() {
-            json["image"] = serde_json::json!(images);
-        }
-        parse_row("the prompt".into(), &json.to_string(), &origin)
+        Row::showing(question, images, (&[], &[]))
     }
+
+    /// What somebody types about pictures and the frames of a video, each with its seconds. Of a
+    /// checkpoint without a chat template to ask with, a text alone is what the model goes on from.
+    ///
+    /// # Errors
+    /// What [`read_jsonl`] would say of such a row; a template that cannot be read.
+    pub fn typed(
+        checkpoint: &Checkpoint,
+        text: &str,
+        images: &[String],
+        video: (&[String], &[f64]),
+    ) -> Result<Row> {
+        let asks = unless_absent(checkpoint.chat_template())?.is_ok();
+        match asks || !images.is_empty() || !video.0.is_empty() {
+            true => Row::showing(text, images, video),
+            false => typed(&json!({ COLUMN: text })),
+        }
+    }
+
+    fn showing(
+        question: &str,
+        images: &[String],
+        (frames, seconds): (&[String], &[f64]),
+    ) -> Result<Row> {
+        let mut row = json!({ "question": question });
+        if !images.is_empty() {
+            row["image"] = json!(images);
+        }
+        if !frames.is_empty() {
+            row["video"] = json!(frames);
+            row["timestamps"] = json!(seconds);
+        }
+        typed(&row)
+    }
+}
+
+/// A row that stands in no file.
+fn typed(row: &Value) -> Result<Row> {
+    let files = Files::folder("");
+    let origin = Origin { files: &files, folder: "", column: COLUMN, hint: "" };
+    parse_row("the prompt".into(), &row.to_string(), &origin)
 }
 
 /// A video that a row names: its sampled frames and when they were seen.

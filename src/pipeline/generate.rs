@@ -2,8 +2,8 @@
 
 use super::sampling::{Sampler, Sampling};
 use super::save::Fnv;
-use super::stages::MANIFEST;
-use super::{Error, FileEntry, Manifest};
+use super::stages::{MANIFEST, shown};
+use super::{Error, FileEntry, Manifest, SpanEntry};
 use crate::checkpoint::{Checkpoint, Config, read_within};
 use crate::circle::{self, Model};
 use crate::dataset::{Processor, Row, Sample};
@@ -94,7 +94,7 @@ impl Chain {
         Ok(Chain { manifest, folder: folder.display().to_string(), reading, programs })
     }
 
-    /// Asks a question about pictures and hands what every token adds to `say` as it is drawn; ends at
+    /// Asks a question about pictures, or has a text gone on from, and hands what every token adds to `say` as it is drawn; ends at
     /// the end of the turn, after `limit` tokens, or where the cache is full.
     ///
     /// # Errors
@@ -112,9 +112,8 @@ impl Chain {
         let mut sampler = Sampler::new(sampling);
         let processor = Processor::new(checkpoint)?;
         let sample = processor.encode(row)?;
-        let template = checkpoint.chat_template()?;
-        let turn = template.turn_end().and_then(|end| processor.tokenizer().token_id(end));
-        let ends = [checkpoint.end_tokens()?, turn.into_iter().collect()].concat();
+        let turn = processor.turn_end().into_iter().collect();
+        let ends = [checkpoint.end_tokens()?, turn].concat();
         let config = checkpoint.config();
         self.fits(checkpoint)?;
         let layout = self.layout(config, &sample)?;
@@ -170,13 +169,10 @@ impl Chain {
             let message = format!("{found} tokens, the files take at most {limit}");
             return Err(Error::row(sample, message));
         }
-        let spans: Vec<_> = layout.spans().iter().map(|s| (s.start, s.len, s.grid_thw)).collect();
-        let expected: Vec<_> =
-            self.manifest.spans.iter().map(|s| (s.start, s.len, s.grid_thw)).collect();
-        if spans != expected {
-            let message = format!(
-                "pictures (start, tokens, grid): found {spans:?}, the files are for {expected:?}"
-            );
+        let spans = SpanEntry::all(&layout);
+        if spans != self.manifest.spans {
+            let [found, expected] = [&spans, &self.manifest.spans].map(|spans| shown(spans));
+            let message = format!("found {found}, the files are for {expected}");
             return Err(Error::row(sample, message));
         }
         Ok(layout)

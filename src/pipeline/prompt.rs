@@ -1,6 +1,7 @@
 //! The static layout that all samples share.
 
-use super::{Error, Recipe};
+use super::stages::shown;
+use super::{Error, Recipe, SpanEntry};
 use crate::checkpoint::{Checkpoint, Config};
 use crate::dataset::Sample;
 use crate::graph::{Graph, Kind, ValueId};
@@ -59,19 +60,7 @@ impl Prompt {
             }
             let other = layout_of(config, sample)?;
             if other.spans() != layout.spans() {
-                let describe = |layout: &Layout| match layout.spans() {
-                    [] => String::from("no pictures"),
-                    spans => spans
-                        .iter()
-                        .map(|s| {
-                            format!(
-                                "{}x{}x{} at {}",
-                                s.grid_thw[0], s.grid_thw[1], s.grid_thw[2], s.start
-                            )
-                        })
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                };
+                let describe = |layout: &Layout| shown(&SpanEntry::all(layout));
                 return Err(Error::row(
                     sample,
                     format!(

@@ -4,8 +4,11 @@ use crate::artifact::encircle;
 use crate::staged::{demo, shared};
 use crate::support::path;
 use encircle::checkpoint::Checkpoint;
-use encircle::dataset::{Processor, Row};
+use encircle::circle;
+use encircle::dataset::{Processor, Row, read_jsonl};
 use encircle::pipeline::{Chain, Reading, Sampling};
+use encircle::runtime::{Limits, Program};
+use encircle::tensor::Tensor;
 use serde_json::Value;
 use std::path::Path;
 
@@ -189,4 +192,97 @@ fn the_command_samples_and_runs_on_integers() {
     let (code, _, stderr) = ask(&["--temperature", "1", "--top-p", "2"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("top_p: found 2, expected more than 0, at most 1"), "{stderr}");
+}
+
+/// The demo's checkpoint with one text of its template replaced, or without any template.
+fn templated(change: Option<[&str; 2]>) -> tempfile::TempDir {
+    let folder = changed("config.json", |_| {});
+    let file = folder.path().join("chat_template.jinja");
+    let template = std::fs::read_to_string(&file).unwrap();
+    match change {
+        Some([from, to]) => std::fs::write(&file, template.replace(from, to)).unwrap(),
+        None => std::fs::remove_file(&file).unwrap(),
+    }
+    folder
+}
+
+/// Quantizes the checkpoint in `folder` on one row, with its staged set in `out`.
+fn staged(folder: &Path, row: &str) {
+    std::fs::write(folder.join("rows.jsonl"), format!("{row}\n")).unwrap();
+    let [rows, out] = ["rows.jsonl", "out"].map(|name| folder.join(name).display().to_string());
+    let job = ["quantize", folder.to_str().unwrap(), "--calib", &rows, "-o", &out, "--stages"];
+    let (code, _, stderr) = encircle(&[&job[..], &["--preset", "w8a8"]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_checkpoint_without_a_template_goes_on_from_a_text() {
+    let folder = templated(None);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    staged(folder.path(), r#"{"text": "Where does the digit stand? It stands at the top left"}"#);
+    let (stages, dir, text) = (at("out/stages"), at(""), "Where does the digit");
+    let args = ["generate", &stages, "--checkpoint", &dir, "--prompt"];
+    let (code, said, stderr) =
+        encircle(&[&args[..], &[text, "--float", "--max-tokens", "1"]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+
+    // What the whole float model says after the tokens of the text.
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let processor = Processor::new(&checkpoint).unwrap();
+    let ids = processor.encode_document(text, "text").unwrap();
+    let model = circle::read(&std::fs::read(at("out/model.circle")).unwrap()).unwrap();
+    let program = Program::new(&model, Limits::default()).unwrap();
+    let mut padded: Vec<f32> = ids.iter().map(|&id| id as f32).collect();
+    let shape = &program.inputs()[0].shape;
+    padded.resize(shape.iter().product(), 0.0);
+    let logits = program.run(&[Tensor::new(shape.clone(), padded)]).unwrap().remove(0);
+    let width = *logits.shape().last().unwrap();
+    let last = &logits.data()[(ids.len() - 1) * width..ids.len() * width];
+    let likeliest = (0..width).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+    let expected = processor.tokenizer().decode(&[likeliest as u32], true).unwrap();
+    assert_eq!(said, format!("{expected}\n"));
+
+    // Pictures have their places in templates only.
+    let picture = path("assets/vqa/test_000.jpg").display().to_string();
+    let (code, _, stderr) = encircle(&[&args[..], &[text, "--image", &picture]].concat());
+    assert!(code == 2 && stderr.contains("a chat template in the checkpoint"), "{stderr}");
+}
+
+#[test]
+fn a_video_is_shown_frame_by_frame_and_its_lack_is_told_in_words() {
+    let text = "{% elif content['type'] == 'text' %}";
+    let video = "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>";
+    let folder = templated(Some([text, &format!("{video}{text}")]));
+    let frames = [0, 1, 1, 0].map(|i| path(&format!("assets/vqa/train_00{i}.jpg")));
+    let frames = frames.map(|frame| frame.display().to_string());
+    let row = serde_json::json!({
+        "video": frames, "timestamps": [0.0, 0.5, 1.0, 1.5], "question": "Which digit is it?",
+        "answer": "It is the digit six",
+    });
+    staged(folder.path(), &row.to_string());
+    let stages = folder.path().join("out/stages");
+    let (place, dir) = (stages.to_str().unwrap(), folder.path().to_str().unwrap());
+    let args = ["generate", place, "--checkpoint", dir, "--prompt", "Which digit is it?"];
+    let ask = |more: &[&str]| encircle(&[&args[..], &["--max-tokens", "4"], more].concat());
+    let shown: Vec<&str> = frames.iter().map(String::as_str).collect();
+    let seen = [&["--video"][..], &shown, &["--timestamps", "0,0.5,1,1.5"]].concat();
+    let (code, said, stderr) = ask(&seen);
+    assert_eq!(code, 0, "{stderr}");
+    let mut row = row;
+    row.as_object_mut().unwrap().remove("answer");
+    std::fs::write(folder.path().join("ask.jsonl"), row.to_string()).unwrap();
+    let row = read_jsonl(&folder.path().join("ask.jsonl")).unwrap().remove(0);
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let (chain, mut text) = (Chain::open(&stages, Reading::Rounded).unwrap(), String::new());
+    chain.generate(&checkpoint, &row, Sampling::default(), 4, &mut |more| text += more).unwrap();
+    assert_eq!(said, text + "\n", "as rows of data sets have it");
+
+    let (code, _, stderr) = ask(&[]);
+    let words = "the prompt: found no pictures, the files are for video frame 1x4x4 at ";
+    assert!(code == 2 && stderr.contains(words) && !stderr.contains('['), "{stderr}");
+    let (code, _, stderr) = ask(&[&seen[..6], &["0,0.5"]].concat());
+    let words = "field \"timestamps\": expected 4 numbers, the seconds of each frame, found 2";
+    assert!(code == 2 && stderr.contains(words), "{stderr}");
+    let (code, _, stderr) = ask(&seen[..5]);
+    assert!(code == 2 && stderr.contains("--timestamps"), "{stderr}");
 }

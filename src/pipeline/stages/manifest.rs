@@ -103,6 +103,14 @@ impl Display for SpanEntry {
     }
 }
 
+/// What a prompt shows, for people.
+pub(in super::super) fn shown(spans: &[SpanEntry]) -> String {
+    match spans {
+        [] => "no pictures".into(),
+        spans => spans.iter().map(SpanEntry::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// One Circle file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileEntry {

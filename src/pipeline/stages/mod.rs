@@ -6,8 +6,8 @@
 
 mod manifest;
 
-pub(super) use manifest::MANIFEST;
 pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
+pub(super) use manifest::{MANIFEST, shown};
 
 use super::estimate::{FileSize, Sizes};
 use super::floats::Trouble;
