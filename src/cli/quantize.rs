@@ -123,7 +123,6 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let writing = Instant::now();
     let (written, io) = files(&job, &outcome, (args, staged_only))?;
     outcome.done()?;
-    warn_stale(args, &written);
     budget::warn(&recipe, &outcome);
     outcome.seconds.splice(..0, spent.any().then_some(("budget", spent.seconds)));
     outcome.seconds.insert(0, ("read", read));
@@ -186,6 +185,7 @@ fn files(
         written.extend(write_stages(job.checkpoint, outcome, &folder, form)?);
     }
     pipeline::write_recipe(job.effective, &args.out)?;
+    warn_stale(args, &written);
     Ok((written, io))
 }
 

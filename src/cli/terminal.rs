@@ -112,13 +112,13 @@ pub(super) fn wrapped(items: impl Iterator<Item = String>) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// What of the checkpoint the layout leaves out, in a line, if anything, and what would need it.
+/// What of the checkpoint the layout leaves out, if anything, and what would need it.
 pub(super) fn left_out(tensors: usize, way: &str) -> String {
     match tensors {
         0 => String::new(),
         _ => {
             let tensors = counted(tensors, "tensor");
-            format!("  left out    {tensors} that this layout does not read ({way})\n")
+            format!("  left out    {tensors} that this layout does not read:\n{:14}{way}\n", "")
         }
     }
 }

@@ -164,15 +164,15 @@ impl Chain {
     /// The layout of the prompt, which must be that of the set.
     fn layout(&self, config: &Config, sample: &Sample) -> Result<Layout, Error> {
         let layout = super::prompt::layout_of(config, sample)?;
-        let (found, limit) = (layout.seq_len(), self.manifest.seq_len);
-        if found > limit {
-            let message = format!("{found} tokens, the files take at most {limit}");
-            return Err(Error::row(sample, message));
-        }
         let spans = SpanEntry::all(&layout);
         if spans != self.manifest.spans {
             let [found, expected] = [&spans, &self.manifest.spans].map(|spans| shown(spans));
             let message = format!("found {found}, the files are for {expected}");
+            return Err(Error::row(sample, message));
+        }
+        let (found, limit) = (layout.seq_len(), self.manifest.seq_len);
+        if found > limit {
+            let message = format!("{found} tokens, the files take at most {limit}");
             return Err(Error::row(sample, message));
         }
         Ok(layout)

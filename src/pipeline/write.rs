@@ -1,6 +1,7 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
 use super::save::{self, Partial, beside, save_with, written as written_to};
+use super::stages::MANIFEST;
 use super::unfinished::folder_of;
 use super::{Error, Outcome, prompt};
 use crate::circle::WriteOptions;
@@ -135,9 +136,10 @@ pub fn write_model(
 
 /// What looks like a result in `folder` and is of an earlier job: `written` did not replace it.
 pub fn stale(folder: &Path, written: &[Written]) -> Vec<PathBuf> {
+    let there = |path: &Path| path.is_file() || path.join(MANIFEST).is_file();
     let ours = |path: &Path| written.iter().any(|file| file.path.starts_with(path));
     let results = [FLOAT, QUANTIZED, STAGES].map(|name| folder.join(name));
-    results.into_iter().filter(|path| path.exists() && !ours(path)).collect()
+    results.into_iter().filter(|path| there(path) && !ours(path)).collect()
 }
 
 /// Puts the recipe that was followed beside the model, as `recipe.toml`.

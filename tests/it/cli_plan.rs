@@ -311,8 +311,10 @@ fn a_plan_without_rows_has_the_picture_that_arguments_fix_or_says_what_it_leaves
     };
     let (code, stdout, stderr) = plan(&[]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    let note = "  left out    69 tensors that this layout does not read (--grid T,H,W and";
+    let note =
+        "  left out    69 tensors that this layout does not read:\n              --grid T,H,W and";
     assert!(stdout.contains(note) && !stdout.contains("model.visual"), "{stdout}");
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "a terminal has 80 columns");
     let picture = ["--grid", "1,8,8", "--visual-start", "3"];
     let (code, stdout, stderr) = plan(&picture);
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -337,7 +339,7 @@ fn a_plan_without_rows_has_the_picture_that_arguments_fix_or_says_what_it_leaves
 fn rows_of_text_leave_the_vision_tower_out_and_say_so() {
     let folder = desk();
     fs::write(folder.path().join("text.jsonl"), "{\"text\": \"one two\"}\n").unwrap();
-    let note = "  left out    69 tensors that this layout does not read (rows with pictures need";
+    let note = "  left out    69 tensors that this layout does not read:\n              rows with pictures need";
     for verb in ["plan", "quantize"] {
         for (rows, noted) in [("text.jsonl", true), ("rows.jsonl", false)] {
             let job = [verb, "ck", "--calib", rows, "--preset", "w8a8", "-o", "out"];

@@ -254,7 +254,7 @@ fn a_row_that_does_not_fit_the_others_is_named() {
     let desk = Desk::new();
     let pair = r#"{"image": ["train_000.jpg", "train_001.jpg"], "question": "Which?"}"#;
     desk.rows(&[ROW, pair]);
-    desk.fails(&[], &["rows.jsonl:2", "expected 1x8x8 at 4 as in rows.jsonl:1"]);
+    desk.fails(&[], &["rows.jsonl:2", "expected picture 1x8x8 at 4 as in rows.jsonl:1"]);
     desk.rows(&[ROW, r#"{"question": "Which?"}"#]);
     desk.fails(&[], &["rows.jsonl:2", "found no pictures"]);
 }

@@ -335,6 +335,9 @@ fn assert_answers(stages: &Path) {
     assert_eq!(code, 2);
     let words = "found no pictures, the files are for picture 1x8x8 at 4";
     assert!(stderr.contains(words), "{stderr}");
+    let (code, _, stderr) = encircle(&[&args[..], &args[2..4]].concat());
+    let words = "found picture 1x8x8 at 4, picture 1x8x8 at 22, the files are for picture 1x8x8";
+    assert!(code == 2 && stderr.contains(words), "{stderr}");
 }
 
 #[test]
