@@ -211,7 +211,8 @@ pub(super) struct QuantizeArgs {
 /// arguments are wrong.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  encircle plan Qwen3-VL-4B --samples 128 --seq-len 512 --memory 4GiB --buffers external
+  encircle plan Qwen3-VL-4B --samples 128 --seq-len 512 --grid 1,32,32 --visual-start 4 \\
+      --memory 4GiB --buffers external
   encircle plan Qwen3-VL-4B --calib train.jsonl --recipe w8a8 --stages --json")]
 pub(super) struct PlanArgs {
     #[command(flatten)]

@@ -287,7 +287,8 @@ impl Stream {
                 Tensor::full([1, 0, width], 0.0)
             } else {
                 let op = node.op.def();
-                let steps = if tap.on_grids() { steps(graph, node, weights) } else { None };
+                let on_grids = tap.on_grids() && matches!(node.op, Op::Linear(_));
+                let steps = if on_grids { steps(graph, node, weights) } else { None };
                 let mut eval = |run: Run<'_>| match first.take() {
                     Some(first) => op.eval_over(first, &operands, run.on_grids(steps)),
                     None => op.eval(&operands, run.on_grids(steps)),

@@ -1,11 +1,9 @@
 //! Orthogonal matrices: products of factors are what they stand for. Who is alone stays so.
 
 use super::*;
-use rayon::prelude::*;
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Rows of ones, in so many blocks that the pool would be asked.
+/// Rows of ones, made on demand.
 #[derive(Debug)]
 struct Ones;
 
@@ -15,24 +13,36 @@ impl Rows for Ones {
     }
 }
 
+/// Whether another thread of the pool took a part of `work`.
+fn is_shared(work: impl Fn() + Sync) -> bool {
+    let [is_there, is_done, is_shared] = [(); 3].map(|()| AtomicBool::new(false));
+    let one = || {
+        while !is_there.load(Relaxed) {
+            std::hint::spin_loop();
+        }
+        work();
+        is_done.store(true, Relaxed);
+    };
+    let other = || {
+        is_there.store(true, Relaxed);
+        while !is_done.load(Relaxed) {
+            is_shared.fetch_or(rayon::yield_now() == Some(rayon::Yield::Executed), Relaxed);
+        }
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| rayon::join(one, other));
+    is_shared.into_inner()
+}
+
 #[test]
-fn whoever_holds_a_lock_alone_is_not_given_work_that_wants_it() {
-    let (done, finished) = mpsc::channel();
-    std::thread::spawn(move || {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
-        let (lock, rotation) = (Mutex::new(()), Orthogonal::random(16, false, 1));
-        pool.install(|| {
-            (0..64).into_par_iter().for_each(|_| {
-                let _held = lock.lock().unwrap();
-                alone(|| {
-                    let mut all = Tensor::made([1 << 12, 1 << 10], Ones).dense();
-                    rotation.apply(&mut all, Side::Rows);
-                });
-            });
-        });
-        done.send(()).unwrap();
-    });
-    finished.recv_timeout(Duration::from_secs(60)).unwrap();
+fn nothing_that_is_done_alone_goes_to_other_threads() {
+    let rotation = Orthogonal::random(64, false, 1);
+    let turn = || rotation.apply(&mut Tensor::full([1 << 10, 64], 1.0), Side::Rows);
+    let make = || drop(Tensor::made([1 << 12, 1 << 10], Ones).dense());
+    for work in [&turn as &(dyn Fn() + Sync), &make] {
+        assert!((0..100).any(|_| is_shared(work)));
+        assert!(!(0..20).any(|_| is_shared(|| alone(work))));
+    }
 }
 
 #[test]

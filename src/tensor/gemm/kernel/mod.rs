@@ -259,7 +259,7 @@ unsafe fn rows<V: Vector, const R: usize>(t: &Panel<'_>, row: usize, tile: usize
             Left::Strips { after, share } => {
                 for r in 0..R {
                     for line in (0..2 * V::LANES).step_by(LINE) {
-                        prefetch(out.add(r * t.n + line));
+                        prefetch(out.wrapping_add(r * t.n + line));
                     }
                 }
                 for line in after.chunks(share).nth(tile).unwrap_or_default().chunks(LINE) {
