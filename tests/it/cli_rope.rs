@@ -91,10 +91,6 @@ fn rope_names_the_case_and_the_number_that_are_wrong() {
             r#"[{"kind": "image"}]"#.into(),
             "field \"segments[0].grid_thw\": expected a list of numbers",
         ),
-        (
-            r#"[{"kind": "text", "tokens": 3}], "seq_len": 10"#.into(),
-            "field \"seq_len\": expected only name, segments",
-        ),
         (r#"3"#.into(), "field \"segments\": expected a list of objects, found 3"),
         ("[]".into(), "empty"),
     ];
