@@ -94,8 +94,8 @@ impl Chain {
         Ok(Chain { manifest, folder: folder.display().to_string(), reading, programs })
     }
 
-    /// Asks a question about pictures, or has a text gone on from, and hands what every token adds to `say` as it is drawn; ends at
-    /// the end of the turn, after `limit` tokens, or where the cache is full.
+    /// Asks a question about pictures, or has a text gone on from, and hands what every token adds to
+    /// `say` as it is drawn; ends at the end of the turn, after `limit` tokens, or where the cache is full.
     ///
     /// # Errors
     /// A prompt that does not fit the static layout; files that do not chain; a sampling that makes
