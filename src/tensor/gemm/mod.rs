@@ -312,11 +312,11 @@ impl Tiles<'_> {
                 }
             };
             let column = self.first + panel * width;
-            let (n, add) = (self.out.stride, part.start > 0);
+            let (stride, add) = (self.out.stride, part.start > 0);
             // SAFETY: the panel lies inside `out`: rows end at m, columns at first + n.
             unsafe {
-                let out = self.out.data.add(rows.start * self.out.stride + column);
-                let rows = rows.len();
+                let out = self.out.data.add(rows.start * stride + column);
+                let (rows, n) = (rows.len(), stride);
                 isa.panel(&Panel { out, n, rows, columns, a, left, b, depth, block, scale, add });
             }
             let done = panel + 1 - first;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::tensor::{Steps, Tensor, matmul};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[derive(Debug)]
 struct Table(Vec<f32>, usize);
@@ -29,8 +30,15 @@ proptest! {
             matmul(&mut dense, &a, &Packed::from_nt(&b, k, n, products), Par::Seq);
             for par in [Par::Seq, Par::All] {
                 let mut out = vec![f32::NAN; m * n];
-                made.matmul_nt(&mut out, &a, par);
+                let finished: Vec<AtomicU32> = (0..m * n).map(|_| AtomicU32::new(0)).collect();
+                let finish = |at: usize, piece: &mut [f32]| {
+                    for (times, x) in finished[at..].iter().zip(&*piece) {
+                        times.fetch_add(if x.is_nan() { 100 } else { 1 }, Relaxed);
+                    }
+                };
+                made.matmul_nt(&mut out, &a, Run::new(par, &finish));
                 prop_assert_eq!(&out, &dense);
+                prop_assert!(finished.iter().all(|times| times.load(Relaxed) == 1));
             }
         }
         // The same of numbers on grids, one for the left and one a row for the right.
