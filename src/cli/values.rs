@@ -31,26 +31,22 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Bits or MiB.
 pub(super) fn parse_budget(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(budget) if 0.0 < budget && budget < 1e9 => Ok(budget),
-        _ => Err("expected a number above 0 and below 1e9".into()),
-    }
+    real(text, |budget| 0.0 < budget && budget < 1e9, "a number above 0 and below 1e9")
 }
 
 /// A time.
 pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
-        _ => Err("expected seconds, 0 or more".into()),
-    }
+    real(text, |seconds| (0.0..=1e9).contains(&seconds), "seconds, 0 or more")
 }
 
 /// A divergence.
 pub(super) fn parse_nats(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(nats) if 0.0 < nats && nats < 1e9 => Ok(nats),
-        _ => Err("expected a divergence above 0".into()),
-    }
+    real(text, |nats| 0.0 < nats && nats < 1e9, "a divergence above 0")
+}
+
+fn real(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number| fits(number));
+    number.ok_or_else(|| format!("expected {expected}"))
 }
 
 /// The numbers that are multiplied.

@@ -191,12 +191,14 @@ impl Tensor {
     pub fn data(&self) -> &[f32] {
         match &self.payload {
             Payload::Dense(data) => data,
-            Payload::Made(made) => {
-                // made before the cell is held, since making takes the pool
-                let make = || made.everything(self.len(), self.row_width());
-                let all = if made.all.get().is_none() { Some(make()) } else { None };
-                made.all.get_or_init(|| all.unwrap_or_else(make))
-            }
+            Payload::Made(made) => match made.all.get() {
+                Some(all) => all,
+                None => {
+                    // made before the cell is held, since making takes the pool
+                    let all = made.everything(self.len(), self.row_width());
+                    made.all.get_or_init(|| all)
+                }
+            },
         }
     }
 
