@@ -106,7 +106,7 @@ fn a_device_gives_the_products_and_grids_of_the_processor() {
     }
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("one-layer");
-    written::checkpoint(&checkpoint, 1);
+    written::checkpoint(&checkpoint, &written::Like::large(1));
     match use_device(Device::Cuda) {
         Ok(()) => {
             again(COMPARING, folder.path(), &checkpoint);

@@ -16,6 +16,7 @@ mod golden_float;
 mod golden_quant;
 mod golden_text;
 mod groups;
+mod means;
 mod products;
 mod resume;
 mod running;
@@ -23,3 +24,5 @@ mod sharded;
 mod staged;
 mod support;
 mod weights_only;
+#[path = "../written/mod.rs"]
+mod written;

@@ -1,4 +1,4 @@
-//! A text model large enough that its size shows, and samples for it, as the tests write them.
+//! Text models of random weights, and samples for them, as the tests write them.
 
 use encircle::checkpoint::Config;
 use encircle::dataset::Sample;
@@ -10,15 +10,38 @@ use std::path::Path;
 
 const TOKENS: usize = 48;
 const SAMPLES: usize = 6;
+const VOCABULARY: usize = 1000;
 
-/// A text model of `layers` layers of 12.6 MB each in f32.
-pub(crate) fn checkpoint(folder: &Path, layers: usize) {
+/// What a text model is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Like {
+    pub(crate) layers: usize,
+    pub(crate) hidden: usize,
+    pub(crate) intermediate: usize,
+    /// Of queries, and of keys and values.
+    pub(crate) heads: [usize; 2],
+    pub(crate) head_dim: usize,
+    pub(crate) tied: bool,
+}
+
+impl Like {
+    /// Layers so large that they show: 12.6 MB each in f32.
+    #[allow(dead_code, reason = "not every test writes those")]
+    pub(crate) fn large(layers: usize) -> Like {
+        let (hidden, intermediate) = (512, 1536);
+        Like { layers, hidden, intermediate, heads: [8, 4], head_dim: 64, tied: true }
+    }
+}
+
+/// Writes a checkpoint into a new folder.
+pub(crate) fn checkpoint(folder: &Path, like: &Like) {
     let config = json!({
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": 1000,
-        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": layers,
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64,
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": VOCABULARY,
+        "hidden_size": like.hidden, "intermediate_size": like.intermediate,
+        "num_hidden_layers": like.layers, "num_attention_heads": like.heads[0],
+        "num_key_value_heads": like.heads[1], "head_dim": like.head_dim,
         "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 4096,
-        "hidden_act": "silu", "tie_word_embeddings": true, "attention_bias": false,
+        "hidden_act": "silu", "tie_word_embeddings": like.tied, "attention_bias": false,
     });
     fs::create_dir(folder).unwrap();
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
@@ -51,7 +74,9 @@ pub(crate) fn checkpoint(folder: &Path, layers: usize) {
 /// Six texts of 48 tokens.
 pub(crate) fn samples() -> Vec<Sample> {
     let sample = |i: usize| Sample {
-        input_ids: (0..TOKENS).map(|t| ((31 * i + 7 * t * t + 3 * t) % 1000) as u32).collect(),
+        input_ids: (0..TOKENS)
+            .map(|t| ((31 * i + 7 * t * t + 3 * t) % VOCABULARY) as u32)
+            .collect(),
         prompt_len: TOKENS / 2,
         pixel_values: None,
         grids: Vec::new(),
