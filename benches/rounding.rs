@@ -50,11 +50,7 @@ fn main() {
         let table = toml::from_str(options).expect("a table");
         let rounding = (entry.build)(table).expect("known options");
         // Each pays for its own factorization.
-        let moments = {
-            let mut fresh = Moments::new(k, false);
-            fresh.merge(&moments);
-            fresh
-        };
+        let moments = moments.clone();
         let layer =
             Layer { weight: &weight, decision: &decision, grid: &grid, moments: Some(&moments) };
         let start = Instant::now();

@@ -56,18 +56,11 @@ impl Moments {
         Moments { width, tokens: 0, hessian, gap, drift: None, part, factor: OnceLock::new() }
     }
 
-    /// Adds the tokens of one sample, rows of `width`; `wanted` counts with two streams only.
+    /// Adds samples in their order, each what the layer sees, rows of `width`, and what was wanted,
+    /// which counts with two streams only.
     ///
     /// # Panics
     /// If the two streams have different numbers of tokens: a mistake of ours.
-    pub fn add(&mut self, seen: &[f32], wanted: &[f32]) {
-        self.add_all(&[(seen, wanted)]);
-    }
-
-    /// Adds samples, each what the layer sees and what was wanted, in their order.
-    ///
-    /// # Panics
-    /// As [`Moments::add`].
     pub fn add_all(&mut self, samples: &[(&[f32], &[f32])]) {
         self.add_weighed(samples, &vec![None; samples.len()]);
     }
@@ -76,7 +69,7 @@ impl Moments {
     /// are none.
     ///
     /// # Panics
-    /// As [`Moments::add`].
+    /// As [`Moments::add_all`].
     pub fn add_weighed(&mut self, samples: &[(&[f32], &[f32])], roots: &[Roots]) {
         let k = self.width;
         for (seen, wanted) in samples {
@@ -130,20 +123,6 @@ impl Moments {
     /// Whether no input was ever anything but zero.
     pub fn is_silent(&self) -> bool {
         self.hessian.iter().step_by(self.width + 1).all(|energy| *energy == 0.0)
-    }
-
-    /// Joins the sums of other samples; (a + b) + c and a + (b + c) differ by rounding only.
-    pub fn merge(&mut self, other: &Moments) {
-        let join = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        join(&mut self.hessian, &other.hessian);
-        if let (Some(a), Some(b)) = (&mut self.gap, &other.gap) {
-            join(a, b);
-        }
-        if let (Some(a), Some(b)) = (&mut self.drift, &other.drift) {
-            join(a, b);
-        }
-        self.tokens += other.tokens;
-        self.factor = OnceLock::new();
     }
 
     /// The tiles that were added up here, as bytes.

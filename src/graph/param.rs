@@ -1,7 +1,7 @@
 //! References to checkpoint tensors, with the exact rewrites that are folded into them.
 
 use crate::layout::vision::position_embedding;
-use crate::tensor::{Orthogonal, Side, Tensor};
+use crate::tensor::{self, Orthogonal, Side, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -200,10 +200,7 @@ fn transposed(stored: &Tensor, columns: &Range<usize>) -> Tensor {
     let width = stored.shape().last().copied().unwrap_or(1).max(1);
     let rows = stored.data().len() / width;
     Tensor::written([columns.len(), rows], |out| {
-        for (out, column) in out.chunks_exact_mut(rows.max(1)).zip(columns.clone()) {
-            let data = stored.data()[column..].iter().step_by(width);
-            out.iter_mut().zip(data).for_each(|(out, &x)| *out = x);
-        }
+        tensor::transpose(out, stored.data(), width, columns.clone());
     })
 }
 

@@ -65,10 +65,7 @@ impl OpDef for Transpose {
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let shape: Vec<usize> = self.perm.iter().map(|&axis| x.shape()[axis]).collect();
-        let mut strides = vec![1; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * x.shape()[axis];
-        }
+        let strides = tensor::strides(x.shape());
         let strides: Vec<usize> = self.perm.iter().map(|&axis| strides[axis]).collect();
         // Trailing axes that stay in place are copied as one run.
         let fixed = (0..shape.len()).rev().take_while(|&i| self.perm[i] == i).count();
@@ -173,10 +170,7 @@ impl OpDef for Slice {
     fn eval(&self, inputs: &[&Tensor], run: Run<'_>) -> Tensor {
         let x = inputs[0];
         let rank = self.size.len();
-        let mut strides = vec![1; rank];
-        for axis in (1..rank).rev() {
-            strides[axis - 1] = strides[axis] * x.shape()[axis];
-        }
+        let strides = tensor::strides(x.shape());
         let start = self.begin.iter().zip(&strides).map(|(b, s)| b * s).sum();
         // Trailing axes taken whole, and the first one that is not, are one run.
         let whole = (0..rank).rev().take_while(|&i| self.size[i] == x.shape()[i]).count();

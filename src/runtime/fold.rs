@@ -4,6 +4,7 @@
 
 use super::Limits;
 use crate::circle::{Buffer, BuiltinOperator as B, Details, Model, Operator, SubGraph, Tensor};
+use crate::tensor::strides;
 use std::collections::BTreeSet;
 
 /// Turns such results in one graph of a verified model into constants. These are the operators that
@@ -116,10 +117,7 @@ fn permutation(axes: Vec<i64>, rank: usize) -> Option<Vec<usize>> {
 
 /// The elements of a payload, axis `i` being axis `perm[i]` of `shape`.
 fn permuted(bytes: &[u8], bits: usize, shape: &[usize], perm: &[usize]) -> Vec<u8> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
-    }
+    let strides = strides(shape);
     let Some((&last, outer)) = perm.split_last() else { return bytes.to_vec() };
     let mut rows = vec![0];
     for &axis in outer {

@@ -3,6 +3,7 @@
 //! This room is the leaf of the house: it must not know any other room.
 
 mod alone;
+mod axes;
 mod buffer;
 mod cuda;
 mod device;
@@ -16,6 +17,7 @@ mod run;
 pub(crate) mod simd;
 
 pub use alone::alone;
+pub use axes::{strides, transpose};
 pub use device::{Device, DeviceError, device_trouble, use_device};
 pub use divergence::divergence;
 pub use elementwise::{

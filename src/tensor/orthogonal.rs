@@ -1,7 +1,7 @@
 //! Orthogonal matrices as products of factors that are cheap to apply: a randomized Hadamard matrix
 //! where the size allows, times a random rotation of the odd part of the size.
 
-use super::{Par, Random, Tensor};
+use super::{Par, Random, Tensor, transpose};
 use rayon::prelude::*;
 
 /// Rows that one task turns: fixed work, and rows do not depend on each other.
@@ -95,9 +95,10 @@ impl Orthogonal {
             Side::Rows => self.rows(tensor.data_mut()),
             Side::Outputs => {
                 let columns = tensor.data().len() / width.max(1);
-                let mut turned = transposed(tensor.data(), width, columns);
+                let mut turned = vec![0.0; tensor.data().len()];
+                transpose(&mut turned, tensor.data(), columns, 0..columns);
                 self.rows(&mut turned);
-                tensor.data_mut().copy_from_slice(&transposed(&turned, columns, width));
+                transpose(tensor.data_mut(), &turned, width, 0..width);
             }
         }
     }
@@ -201,20 +202,4 @@ fn gram_schmidt(n: usize, random: &mut Random) -> Vec<f64> {
 
 fn gaussian(random: &mut Random) -> f64 {
     (-2.0 * random.uniform().ln()).sqrt() * (std::f64::consts::TAU * random.uniform()).cos()
-}
-
-fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; data.len()];
-    // Tiles: both sides stay in cache.
-    const TILE: usize = 32;
-    for top in (0..rows).step_by(TILE) {
-        for left in (0..columns).step_by(TILE) {
-            for i in top..(top + TILE).min(rows) {
-                for j in left..(left + TILE).min(columns) {
-                    out[j * rows + i] = data[i * columns + j];
-                }
-            }
-        }
-    }
-    out
 }

@@ -40,12 +40,12 @@ fn damping_that_had_to_be_raised_is_told() {
     let k = 4;
     let mut moments = Moments::new(k, false);
     // One direction only: rank 1.
-    moments.add(&[1.0; 8], &[1.0; 8]);
+    moments.add_all(&[(&[1.0; 8], &[1.0; 8])]);
     assert!(moments.raised_damping().is_none(), "nothing was factored yet");
     moments.factor(false, 1e-17).unwrap();
     let [asked, needed] = moments.raised_damping().unwrap();
     assert!(asked == 1e-17 && needed >= 10.0 * asked, "{asked} {needed}");
-    moments.add(&[1.0; 8], &[1.0; 8]);
+    moments.add_all(&[(&[1.0; 8], &[1.0; 8])]);
     moments.factor(false, 0.01).unwrap();
     assert_eq!(moments.raised_damping(), None);
 }

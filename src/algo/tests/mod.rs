@@ -73,7 +73,7 @@ fn inputs(tokens: usize, k: usize, seed: u64) -> Vec<f32> {
 
 fn moments(x: &[f32], wanted: &[f32], k: usize, two: bool) -> Moments {
     let mut moments = Moments::new(k, two);
-    moments.add(x, wanted);
+    moments.add_all(&[(x, wanted)]);
     moments
 }
 
@@ -116,24 +116,6 @@ proptest! {
         let two = round(&Qronos { alpha: 1.0, beta: 0.0, gptq }, &weight, 4, &moments(&x, &x, k, true));
         for (a, b) in one.data().iter().zip(two.data()) {
             prop_assert!((a - b).abs() < 1e-4, "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn moments_merge_associatively(cuts in (1usize..9, 1usize..9, 1usize..9), k in 1usize..9) {
-        let parts = [cuts.0, cuts.1, cuts.2].map(|m| noise(m * k, m as u64 + 7));
-        let [a, b, c] = parts.each_ref().map(|x| moments(x, x, k, true));
-        let join = |mut a: Moments, b: &Moments| { a.merge(b); a };
-        let left = join(join(a.clone(), &b), &c);
-        let right = join(a.clone(), &join(b.clone(), &c));
-        prop_assert_eq!(left.tokens(), right.tokens());
-        for (x, y) in left.hessian().iter().zip(right.hessian()) {
-            prop_assert!((x - y).abs() <= 1e-12 * x.abs().max(1.0));
-        }
-        let all = parts.concat();
-        // Blocks are cut elsewhere, and summed in f32.
-        for (x, y) in left.hessian().iter().zip(moments(&all, &all, k, false).hessian()) {
-            prop_assert!((x - y).abs() <= 1e-5 * x.abs().max(1.0));
         }
     }
 
@@ -260,7 +242,7 @@ fn a_row_that_counts_three_times_is_a_row_that_came_three_times() {
     weighed.add_weighed(&[(&seen, &wanted)], &roots);
     weighed.add_drift(&[[&seen, &float, &quantized]], n, &roots);
     let mut came = Moments::new(k, true);
-    came.add(&repeated(&seen, k), &repeated(&wanted, k));
+    came.add_all(&[(&repeated(&seen, k), &repeated(&wanted, k))]);
     let [a, b, c] = [(&seen, k), (&float, n), (&quantized, n)].map(|(x, w)| repeated(x, w));
     came.add_drift(&[[&a, &b, &c]], n, &[None]);
     // Blocks are summed in f32.

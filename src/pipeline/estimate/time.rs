@@ -53,7 +53,7 @@ impl Machine {
         let mut out = vec![0.0; m * n];
         let product = fastest(|| tensor::matmul(&mut out, &a, &packed, Par::All));
         let mut moments = Moments::new(k, false);
-        let sums = fastest(|| moments.add(&a, &a));
+        let sums = fastest(|| moments.add_all(&[(&a, &a)]));
         let mut row = vec![1.5f32; ROW];
         let pass = fastest(|| {
             tensor::in_pieces(&mut row, 1, Par::All, |_, out| {
