@@ -131,12 +131,9 @@ impl Folded {
                     ));
                 }
                 let observer = match observer {
-                    ObserverSpec::MinMax | ObserverSpec::Mse | ObserverSpec::Octav
-                        if self.softmax =>
-                    {
-                        ObserverSpec::of_logits(self.dtype)
-                    }
-                    other => other,
+                    ObserverSpec::SoftmaxLogits { .. } => observer,
+                    _ if self.softmax => ObserverSpec::of_logits(self.dtype),
+                    _ => observer,
                 };
                 Ok(Decision::Affine { dtype: self.dtype, scheme, observer })
             }

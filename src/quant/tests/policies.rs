@@ -106,6 +106,8 @@ fn logits_get_what_a_rule_names_and_else_what_their_softmax_shows() {
     for text in [
         String::new(),
         "activation = { observer = \"mse\" }".into(),
+        "activation = { observer = \"ema:0.9\" }".into(),
+        "activation = { observer = \"percentile:99.9\" }".into(),
         rule("dtype = \"uint8\""),
         format!("{}\n{}", rule("observer = \"identity\""), rule("dtype = \"uint8\"")),
     ] {
