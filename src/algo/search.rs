@@ -1,6 +1,6 @@
 //! Candidate grids of one row of a weight, or of a group of its inputs, and the choice among them.
 
-use crate::quant::{DType, Grain, ParamsError, QuantParams, Range, Scheme};
+use crate::quant::{DType, Decision, Grain, Observer, ParamsError, QuantParams, Range, Scheme};
 use crate::tensor::simd::dispatch;
 
 /// The grid of a row or of a group of it in f64, with the exact f32 scale that the file will carry.
@@ -11,6 +11,33 @@ pub(super) struct RowGrid {
     /// qmin − zero and qmax − zero.
     pub(super) low: f64,
     pub(super) high: f64,
+}
+
+/// What the policy says of the grids of rows.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) decision: &'a Decision,
+    pub(super) dtype: DType,
+    pub(super) symmetric: bool,
+    /// The one that all rows must keep.
+    pub(super) fixed: Option<RowGrid>,
+}
+
+impl Asked<'_> {
+    /// The grid that the policy's observer gives a row, or a group of it, as it stands.
+    ///
+    /// # Errors
+    /// A row that is not finite.
+    pub(super) fn observed(&self, row: &[f64]) -> Result<RowGrid, ParamsError> {
+        let row: Vec<f32> = row.iter().map(|&x| x as f32).collect();
+        let observer = self.decision.observer();
+        let observer = observer.expect("invariant: what has an affine grid is observed");
+        let grid = self.decision.params(&observer.once(&row, &[1, row.len()])?)?;
+        let Some(QuantParams::Affine { scale, zero_point, .. }) = grid else {
+            unreachable!("invariant: an affine decision gives an affine grid")
+        };
+        Ok(RowGrid::new(self.dtype, scale[0], zero_point[0]))
+    }
 }
 
 /// Adding and subtracting it rounds |x| < 2⁵¹ to an integer, ties to even.
@@ -45,8 +72,7 @@ impl RowGrid {
 /// A row that is not finite.
 pub(super) fn candidates(
     row: &[f64],
-    dtype: DType,
-    symmetric: bool,
+    &Asked { dtype, symmetric, .. }: &Asked<'_>,
     count: usize,
 ) -> Result<Vec<RowGrid>, ParamsError> {
     let range =

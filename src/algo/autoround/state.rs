@@ -37,7 +37,7 @@ impl<'a> State<'a> {
     /// Where `row`, which approximates `target`, stands.
     pub(super) fn new(target: &'a [f64], row: &Row, part: &Part<'_>) -> State<'a> {
         let grid = row.grids[0];
-        let ends = match (part.fixed, part.symmetric) {
+        let ends = match (part.asked.fixed, part.asked.symmetric) {
             (Some(_), _) => Ends::Fixed,
             (None, true) => Ends::Tied,
             (None, false) => Ends::Free,
@@ -47,7 +47,7 @@ impl<'a> State<'a> {
             target,
             begun: grid,
             grid,
-            limits: [part.dtype.qmin(), part.dtype.qmax()],
+            limits: [part.asked.dtype.qmin(), part.asked.dtype.qmax()],
             ends,
             offset,
             shift: vec![0.0; target.len()],

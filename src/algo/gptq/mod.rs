@@ -18,9 +18,9 @@
 use super::factor::Factor;
 use super::groups::Local;
 use super::rows::{Form, ROWS, Row};
-use super::search::{RowGrid, candidates, weighted};
+use super::search::{Asked, RowGrid, candidates, weighted};
 use super::{AlgoError, Entry, Layer, Moments, Rounded, Rounding, Streams};
-use crate::quant::{DType, Decision, Grain, ParamsError, QuantParams};
+use crate::quant::{Decision, Grain, ParamsError, QuantParams};
 use crate::tensor::Tensor;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -43,7 +43,8 @@ pub(super) const KEYS: &[&str] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Search {
-    /// The policy's grid.
+    /// What the policy's observer gives a row, or a group of it, as it stands when its turn comes;
+    /// the searches start from its extremes, whatever the observer.
     None,
     /// Least error of plain rounding, weighted by the energy of the inputs.
     Weighted,
@@ -125,10 +126,7 @@ pub(super) struct Part<'a> {
     pub(super) energy: &'a [f64],
     /// What an error costs within each group; none where a row has one grid.
     pub(super) locals: &'a [Option<Local>],
-    pub(super) dtype: DType,
-    pub(super) symmetric: bool,
-    /// The grid that all rows must keep.
-    pub(super) fixed: Option<RowGrid>,
+    pub(super) asked: &'a Asked<'a>,
 }
 
 /// Rounds a few rows.
@@ -155,9 +153,9 @@ impl Gptq {
             _ => Vec::new(),
         };
         let energy: Vec<f64> = (0..k).map(|j| hessian[j * k + j]).collect();
-        by_rows(name, layer, targets.as_deref(), &|rows, dtype, symmetric, fixed| {
+        by_rows(name, layer, targets.as_deref(), &|rows, asked| {
             let (form, locals) = (&form, &locals[..]);
-            let part = Part { form, rows, energy: &energy, locals, dtype, symmetric, fixed };
+            let part = Part { form, rows, energy: &energy, locals, asked };
             Ok(solve(&part)?.into_iter().map(|row| (row.grids, row.codes)).collect())
         })
     }
@@ -215,7 +213,7 @@ impl Gptq {
     /// Descent and refits.
     pub(super) fn refined(&self, part: &Part<'_>, found: Vec<Row>) -> Vec<Row> {
         // A grid shared by all rows keeps its scale.
-        let refits = if part.fixed.is_some() { 0 } else { self.refits };
+        let refits = if part.asked.fixed.is_some() { 0 } else { self.refits };
         part.form.refine(part.rows, found, self.sweeps, refits)
     }
 
@@ -226,11 +224,11 @@ impl Gptq {
         row: &[f64],
         energy: &[f64],
     ) -> Result<Vec<RowGrid>, ParamsError> {
-        let of = |count| candidates(row, part.dtype, part.symmetric, count);
-        let best = |count| Ok(weighted(row, energy, &of(self.candidates.max(1))?, count));
-        match (part.fixed, self.search) {
+        let grids = || candidates(row, part.asked, self.candidates.max(1));
+        let best = |count| Ok(weighted(row, energy, &grids()?, count));
+        match (part.asked.fixed, self.search) {
             (Some(grid), _) => Ok(vec![grid]),
-            (None, Search::None) => Ok(of(1)?[..1].to_vec()),
+            (None, Search::None) => Ok(vec![part.asked.observed(row)?]),
             (None, Search::Weighted) => best(1),
             (None, Search::Compensated) => best(self.finalists.max(1)),
         }
@@ -289,11 +287,10 @@ fn shift(gap: &[f64], factor: &Factor, alpha: f64) -> Vec<f32> {
 /// The grids of a row's groups, and its codes.
 type OnGrids = (Vec<RowGrid>, Vec<f64>);
 
-type RoundRows<'a> =
-    &'a (dyn Fn(&[f64], DType, bool, Option<RowGrid>) -> Result<Vec<OnGrids>, ParamsError> + Sync);
+type RoundRows<'a> = &'a (dyn Fn(&[f64], &Asked<'_>) -> Result<Vec<OnGrids>, ParamsError> + Sync);
 
 /// Rounds towards `targets`, by default the weight; what has no affine grid is rounded to nearest.
-/// `round` is told a few rows, their dtype, their symmetry and a grid that they must keep.
+/// `round` is told a few rows and what the policy says of their grids.
 pub(super) fn by_rows(
     algorithm: &'static str,
     layer: &Layer<'_>,
@@ -311,6 +308,8 @@ pub(super) fn by_rows(
         grain if grain.of_row(k).is_some() => None,
         grain => return Err(AlgoError::Grain { algorithm, grain }),
     };
+    let (decision, symmetric) = (layer.decision, scheme.symmetric);
+    let asked = Asked { decision, dtype: *dtype, symmetric, fixed };
     let data = layer.weight.data();
     let parts: Vec<Vec<OnGrids>> = data
         .par_chunks(ROWS * k)
@@ -318,11 +317,11 @@ pub(super) fn by_rows(
         .map(|(part, rows)| match targets {
             Some(targets) => {
                 let rows = &targets[part * ROWS * k..][..rows.len()];
-                round(rows, *dtype, scheme.symmetric, fixed)
+                round(rows, &asked)
             }
             None => {
                 let rows: Vec<f64> = rows.iter().map(|&w| w.into()).collect();
-                round(&rows, *dtype, scheme.symmetric, fixed)
+                round(&rows, &asked)
             }
         })
         .collect::<Result<_, ParamsError>>()?;

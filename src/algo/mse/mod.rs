@@ -5,7 +5,7 @@
 //! `weighted = false` all weigh the same, as in OCTAV, Sakr et al., ICML 2022). The full range is
 //! among the candidates, so the search is never worse than min-max on its own objective.
 
-use super::search::{RowGrid, candidates, weighted};
+use super::search::{candidates, weighted};
 use super::{AlgoError, Entry, Layer, Rounded, Rounding, Streams, gptq};
 use serde::{Deserialize, Serialize};
 
@@ -51,16 +51,15 @@ impl Rounding for Mse {
         if importance.iter().any(|h| !h.is_finite()) {
             return Err(AlgoError::NonFinite);
         }
-        gptq::by_rows("mse", layer, None, &|rows, dtype, symmetric, fixed: Option<RowGrid>| {
+        gptq::by_rows("mse", layer, None, &|rows, asked| {
             rows.chunks_exact(k)
                 .map(|row| {
                     let (mut grids, mut codes) = (Vec::new(), Vec::with_capacity(k));
                     for (part, weights) in row.chunks(group).zip(importance.chunks(group)) {
-                        let grid = match fixed {
+                        let grid = match asked.fixed {
                             Some(grid) => grid,
                             None => {
-                                let grids =
-                                    candidates(part, dtype, symmetric, self.candidates.max(1))?;
+                                let grids = candidates(part, asked, self.candidates.max(1))?;
                                 weighted(part, weights, &grids, 1)[0]
                             }
                         };

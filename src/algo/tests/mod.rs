@@ -107,6 +107,21 @@ proptest! {
     }
 
     #[test]
+    fn without_a_search_the_policys_observer_gives_the_grids(n in 1usize..5, seed in 0u64..999) {
+        let k = 64;
+        let weight = Tensor::new([n, k], noise(n * k, seed));
+        let moments = moments(&inputs(90, k, seed), &inputs(90, k, seed), k, false);
+        for observer in ["percentile:80", "mse", "octav", "minmax"] {
+            let Decision::Affine { dtype, scheme, .. } = decision(4, Grain::Axis(0)) else { panic!() };
+            let decision = Decision::Affine { dtype, scheme, observer: observer.parse().unwrap() };
+            let grid = min_max(&decision, &weight);
+            let layer =
+                Layer { weight: &weight, decision: &decision, grid: &grid, moments: Some(&moments) };
+            prop_assert_eq!(&plain().round(&layer).unwrap().grid, &grid, "{}", observer);
+        }
+    }
+
+    #[test]
     fn two_equal_streams_equal_one(seed in 0u64..999) {
         let (n, k) = (3, 12);
         let weight = Tensor::new([n, k], noise(n * k, seed));
