@@ -12,8 +12,7 @@ use crate::exec::{Gait, SpoolError, Weights};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Binary, BinaryKind, Op};
 use crate::quant::{self, Decision, QuantParams};
-use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::tensor::{self, Tensor};
 use std::ops::Range;
 
 /// Grids finer than this are rounded to nearest: there is nothing to gain.
@@ -102,17 +101,14 @@ impl Session<'_> {
         let targets = self.targets(graph);
         let streams = self.rounding.streams();
         if streams == Streams::Neither {
-            let chosen: Vec<Chosen> = targets
-                .par_iter()
-                .map(|target| {
-                    let chosen = match ledger.known(graph, target.weight) {
-                        Some((chosen, _)) => chosen,
-                        None => self.choose(graph, target, None)?,
-                    };
-                    ledger.done(graph, target.weight, (&chosen, &[]))?;
-                    Ok(chosen)
-                })
-                .collect::<Result<_, E>>()?;
+            let chosen = tensor::each(&targets, |target| {
+                let chosen = match ledger.known(graph, target.weight) {
+                    Some((chosen, _)) => chosen,
+                    None => self.choose(graph, target, None)?,
+                };
+                ledger.done(graph, target.weight, (&chosen, &[]))?;
+                Ok::<Chosen, E>(chosen)
+            })?;
             for (layer, chosen) in targets.iter().zip(chosen) {
                 self.settle(graph, rounded, layer, chosen)?;
             }
@@ -265,7 +261,8 @@ impl Session<'_> {
         let (Some(decision), Some(grid)) = (self.plan.weight_decision(weight), &grid) else {
             return Ok((None, tensor.dense()));
         };
-        let least = bias.and_then(|id| self.plan.least_scales(graph, input, &self.tensor(id)));
+        let least =
+            bias.and_then(|id| self.plan.least_scales(graph, [input, id], &self.tensor(id)));
         let least = least.unwrap_or_default();
         let layer = Layer { weight: &tensor, decision, grid, moments };
         if tensor.is_made()

@@ -1,13 +1,12 @@
 //! From statistics to `QuantParams` on the graph.
 
 use super::experts::Experts;
-use super::{CalibrateError, Plan, Site, Statistics, tables};
+use super::{CalibrateError, Plan, Site, Statistics, meeting, spread, tables};
 use crate::graph::{Graph, Source, ValueId};
 use crate::quant::{
     self, AnyObserver, DType, Decision, NoRange, Observer, ParamsError, QuantParams, Range,
 };
-use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::tensor::{Tensor, each};
 
 impl Plan {
     /// Annotates every activation class from `statistics` and the constants among its members.
@@ -111,16 +110,13 @@ impl Plan {
         tensors: &mut [(ValueId, Tensor)],
     ) -> Result<(), CalibrateError> {
         let name = |id: ValueId| graph.value(id).name.as_str();
-        let grids: Vec<Option<QuantParams>> = tensors
-            .par_iter_mut()
-            .map(|(id, tensor)| {
-                let grid = self.weight_grid(*id, name(*id), tensor)?;
-                if let Some(grid) = &grid {
-                    *tensor = tables::rounded(tensor.clone(), grid);
-                }
-                Ok(grid)
-            })
-            .collect::<Result<_, CalibrateError>>()?;
+        let grids = each(tensors.iter_mut(), |(id, tensor)| {
+            let grid = self.weight_grid(*id, name(*id), tensor)?;
+            if let Some(grid) = &grid {
+                *tensor = tables::rounded(tensor.clone(), grid);
+            }
+            Ok::<Option<QuantParams>, CalibrateError>(grid)
+        })?;
         for ((id, _), grid) in tensors.iter().zip(grids) {
             if self.weights[id.index()].is_some() {
                 graph.values[id.index()].qparams = grid;
@@ -143,11 +139,15 @@ impl Plan {
     }
 
     /// For each row of a weight that meets `input`, annotated before, the least scale with which its
-    /// accumulator holds `bias`: the formulas' own is next to nothing where a row is all zero. None where
+    /// accumulator holds the bias `id`: the formulas' own is next to nothing where a row is all zero. None where
     /// the bias stays float.
-    pub fn least_scales(&self, graph: &Graph, input: ValueId, bias: &Tensor) -> Option<Vec<f32>> {
-        let grid = graph.value(input).qparams.as_ref()?;
-        let (dtype, (scale, _)) = (wide(grid.dtype()?), grid.as_per_tensor()?);
+    pub fn least_scales(
+        &self,
+        graph: &Graph,
+        [input, id]: [ValueId; 2],
+        bias: &Tensor,
+    ) -> Option<Vec<f32>> {
+        let (scale, dtype) = added_to(graph, input, id)?;
         Some(bias.data().iter().map(|&bias| quant::least_scale(bias, scale, dtype)).collect())
     }
 
@@ -163,26 +163,30 @@ impl Plan {
         tensor: &mut Tensor,
         [input, weight]: [ValueId; 2],
     ) -> Result<(), CalibrateError> {
-        let grid = |id: ValueId| graph.value(id).qparams.clone();
-        let (Some(QuantParams::Affine { dtype, scale: input, .. }), Some(weight)) =
-            (grid(input), grid(weight))
-        else {
+        let weight = graph.value(weight).qparams.as_ref();
+        let scales = weight.and_then(|grid| grid.row_scales(tensor.len()));
+        let (Some((input, dtype)), Some(scales)) = (added_to(graph, input, id), scales) else {
             return Ok(());
         };
-        let Some(scale) = weight.row_scales(tensor.len()) else { return Ok(()) };
         let (params, _) =
-            quant::quantize_bias(tensor.data(), input[0], &scale, wide(dtype)).map_err(
-                |source| CalibrateError::Bias { name: graph.value(id).name.clone(), source },
-            )?;
+            quant::quantize_bias(tensor.data(), input, &scales, dtype).map_err(|source| {
+                CalibrateError::Bias { name: graph.value(id).name.clone(), source }
+            })?;
         quant::round(&params, tensor);
         graph.values[id.index()].qparams = Some(params);
         Ok(())
     }
 }
 
-/// What the products of activations of a dtype are added up in.
-fn wide(dtype: DType) -> DType {
-    if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 }
+/// What the bias `id` behind `input` is added to: the scale of the input as the operator takes it, spread
+/// where it meets wider grids, and the dtype of the accumulator.
+fn added_to(graph: &Graph, input: ValueId, id: ValueId) -> Option<(f32, DType)> {
+    let own = graph.value(input).qparams.as_ref()?;
+    let node = graph.nodes.iter().find(|node| node.inputs.contains(&id));
+    let met = node.and_then(|node| spread(graph, input, meeting(graph, node)?));
+    let grid = met.as_ref().unwrap_or(own);
+    let dtype = if grid.dtype()?.bits() > 8 { DType::INT64 } else { DType::INT32 };
+    Some((grid.as_per_tensor()?.0, dtype))
 }
 
 /// Rounds the constants of an annotated graph to their grids.

@@ -4,7 +4,7 @@
 mod meeting;
 mod payload;
 
-use crate::calibrate::{meeting, spread};
+use crate::calibrate::meeting;
 use crate::circle::{
     self, Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, TensorType,
 };
@@ -175,7 +175,6 @@ impl Lowering<'_> {
         for (position, &id) in node.inputs.iter().enumerate() {
             inputs.push(match (dtype, node.op.def().operand(position)) {
                 (Some(dtype), Operand::Activation) => self.widened(id, dtype)?,
-                (Some(dtype), Operand::Bias) => self.bias_beside(node, id, dtype)?,
                 _ => self.value(id)?,
             });
         }
@@ -283,60 +282,30 @@ impl Lowering<'_> {
         }
         let tensor = (self.constant)(id);
         match params {
-            Some(QuantParams::Affine { dtype, .. }) if dtype.bits() > 16 => {
-                let scales = self.accumulator(id);
-                let (_, bytes) = self.bias(id, &tensor, *dtype, scales)?;
+            Some(QuantParams::Affine { dtype, scale, .. }) if dtype.bits() > 16 => {
+                let bytes = self.bias(id, &tensor, *dtype, scale)?;
                 Ok((Buffer::data(bytes.clone()), bytes))
             }
             _ => Ok(payload::of(tensor, params)),
         }
     }
 
-    /// Scale of the input, and scales of the weight, of the node that adds the bias `id`.
-    fn accumulator(&self, id: ValueId) -> (f32, &[f32]) {
-        let reader = self.graph.nodes.iter().find(|node| node.inputs.get(2) == Some(&id));
-        let scales = |position: usize| {
-            let operand = reader.map(|node| self.graph.value(node.inputs[position]));
-            match operand.and_then(|value| value.qparams.as_ref()) {
-                Some(QuantParams::Affine { scale, .. }) => &scale[..],
-                _ => &[],
-            }
-        };
-        (scales(0).first().copied().unwrap_or(f32::NAN), scales(1))
-    }
-
-    /// The bias of `node` where its input was spread over `dtype`, and its accumulator with it.
-    fn bias_beside(&mut self, node: &Node, id: ValueId, dtype: DType) -> Result<i32, LowerError> {
-        let input = match spread(self.graph, node.inputs[0], dtype) {
-            Some(QuantParams::Affine { scale, .. }) if self.graph.value(id).qparams.is_some() => {
-                scale[0]
-            }
-            _ => return self.value(id),
-        };
-        let wide = if dtype.bits() > 8 { DType::INT64 } else { DType::INT32 };
-        let (_, weight) = self.accumulator(id);
-        let (params, bytes) = self.bias(id, &(self.constant)(id), wide, (input, weight))?;
-        let tensor = self.tensor(id, Some(&params))?;
-        Ok(self.constant(tensor, (Buffer::data(bytes.clone()), bytes)))
-    }
-
-    /// A bias on the grid of its accumulator: input scale times weight scale.
+    /// The integers of a bias, on the scales that it was annotated with.
     fn bias(
         &self,
         id: ValueId,
         bias: &Tensor,
         dtype: DType,
-        (input, weight): (f32, &[f32]),
-    ) -> Result<(QuantParams, Vec<u8>), LowerError> {
-        let (params, quantized) =
-            quant::quantize_bias(bias.data(), input, weight, dtype).map_err(|source| {
+        scale: &[f32],
+    ) -> Result<Vec<u8>, LowerError> {
+        let (_, integers) =
+            quant::quantize_bias(bias.data(), 1.0, scale, dtype).map_err(|source| {
                 LowerError::Bias { name: self.graph.value(id).name.clone(), source }
             })?;
-        let bytes = match dtype.bits() {
-            32 => quantized.iter().flat_map(|&q| (q as i32).to_le_bytes()).collect(),
-            _ => quantized.iter().flat_map(|q| q.to_le_bytes()).collect(),
-        };
-        Ok((params, bytes))
+        Ok(match dtype.bits() {
+            32 => integers.iter().flat_map(|&q| (q as i32).to_le_bytes()).collect(),
+            _ => integers.iter().flat_map(|q| q.to_le_bytes()).collect(),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::calibrate::{self, Observing, Plan, Site, Statistics};
 use crate::checkpoint::Checkpoint;
 use crate::circle::verify;
 use crate::exec::{Weights, run};
+use crate::graph::Builder;
 use crate::layout::Layout;
 use crate::models::{self, Request};
 use crate::quant::{Granularity, ObserverSpec, Policy, PolicySpec, Rule, Spec};
@@ -27,7 +28,15 @@ static DEMO: LazyLock<(Graph, Weights)> = LazyLock::new(|| {
 
 /// The file of the demo under a policy, or why there is none.
 fn file(spec: PolicySpec) -> Result<Model, String> {
-    let (mut graph, weights) = DEMO.clone();
+    file_of(DEMO.clone(), Tensor::new([1, 3], vec![1.0, 5.0, 9.0]), spec)
+}
+
+/// The file of a network that has seen `input`.
+fn file_of(
+    (mut graph, weights): (Graph, Weights),
+    input: Tensor,
+    spec: PolicySpec,
+) -> Result<Model, String> {
     let policy = Policy::new(spec).map_err(|e| e.to_string())?;
     let plan = Plan::new(&graph, &policy).map_err(|e| e.to_string())?;
     for id in graph.ids() {
@@ -36,7 +45,7 @@ fn file(spec: PolicySpec) -> Result<Model, String> {
         check(&value.name, decision, value.is_constant()).map_err(|e| e.to_string())?;
     }
     let mut statistics = Statistics::new(&plan);
-    let ids = vec![Tensor::new([1, 3], vec![1.0, 5.0, 9.0])];
+    let ids = vec![input];
     let mut tap = Observing { plan: &plan, statistics: &mut statistics };
     run(&graph, &ids, &weights, &mut tap, Par::Seq);
     let float = |id: ValueId| weights.get(id).unwrap().clone();
@@ -114,6 +123,33 @@ proptest! {
             prop_assert!(report.is_valid(), "{report}");
         }
     }
+}
+
+/// Rounded to the narrow grid before, it would lie on multiples of what that was spread by.
+#[test]
+fn a_bias_behind_a_widened_input_is_rounded_on_the_wide_grid() {
+    let mut g = Builder::new("layer");
+    let x = g.input("x", [1, 5, 4], Kind::Real);
+    let y = g.linear("proj", x, 3, true);
+    let graph = g.finish(&[y]).unwrap();
+    let noise = |shape: &[usize]| {
+        let len = shape.iter().product::<usize>();
+        Tensor::new(shape, (0..len).map(|i| (7.0 * i as f32 + 1.0).sin()).collect())
+    };
+    let mut weights = Weights::none(&graph);
+    graph.params().for_each(|(id, _)| weights.set(id, noise(&graph.value(id).shape)));
+    let text = "activation = { dtype = \"uint8\" }\n[[rules]]\npattern = \"proj\"\n\
+        role = \"activation\"\nset = { dtype = \"int16\" }";
+    let model =
+        file_of((graph, weights), noise(&[1, 5, 4]), toml::from_str(text).unwrap()).unwrap();
+    let bias = model.subgraphs[0].tensors.iter().find(|tensor| tensor.name == "proj.bias").unwrap();
+    assert_eq!(bias.dtype, TensorType::Int64);
+    let scale = &bias.quantization.as_ref().unwrap().scale;
+    let words = model.constant(bias).unwrap().as_chunks().0;
+    let found: Vec<i64> = words.iter().map(|word| i64::from_le_bytes(*word)).collect();
+    let values = noise(&[3]);
+    let exact = values.data().iter().zip(scale).map(|(x, scale)| x / scale);
+    assert!(found.iter().zip(exact).all(|(q, x)| (*q as f32 - x).abs() <= 1.0), "{found:?}");
 }
 
 #[test]
