@@ -151,6 +151,17 @@ pub enum Error {
         /// The first weight with groups.
         weight: String,
     },
+    /// Outputs that no distance can be taken of.
+    #[error(
+        "{place}: expected finite outputs, found NaN or infinity in those of the {network} network: its \
+         activations leave the range of float32"
+    )]
+    Outputs {
+        /// Which row.
+        place: String,
+        /// `float` or `quantized`.
+        network: &'static str,
+    },
     /// Nothing to calibrate on.
     #[error("the calibration list is empty: expected at least one row")]
     NoSamples,
@@ -313,7 +324,7 @@ impl Error {
     pub(super) fn recurs(&self) -> bool {
         use SessionError::{Crew, Spool};
         match self {
-            Error::Calibrate(_) | Error::Algo(_) => true,
+            Error::Calibrate(_) | Error::Algo(_) | Error::Outputs { .. } => true,
             Error::Session(source) => !matches!(source, Crew(_) | Spool(_)),
             _ => false,
         }

@@ -9,7 +9,7 @@ use crate::algo::{Both, Pairs};
 use crate::dataset::Sample;
 use crate::exec::Gait;
 use crate::report::{AnswerScore, Answers, ErrorFigures, ErrorSummary};
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 use std::ops::Range;
 
 /// Of the example's outputs, so many elements are kept.
@@ -62,6 +62,14 @@ impl Travellers<'_> {
             let width = outputs[0].shape().last().copied().unwrap_or(1);
             let len = outputs[0].len() / samples.len();
             let part = |k: usize| outputs.map(|x| &x.data()[k * len..(k + 1) * len]);
+            for (k, &sample) in samples.iter().enumerate() {
+                let [float, quantized] = part(k).map(tensor::all_finite);
+                if !(float && quantized) {
+                    let network = if float { "quantized" } else { "float" };
+                    let place = walk.samples[sample].place.clone();
+                    return Err(Error::Outputs { place, network });
+                }
+            }
             let one = |(k, &sample): (usize, &usize)| {
                 progress.step();
                 judge(sample, width, part(k))

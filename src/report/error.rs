@@ -49,7 +49,7 @@ impl ErrorSummary {
             sample.dot += f * q;
             sample.reference_square += f * f;
             sample.quantized_square += q * q;
-            sample.abs_max = sample.abs_max.max(diff);
+            sample.abs_max = greater(sample.abs_max, diff);
             sample.min = sample.min.min(f);
             sample.max = sample.max.max(f);
         }
@@ -71,10 +71,10 @@ impl ErrorSummary {
         self.dot += other.dot;
         self.reference_square += other.reference_square;
         self.quantized_square += other.quantized_square;
-        self.abs_max = self.abs_max.max(other.abs_max);
+        self.abs_max = greater(self.abs_max, other.abs_max);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
-        self.peir = self.peir.max(other.peir);
+        self.peir = greater(self.peir, other.peir);
     }
 
     /// The figures; none before the first sample.
@@ -89,11 +89,16 @@ impl ErrorSummary {
             max_abs_diff: self.abs_max,
             peir: self.peir,
             mse: self.square / count,
-            sqnr_db: (self.square > 0.0)
+            sqnr_db: (self.square != 0.0)
                 .then(|| 10.0 * (self.reference_square / self.square).log10()),
-            cosine: if norm > 0.0 { self.dot / norm } else { 1.0 },
+            cosine: if norm == 0.0 { 1.0 } else { self.dot / norm },
         })
     }
+}
+
+/// Unlike `max`, this keeps a NaN.
+fn greater(a: f64, b: f64) -> f64 {
+    if a >= b || a.is_nan() { a } else { b }
 }
 
 #[cfg(test)]

@@ -333,6 +333,25 @@ fn another_recipe_checkpoint_or_rows_are_refused_with_what_changed() {
 }
 
 #[test]
+fn outputs_that_are_not_finite_are_refused_and_not_called_perfect() {
+    let desk = Desk::new();
+    let file = desk.at("ck/model.safetensors");
+    let mut weights = fs::read(&file).unwrap();
+    let gain = stored(&weights, "model.language_model.norm.weight");
+    weights[gain].fill(0x7f);
+    fs::write(&file, weights).unwrap();
+    fs::write(
+        desk.at("float.toml"),
+        "[policy.activation]\nobserver = \"identity\"\n\
+        [policy.norm]\nobserver = \"identity\"\n",
+    )
+    .unwrap();
+    let facts = ["rows.jsonl:1", "found NaN or infinity in those of the float network"];
+    desk.fails(&format!("{JOB} --recipe float.toml -o out"), &facts);
+    assert!(!desk.at("out/model.q.circle").exists());
+}
+
+#[test]
 fn what_no_rerun_could_use_does_not_stand_in_the_way_of_what_mends_the_job() {
     let desk = Desk::new();
     let file = desk.at("ck/model.safetensors");

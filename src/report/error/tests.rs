@@ -15,6 +15,19 @@ fn figures_follow_their_definitions() {
 }
 
 #[test]
+fn what_is_not_a_number_shows_in_every_figure() {
+    for (float, quantized) in [(f32::NAN, 1.0), (1.0, f32::NAN)] {
+        let mut summary = ErrorSummary::default();
+        summary.add(&[0.0, 2.0], &[0.0, 2.0]);
+        summary.add(&[float, 2.0], &[quantized, 2.0]);
+        summary.add(&[0.0, 2.0], &[0.0, 1.0]);
+        let figures = summary.figures().unwrap();
+        let all = [figures.max_abs_diff, figures.peir, figures.cosine, figures.sqnr_db.unwrap()];
+        assert!(all.iter().all(|figure| figure.is_nan()), "{figures:?}");
+    }
+}
+
+#[test]
 fn peir_is_that_of_the_worst_sample() {
     let mut summary = ErrorSummary::default();
     summary.add(&[0.0, 10.0], &[0.0, 9.0]);
