@@ -9,6 +9,10 @@ use crate::tensor::simd::{dispatch, joined};
 
 /// Shares of the full range that the coarse search tries.
 const COARSE: usize = 48;
+/// Bits of a grid whose zero point is a coarse choice.
+const FEW_BITS: u8 = 4;
+/// An end that is shorter than this share of the other is searched by itself.
+const SHORT: f32 = 0.25;
 /// Rounds of refinement; each divides the step by two.
 const REFINE: usize = 5;
 
@@ -61,8 +65,8 @@ impl Merge for Mse {
     }
 }
 
-/// The range within `exact` whose grid has the least expected error: both ends shrunk together
-/// on a coarse scale, then each end by itself in ever finer steps.
+/// A range within `exact` whose grid has little expected error: both ends shrunk together on a coarse
+/// scale, then each end by itself in ever finer steps.
 fn least_error(dtype: DType, symmetric: bool, exact: Range, buckets: &[Bucket]) -> Range {
     let full = if symmetric {
         let bound = exact.min.abs().max(exact.max.abs());
@@ -85,6 +89,17 @@ fn least_error(dtype: DType, symmetric: bool, exact: Range, buckets: &[Bucket]) 
     for i in 1..COARSE {
         let share = i as f32 / COARSE as f32;
         consider(&mut best, share, share);
+    }
+    // the short end of a range decides a zero point of which there are few, each with its own least
+    let (short, long) = (full.min.abs().min(full.max), full.min.abs().max(full.max));
+    if !symmetric && dtype.bits() <= FEW_BITS && short < SHORT * long {
+        for i in 1..COARSE {
+            for share in [0.0, 0.25, 0.5, 0.75] {
+                let long = i as f32 / COARSE as f32;
+                let ends = if full.max > -full.min { (share, long) } else { (long, share) };
+                consider(&mut best, ends.0, ends.1);
+            }
+        }
     }
     let mut step = 1.0 / COARSE as f32;
     for _ in 0..REFINE {

@@ -111,6 +111,23 @@ fn mse_beats_min_max_where_there_are_outliers_and_is_never_much_worse() {
     }
 }
 
+#[test]
+fn mse_searches_the_short_end_of_a_range_by_itself_where_zero_points_are_few() {
+    let data: Vec<f32> = gaussian(20_000).iter().map(|x| x / (1.0 + (-2.0 * x).exp())).collect();
+    let scheme = Scheme::PER_TENSOR_ASYMM;
+    let mut observer = Mse::new(DType::UINT4, scheme);
+    observer.observe(&data, &[data.len()]);
+    let found = squared_error(DType::UINT4, scheme, observer.range().unwrap(), &data);
+    let exact = minmax(Grain::Tensor, &data, &[data.len()]).range().unwrap();
+    let shares = || (0..40).map(|i| i as f32 / 40.0);
+    let best = shares()
+        .flat_map(|low| shares().map(move |high| (low, high + 1.0 / 40.0)))
+        .map(|(low, high)| Range::new(exact.min * low, exact.max * high))
+        .map(|range| squared_error(DType::UINT4, scheme, range, &data))
+        .fold(f64::INFINITY, f64::min);
+    assert!(found <= best * 1.02, "{found} against brute force {best}");
+}
+
 /// Sakr et al. 2022: the bound is a fixed point of equal noise inside and clipping error outside.
 #[test]
 fn octav_finds_the_fixed_point_of_the_paper_and_beats_min_max_where_there_are_outliers() {
