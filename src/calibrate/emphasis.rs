@@ -73,7 +73,7 @@ impl Emphasis {
     }
 
     /// How many times what stands at a position is observed.
-    fn count(&self, position: usize) -> u64 {
+    pub fn count(&self, position: usize) -> u64 {
         match self.times {
             _ if position < self.isolated => 0,
             Some(times) => times[usize::from(self.is_visual(position))],

@@ -70,7 +70,7 @@ pub(in crate::algo) fn each_group<E: From<SessionError>>(
     mut choose: impl FnMut(&mut Graph, &Group, &[Inputs]) -> Result<(), E>,
 ) -> Result<(), E> {
     let plain = graph.clone();
-    let tokens = |fed: &Fed<'_>| pass.emphasis.times().map(|_| Tokens::of(fed.graph));
+    let tokens = |fed: &Fed<'_>| (!pass.emphasis.is_plain()).then(|| Tokens::of(fed.graph));
     let start = |fed: &Fed<'_>| Stream::start(fed.graph, fed.inputs.clone(), &mut Float);
     let mut streams = Streams {
         plain: &plain,
@@ -124,19 +124,18 @@ impl Streams<'_> {
         Ok(())
     }
 
-    /// What the rows of each sample count that feed a reader.
-    fn roots(&self, reader: &Reader) -> Vec<Roots> {
+    /// Where the rows of each sample stand that feed a reader, if that matters.
+    fn positions(&self, reader: &Reader) -> Vec<Option<Vec<usize>>> {
         let routed = self.plain.nodes[reader.node].routed;
         let of = |((fed, stream), tokens): ((&Fed<'_>, &Stream), &Option<Tokens>)| {
             let tokens = tokens.as_ref()?;
-            let positions = match routed {
+            match routed {
                 None => tokens.of_rows(reader.input, &fed.graph.value(reader.input).shape),
                 Some(route) => {
                     let rows = rows_on([stream.get(route)?; 2]);
                     Some(rows.into_iter().map(|row| row % tokens.seq().max(1)).collect())
                 }
-            };
-            self.emphasis.roots(positions)
+            }
         };
         self.samples.iter().zip(&self.streams).zip(&self.tokens).map(of).collect()
     }
@@ -163,13 +162,20 @@ impl Streams<'_> {
         let (k, count) = (reader.channels.len(), group.free.len());
         let (mut greatest, mut sum) = (vec![0f32; k], vec![0f64; k]);
         let mut tokens = 0;
-        for row in rows.iter().flat_map(|rows| rows.chunks_exact(k.max(1))) {
-            for ((most, sum), x) in greatest.iter_mut().zip(&mut sum).zip(row) {
-                // Unlike `max`, this keeps a NaN.
-                *most = if x.abs() <= *most { *most } else { x.abs() };
-                *sum += f64::from(x.abs());
+        let positions = self.positions(reader);
+        for (rows, positions) in rows.iter().zip(&positions) {
+            for (i, row) in rows.chunks_exact(k.max(1)).enumerate() {
+                let times = positions.as_ref().map_or(1, |all| self.emphasis.count(all[i]));
+                if times == 0 {
+                    continue;
+                }
+                for ((most, sum), x) in greatest.iter_mut().zip(&mut sum).zip(row) {
+                    // Unlike `max`, this keeps a NaN.
+                    *most = if x.abs() <= *most { *most } else { x.abs() };
+                    *sum += f64::from(x.abs()) * times as f64;
+                }
+                tokens += times;
             }
-            tokens += 1;
         }
         if sum.iter().any(|x| !x.is_finite()) {
             return Err(AlgoError::NonFinite);
@@ -184,13 +190,14 @@ impl Streams<'_> {
             moments: moments.then(|| {
                 let mut all = Moments::new(k, false);
                 let pairs: Vec<(&[f32], &[f32])> = rows.iter().map(|x| (&x[..], &x[..])).collect();
-                all.add_weighed(&pairs, &self.roots(reader));
+                let roots = |positions| self.emphasis.roots(positions);
+                all.add_weighed(&pairs, &positions.into_iter().map(roots).collect::<Vec<Roots>>());
                 all
             }),
         };
         for ((&channel, most), sum) in reader.channels.iter().zip(greatest).zip(sum) {
             inputs.greatest[channel] = inputs.greatest[channel].max(most.into());
-            inputs.mean[channel] = inputs.mean[channel].max(sum / f64::from(tokens));
+            inputs.mean[channel] = inputs.mean[channel].max(sum / tokens as f64);
         }
         Ok(Some(inputs))
     }

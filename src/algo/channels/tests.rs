@@ -10,6 +10,7 @@ use crate::layout::{Layout, Segment};
 use crate::models::{self, Request};
 use crate::ops::UnaryKind;
 use crate::pipeline::Numerics;
+use crate::quant::PolicySpec;
 use crate::tensor::{Par, Tensor};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -330,6 +331,35 @@ fn fits_that_were_ended_anywhere_go_on_to_the_same_edits() {
     let changed = |scales: &mut Vec<f64>| scales.iter_mut().for_each(|s| *s *= 2.0);
     whole.numbers.borrow_mut().values_mut().for_each(changed);
     assert!(fit(&whole).unwrap() != expected, "what is known is taken");
+}
+
+#[test]
+fn tokens_that_are_not_observed_do_not_count_in_what_channels_are_scaled_by() {
+    let subject = texts().remove(0);
+    let (fed, rows) = (subject.fed(), [[5u32; 9]; 3]);
+    let rows: Vec<&[u32]> = rows.iter().map(|row| &row[..]).collect();
+    let greatest = |policy: &str| {
+        let policy: PolicySpec = toml::from_str(policy).unwrap();
+        let emphasis = &Emphasis::of(&policy, &Layout::text(9).unwrap(), &rows).unwrap();
+        let pass = Pass { samples: &fed, read: &*subject.read, moments: false, emphasis };
+        let mut all: Vec<f64> = Vec::new();
+        each_group(
+            &mut subject.graph.clone(),
+            &pass,
+            |_, _| false,
+            |_, _, inputs| {
+                all.extend(inputs.iter().flat_map(|inputs| &inputs.greatest));
+                Ok::<_, Broken>(())
+            },
+        )
+        .unwrap();
+        all
+    };
+    let [all, later, last] = ["", "prefix = 1", "prefix = 8"].map(greatest);
+    for (more, less) in [(&all, &later), (&later, &last)] {
+        assert!(more.iter().zip(less).all(|(more, less)| more >= less), "{more:?} {less:?}");
+        assert!(more != less);
+    }
 }
 
 #[test]
