@@ -2,7 +2,8 @@
 
 use crate::checkpoint::{Checkpoint, Result};
 use crate::dataset::Sample;
-use rayon::prelude::*;
+use crate::tensor::each;
+use std::convert::Infallible;
 use std::ops::Range;
 
 /// Bytes of a page, and pages of a tensor that count: whole weights would be read for nothing.
@@ -40,13 +41,10 @@ impl Fnv {
 /// A tensor that cannot be read.
 pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<u64> {
     let names: Vec<&str> = checkpoint.tensor_names().collect();
-    let parts: Vec<Result<u64>> =
-        names.into_par_iter().map(|name| of_tensor(checkpoint, name)).collect();
+    let parts = each(names, |name| of_tensor(checkpoint, name))?;
     let mut hash = Fnv::default();
     hash.add_part(&checkpoint.files().read("config.json", 16 << 20)?);
-    for part in parts {
-        hash.add(&part?.to_le_bytes());
-    }
+    parts.iter().for_each(|part| hash.add(&part.to_le_bytes()));
     Ok(hash.0)
 }
 
@@ -83,9 +81,9 @@ pub fn of_samples(samples: &[Sample]) -> u64 {
         for x in sample.pixel_values.iter().flat_map(|pixels| pixels.data()) {
             hash.add(&x.to_le_bytes());
         }
-        hash.0
+        Ok(hash.0)
     };
-    let parts: Vec<u64> = samples.par_iter().map(one).collect();
+    let Ok(parts) = each::<_, _, Infallible>(samples, one);
     let mut hash = Fnv::default();
     parts.iter().for_each(|part| hash.add(&part.to_le_bytes()));
     hash.0

@@ -3,8 +3,7 @@
 //! this room touches: nobody but the running program ever sees it.
 
 use super::Stream;
-use crate::tensor::{self, Par, Tensor, alone};
-use rayon::prelude::*;
+use crate::tensor::{self, Par, Tensor, alone, each};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -118,13 +117,9 @@ impl Spool {
                     let items = items.iter_mut().enumerate();
                     items.map(|(i, item)| work(first + i, item, Par::All)).collect()
                 }
-                Gait::SideBySide => {
-                    let items = items.par_iter_mut().enumerate();
-                    let alone = |(i, item): (usize, &mut Vec<Stream>)| {
-                        alone(|| work(first + i, item, Par::Seq))
-                    };
-                    items.map(alone).collect()
-                }
+                Gait::SideBySide => each(items.iter_mut().enumerate(), |(i, item)| {
+                    alone(|| work(first + i, item, Par::Seq))
+                }),
             };
             results.extend(done?);
             see(first, &items);

@@ -39,9 +39,10 @@ impl Observation<'_> {
         self.progress.begin("calibrate", walk.samples.len() * legs.len());
         let (first, mut base) = self.resumed(graph, walk, spool).unzip();
         let mut fresh = || Mutex::new(base.take().unwrap_or_else(|| Statistics::new(self.plan)));
-        // One set of statistics a thread: their merge does not depend on which thread saw what.
-        let shards: Vec<Mutex<Statistics>> =
-            (0..rayon::current_num_threads()).map(|_| fresh()).collect();
+        // One set of statistics a thread: their merge does not depend on which thread saw what. What
+        // cannot merge is observed in order, by whatever thread this is.
+        let count = if self.plan.mergeable() { rayon::current_num_threads() } else { 1 };
+        let shards: Vec<Mutex<Statistics>> = (0..count).map(|_| fresh()).collect();
         for (i, nodes) in legs.iter().enumerate().skip(first.unwrap_or(0)) {
             let weights = self.floats.load(graph, nodes.clone())?.with_products(self.products);
             weights.pack(graph, nodes.clone(), false);

@@ -5,8 +5,7 @@ use super::{Error, legs};
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
-use crate::tensor::{Rows, Tensor, alone};
-use rayon::prelude::*;
+use crate::tensor::{self, Rows, Tensor, alone};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,7 +49,7 @@ impl<'a> Floats<'a> {
     ) -> Result<Floats<'a>, Error> {
         let last = Arc::new(Mutex::new(None));
         let params: Vec<ValueId> = graph.params().map(|(id, _)| id).collect();
-        let tensors = params.par_iter().map(|&id| {
+        let tensors = tensor::each(&params, |&id| {
             match (&graph.value(id).shape[..], hold, graph.param(id)) {
                 (&[n, k], Some(_), Some(param)) if n * k > SMALL => {
                     let shape = [n, k];
@@ -62,8 +61,7 @@ impl<'a> Floats<'a> {
                 }
                 _ => read(checkpoint, graph, id),
             }
-        });
-        let tensors: Vec<Tensor> = tensors.collect::<Result<_, Error>>()?;
+        })?;
         let mut all = Weights::none(graph);
         for (&id, tensor) in params.iter().zip(tensors) {
             all.set(id, tensor);
@@ -75,14 +73,13 @@ impl<'a> Floats<'a> {
     pub(super) fn load(&self, graph: &Graph, nodes: Range<usize>) -> Result<Weights, Error> {
         let Some(hold) = self.hold else { return Ok(self.all.clone()) };
         let params: Vec<ValueId> = legs::params(graph, nodes).into_iter().collect();
-        let tensors = params.par_iter().map(|&id| match self.all.get(id) {
+        let tensors = tensor::each(&params, |&id| match self.all.get(id) {
             Some(made) if made.is_made() && hold.dense(graph, id) => {
                 read(self.checkpoint, graph, id)
             }
             Some(tensor) => Ok(tensor.clone()),
             None => read(self.checkpoint, graph, id),
-        });
-        let tensors: Vec<Tensor> = tensors.collect::<Result<_, Error>>()?;
+        })?;
         let mut weights = Weights::none(graph);
         for (&id, tensor) in params.iter().zip(tensors) {
             weights.set(id, tensor);

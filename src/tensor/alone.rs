@@ -1,7 +1,9 @@
-//! Work that stays on one thread.
+//! Work that stays on one thread, and work on many items that asks whether it may go to others.
 
 use super::Par;
+use rayon::prelude::*;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 thread_local! {
     static IS_ALONE: Cell<bool> = const { Cell::new(false) };
@@ -21,6 +23,32 @@ pub fn alone<T>(work: impl FnOnce() -> T) -> T {
     }
     let _before = Before(IS_ALONE.replace(true));
     work()
+}
+
+/// What `work` makes of every item, in order: by all threads, or by the caller if it is [`alone`].
+///
+/// # Errors
+/// That of the first item that failed, whoever was faster; what comes after it need not be done.
+pub fn each<T: Send, R: Send, E: Send>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    if matches!(Par::free(), Par::Seq) {
+        return items.into_iter().map(work).collect();
+    }
+    let failed = AtomicUsize::new(usize::MAX);
+    let one = |(i, item): (usize, T)| {
+        (i < failed.load(Ordering::Relaxed)).then(|| {
+            let result = work(item);
+            if result.is_err() {
+                failed.fetch_min(i, Ordering::Relaxed);
+            }
+            result
+        })
+    };
+    let items: Vec<T> = items.into_iter().collect();
+    let done: Vec<Option<Result<R, E>>> = items.into_par_iter().enumerate().map(one).collect();
+    done.into_iter().flatten().collect()
 }
 
 impl Par {

@@ -2,9 +2,10 @@
 //! finds memory that is already mapped and often still in the cache.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes that a thread keeps for itself: about a second-level cache.
+/// Bytes that a thread keeps for itself, at most: about a second-level cache.
 const KEPT: usize = 4 << 20;
 /// Bytes kept for all threads, at most: what one loads or writes, another may free.
 const SHARED: usize = 256 << 20;
@@ -79,7 +80,12 @@ impl Drop for Buffer {
         }
         let elements = std::mem::take(&mut self.elements);
         // A thread that ends has no stock any more; the allocator takes the memory then.
-        let left = MINE.try_with(|stock| stock.borrow_mut().give(elements)).unwrap_or_default();
+        let give = |stock: &RefCell<Stock>| {
+            let mut stock = stock.borrow_mut();
+            stock.limit = OWN.load(Ordering::Relaxed);
+            stock.give(elements)
+        };
+        let left = MINE.try_with(give).unwrap_or_default();
         if let Some(elements) = left {
             common(|stock| stock.give(elements));
         }
@@ -90,14 +96,18 @@ thread_local! {
     static MINE: RefCell<Stock> = const { RefCell::new(Stock::new(KEPT)) };
 }
 
+/// What the stock of each thread may hold.
+static OWN: AtomicUsize = AtomicUsize::new(KEPT);
+
 /// Does something to the stock of all threads.
 fn common<T>(with: impl FnOnce(&mut Stock) -> T) -> T {
     static ALL: Mutex<Stock> = Mutex::new(Stock::new(SHARED));
     with(&mut ALL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Keeps no more than that for all threads from now on.
+/// Keeps no more than that for all threads from now on, and as much by each alone in all.
 pub(super) fn keep(bytes: usize) {
+    OWN.store(KEPT.min(bytes / rayon::current_num_threads()), Ordering::Relaxed);
     common(|stock| {
         stock.limit = bytes.min(SHARED);
         if stock.bytes > stock.limit {

@@ -35,11 +35,23 @@ fn is_shared(work: impl Fn() + Sync) -> bool {
 }
 
 #[test]
+fn of_several_failures_the_first_is_told_whoever_was_faster() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let work = |i: u32| if i.is_multiple_of(7) && i > 20 { Err(i) } else { Ok(2 * i) };
+    for _ in 0..200 {
+        assert_eq!(pool.install(|| each(0..90, work)), Err(21));
+        assert_eq!(pool.install(|| each(0..21, work)), Ok((0..21).map(|i| 2 * i).collect()));
+    }
+    assert_eq!(alone(|| each(0..90, work)), Err(21));
+}
+
+#[test]
 fn nothing_that_is_done_alone_goes_to_other_threads() {
     let rotation = Orthogonal::random(64, false, 1);
     let turn = || rotation.apply(&mut Tensor::full([1 << 10, 64], 1.0), Side::Rows);
     let make = || drop(Tensor::made([1 << 12, 1 << 10], Ones).dense());
-    for work in [&turn as &(dyn Fn() + Sync), &make] {
+    let each = || drop(each(0..1 << 10, |i| Ok::<_, ()>(vec![i; 1 << 8])));
+    for work in [&turn as &(dyn Fn() + Sync), &make, &each] {
         assert!((0..100).any(|_| is_shared(work)));
         assert!(!(0..20).any(|_| is_shared(|| alone(work))));
     }

@@ -4,7 +4,7 @@ use crate::written::{Like, checkpoint, samples};
 use encircle::checkpoint::Checkpoint;
 use encircle::circle::WriteOptions;
 use encircle::models::Head;
-use encircle::pipeline::{self, Fixed, Means, Numerics, Recipe, Silent};
+use encircle::pipeline::{self, Durable, Fixed, Means, Numerics, Recipe, Silent};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 use std::fs;
@@ -19,8 +19,9 @@ const ENOUGH: Duration = Duration::from_secs(120);
 
 /// Weights are read in every way that there is: once, by two networks, rotated, scaled, and as many
 /// times as a search wants.
-const JOBS: [Numbers; 8] = [
+const JOBS: [Numbers; 9] = [
     ("npu", &["algo.rotate={tries=1}"]),
+    ("npu", &["policy.activation.observer=\"ema:0.9\""]),
     ("npu", &["algo.equalize={}", "algo.smoothquant={}"]),
     ("w8a8-minmax", &[]),
     ("w8a8", &["algo.options.sweeps=1"]),
@@ -30,7 +31,7 @@ const JOBS: [Numbers; 8] = [
     ("w4a16-best", &["algo.options.sweeps=1", "algo.options.refits=1"]),
 ];
 /// So many of them do not look at how inputs meet, which takes long where there are many.
-const LIGHT: usize = 3;
+const LIGHT: usize = 4;
 
 /// A recipe and what is set in it.
 type Numbers = (&'static str, &'static [&'static str]);
@@ -57,7 +58,7 @@ fn memories() -> impl Strategy<Value = u64> {
     (14u32..28, 8u64..16).prop_map(|(bits, eighths)| eighths << (bits - 3))
 }
 
-/// Both files of a job with so much memory and so many threads.
+/// Both files of a job with so much memory and so many threads, all that is finished being put down.
 fn files(
     ck: &Path,
     out: PathBuf,
@@ -70,7 +71,8 @@ fn files(
         numerics.set_key(set).unwrap().unwrap();
     }
     let Numerics { policy, algo, products } = numerics;
-    let means = Means { memory, folder: Some(out.join("spool")), durable: None };
+    let durable = memory.map(|_| Durable { every: Duration::ZERO, fresh: false });
+    let means = Means { memory, folder: Some(out.join("spool")), durable };
     let (fixed, head) = (Fixed::default(), Head::Logits);
     let recipe = Recipe { policy, algo, products, seq_len: None, fixed, head, means };
     let checkpoint = Checkpoint::open(ck).unwrap();
@@ -110,7 +112,7 @@ proptest! {
         like in likes(1..180, 1..700),
         job in prop::sample::select(&JOBS[..]),
         memory in memories(),
-        threads in 1usize..5,
+        threads in 1usize..17,
     ) {
         holds(&like, job, memory, threads)?;
     }
@@ -123,7 +125,7 @@ proptest! {
         like in likes(128..256, 6000..9000),
         job in prop::sample::select(&JOBS[..LIGHT]),
         memory in memories(),
-        threads in 1usize..5,
+        threads in 1usize..17,
     ) {
         holds(&like, job, memory, threads)?;
     }

@@ -14,10 +14,9 @@ use super::{Moments, SessionError};
 use crate::calibrate::Plan;
 use crate::graph::{Graph, Read};
 use crate::quant::{self, Decision};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, each};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Outputs of a layer that are judged, evenly spread.
@@ -76,13 +75,10 @@ impl Choice<'_> {
             return Ok(none);
         }
         let scales = |i: usize| self.group.allowed(&self.powers(i as f64 / options.grid as f64));
-        let losses: Vec<f64> = (0..=options.grid)
-            .into_par_iter()
-            .map(|i| {
-                let scales = scales(i);
-                judged.iter().map(|layer| self.loss(layer, &scales)).sum()
-            })
-            .collect::<Result<_, SessionError>>()?;
+        let losses: Vec<f64> = each(0..=options.grid, |i| {
+            let scales = scales(i);
+            judged.iter().map(|layer| self.loss(layer, &scales)).sum::<Result<f64, SessionError>>()
+        })?;
         let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b]));
         Ok(best.map_or(none, scales))
     }
