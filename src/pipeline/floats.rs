@@ -5,7 +5,7 @@ use super::{Error, legs};
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
-use crate::tensor::{self, Rows, Tensor, alone};
+use crate::tensor::{self, Lock, Rows, Tensor};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,7 +47,7 @@ impl<'a> Floats<'a> {
         hold: Option<Hold>,
         trouble: &Trouble,
     ) -> Result<Floats<'a>, Error> {
-        let last = Arc::new(Mutex::new(None));
+        let last = Arc::new(Lock::new(None));
         let params: Vec<ValueId> = graph.params().map(|(id, _)| id).collect();
         let tensors = tensor::each(&params, |&id| {
             match (&graph.value(id).shape[..], hold, graph.param(id)) {
@@ -101,7 +101,7 @@ struct Stored {
     param: Param,
     shape: [usize; 2],
     /// The matrix that had to be made as a whole last, for its next rows.
-    last: Arc<Mutex<Option<(ValueId, Tensor)>>>,
+    last: Arc<Lock<Option<(ValueId, Tensor)>>>,
     trouble: Trouble,
 }
 
@@ -145,10 +145,10 @@ impl Stored {
     }
 
     fn whole(&self, first: usize, out: &mut [f32]) -> Result<(), checkpoint::Error> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.hold();
         if last.as_ref().is_none_or(|(id, _)| *id != self.id) {
             *last = None;
-            *last = Some((self.id, alone(|| self.param.load(&self.shape, &self.read_part()))?));
+            *last = Some((self.id, self.param.load(&self.shape, &self.read_part())?));
         }
         if let Some((_, tensor)) = &*last {
             tensor.read_rows(first, out);

@@ -9,11 +9,11 @@ use crate::algo::Recall;
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::cluster::Origin;
 use crate::dataset::Sample;
+use crate::tensor::{Held, Lock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest file of numbers believed, in bytes.
@@ -33,7 +33,7 @@ pub(super) struct Memo {
     /// Where they are put down, and how often, if they are.
     place: Option<(PathBuf, Duration)>,
     _claim: Option<Claim>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -44,8 +44,8 @@ struct State {
 }
 
 impl State {
-    fn of(kept: Option<Kept>) -> Mutex<State> {
-        Mutex::new(State { kept, since: Instant::now(), fresh: false })
+    fn of(kept: Option<Kept>) -> Lock<State> {
+        Lock::new(State { kept, since: Instant::now(), fresh: false })
     }
 }
 
@@ -135,8 +135,8 @@ impl Memo {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_, State> {
+        self.state.hold()
     }
 }
 

@@ -24,12 +24,12 @@ use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
 use crate::graph::Graph;
 use crate::quant::QuantParams;
-use crate::tensor::{Tensor, alone};
+use crate::tensor::{Held, Lock, Tensor};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Its name in the folder of the result.
@@ -77,7 +77,7 @@ pub(super) struct Unfinished<'a> {
     origin: OnceLock<Origin>,
     /// What came of rows that could not be read is not put down.
     trouble: Trouble,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -133,7 +133,7 @@ impl<'a> Unfinished<'a> {
         }
         let (now, fresh) = (Instant::now(), Vec::new());
         let halted = (now, Duration::ZERO);
-        let state = Mutex::new(State { begun, layers, fresh, next, since: now, halted });
+        let state = Lock::new(State { begun, layers, fresh, next, since: now, halted });
         let (every, trouble) = (durable.every, trouble.clone());
         let (make_origin, origin) = (Box::new(origin), known);
         Ok(Unfinished { folder, claim, every, make_origin, origin, trouble, state })
@@ -261,7 +261,7 @@ impl<'a> Unfinished<'a> {
         if !state.fresh.is_empty() {
             self.begin(state)?;
             let path = self.folder.join(format!("{}.{CODES}", state.next));
-            alone(|| unit::write(&state.fresh, &path))?;
+            unit::write(&state.fresh, &path)?;
             sync_folder(&self.folder);
             state.next += 1;
             state.fresh.clear();
@@ -307,8 +307,8 @@ impl<'a> Unfinished<'a> {
         self.remains().clear_job()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_, State> {
+        self.state.hold()
     }
 }
 

@@ -3,7 +3,9 @@
 use super::Par;
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 thread_local! {
     static IS_ALONE: Cell<bool> = const { Cell::new(false) };
@@ -15,14 +17,64 @@ thread_local! {
 /// wants a lock which the waiting one holds, neither goes on. So whoever holds a lock over such work is
 /// alone, and so is who runs beside others that may wait for it.
 pub fn alone<T>(work: impl FnOnce() -> T) -> T {
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            IS_ALONE.set(self.0);
-        }
-    }
-    let _before = Before(IS_ALONE.replace(true));
+    let _alone = Alone::new();
     work()
+}
+
+/// The calling thread is alone as long as this lives.
+#[derive(Debug)]
+struct Alone {
+    before: bool,
+}
+
+impl Alone {
+    fn new() -> Alone {
+        Alone { before: IS_ALONE.replace(true) }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        IS_ALONE.set(self.before);
+    }
+}
+
+/// A mutex whose holder is [`alone`]. That somebody panicked under it is no news to the next.
+#[derive(Debug, Default)]
+pub struct Lock<T>(Mutex<T>);
+
+impl<T> Lock<T> {
+    /// Over `value`.
+    pub fn new(value: T) -> Lock<T> {
+        Lock(Mutex::new(value))
+    }
+
+    /// Waits until nobody holds it.
+    pub fn hold(&self) -> Held<'_, T> {
+        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { value, _alone: Alone::new() }
+    }
+}
+
+/// What a [`Lock`] guards, until this is dropped.
+#[derive(Debug)]
+pub struct Held<'a, T> {
+    value: MutexGuard<'a, T>,
+    _alone: Alone,
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
 }
 
 /// What `work` makes of every item, in order: by all threads, or by the caller if it is [`alone`].

@@ -16,7 +16,7 @@ mod rows;
 mod run;
 pub(crate) mod simd;
 
-pub use alone::{alone, each};
+pub use alone::{Held, Lock, alone, each};
 pub use axes::{strides, transpose};
 pub use device::{Device, DeviceError, device_trouble, use_device};
 pub use divergence::divergence;

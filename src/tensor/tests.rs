@@ -54,6 +54,12 @@ fn nothing_that_is_done_alone_goes_to_other_threads() {
     for work in [&turn as &(dyn Fn() + Sync), &make, &each] {
         assert!((0..100).any(|_| is_shared(work)));
         assert!(!(0..20).any(|_| is_shared(|| alone(work))));
+        let lock = Lock::new(());
+        let under = || {
+            let _held = lock.hold();
+            work();
+        };
+        assert!(!(0..20).any(|_| is_shared(under)));
     }
 }
 
