@@ -9,7 +9,7 @@ use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
 use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::Range;
 
@@ -26,8 +26,6 @@ pub(in super::super) struct Store {
     shards: Vec<Shard>,
     /// Canonical name → tensor; ordered, so that listings are deterministic.
     pub(super) tensors: BTreeMap<String, Located>,
-    /// Stored name → canonical name, where they differ.
-    aliases: HashMap<String, String>,
     /// The file that stands for all in errors about all.
     pub(super) file: String,
 }
@@ -80,7 +78,7 @@ impl Store {
     }
 
     fn empty(file: String) -> Store {
-        Store { shards: Vec::new(), tensors: BTreeMap::new(), aliases: HashMap::new(), file }
+        Store { shards: Vec::new(), tensors: BTreeMap::new(), file }
     }
 
     /// Adds the tensors of one file; says which names it stores.
@@ -96,9 +94,6 @@ impl Store {
                 let expected = "one tensor of this meaning";
                 let found = format!("{} too", quoted(&other.stored));
                 return Err(Error::new(ErrorKind::Duplicate, file, expected, found).tensor(name));
-            }
-            if key != name {
-                self.aliases.insert(name.clone(), key.clone());
             }
             let info = TensorInfo { dtype, shape };
             self.tensors.insert(key, Located { shard, stored: name, info, range });
@@ -119,9 +114,9 @@ impl Store {
         self.find(name).map(|located| located.stored.as_str())
     }
 
-    fn find(&self, name: &str) -> Option<&Located> {
-        let by_alias = || self.tensors.get(self.aliases.get(name)?);
-        self.tensors.get(name).or_else(by_alias)
+    /// The tensor that the file, a text model or a multimodal one calls `name`.
+    pub(super) fn find(&self, name: &str) -> Option<&Located> {
+        self.tensors.get(name).or_else(|| self.tensors.get(&canonical(name)))
     }
 
     fn locate(&self, name: &str) -> Result<(&Located, &Shard, &[u8])> {

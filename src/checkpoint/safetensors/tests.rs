@@ -115,6 +115,18 @@ fn tensors_are_found_by_canonical_and_by_stored_name() {
 }
 
 #[test]
+fn a_tensor_is_found_by_every_spelling_of_its_name_whichever_the_file_has() {
+    let spellings = ["model.language_model.norm.weight", "model.norm.weight", "norm.weight"];
+    for stored in spellings {
+        let store = store(&[("model.safetensors", &file_of(&[(stored, &[3])]))]).unwrap();
+        for name in spellings {
+            store.verify(&[(name.to_owned(), vec![3])], true).unwrap();
+            assert_eq!(store.read(name, &[3]).unwrap().shape(), [3], "{stored} {name}");
+        }
+    }
+}
+
+#[test]
 fn reading_names_the_tensor_that_is_not_as_expected() {
     let header = r#"{"model.norm.weight":{"dtype":"I8","shape":[4],"data_offsets":[0,4]}}"#;
     let dir = folder(&[("model.safetensors", &file(header, 4))]);

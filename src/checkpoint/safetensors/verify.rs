@@ -15,7 +15,7 @@ impl Store {
     ) -> Result<()> {
         let mut lines = Vec::new();
         for (name, shape) in expected {
-            match self.tensors.get(&canonical(name)) {
+            match self.find(name) {
                 None => {
                     lines.push(format!("missing: tensor {}: expected {shape:?}", quoted(name)));
                 }
