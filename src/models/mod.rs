@@ -120,7 +120,7 @@ pub fn sizes() -> impl Iterator<Item = Size> {
 ///
 /// # Errors
 /// [`ModelError::UnknownArchitecture`] with the list of what is known; [`ModelError::Misfit`] if
-/// `model_type`, whose defaults the config has, is another family's.
+/// `model_type`, whose defaults the config has, is not that family's.
 pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
     let known = |family: &&&Family| {
         family.architectures.iter().any(|a| config.architectures.iter().any(|found| found == a))
@@ -136,9 +136,10 @@ pub fn family(config: &Config) -> Result<&'static Family, ModelError> {
             .join(", "),
     })?;
     let (found, expected) = (&config.model_type, family.name);
-    match FAMILIES.iter().any(|other| other.name == found && found != expected) {
-        false => Ok(family),
-        true => Err(ModelError::Misfit(format!(
+    // transformers chooses by it, and another type is another network under the same field names
+    match found == expected {
+        true => Ok(family),
+        false => Err(ModelError::Misfit(format!(
             "field \"model_type\": found \"{found}\", expected \"{expected}\" as in architectures"
         ))),
     }

@@ -430,11 +430,11 @@ fn a_window_shorter_than_the_sequence_and_a_family_that_is_none_are_refused() {
          attention to a window is not built"
     );
     let mut config = checkpoint.config().clone();
-    config.model_type = "qwen3".into();
-    assert_eq!(
-        refused(&config),
-        "field \"model_type\": found \"qwen3\", expected \"qwen3_vl\" as in architectures"
-    );
+    for found in ["qwen3", "mistral"] {
+        config.model_type = found.into();
+        let fact = "expected \"qwen3_vl\" as in architectures";
+        assert_eq!(refused(&config), format!("field \"model_type\": found \"{found}\", {fact}"));
+    }
 }
 
 /// Two prompts with different pictures in one batch: each row equals its own run.
