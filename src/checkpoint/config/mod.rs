@@ -19,7 +19,7 @@ pub use text::TextConfig;
 pub use vision::VisionConfig;
 
 use super::error::{ErrorKind, Result, quoted};
-use super::fields::Fields;
+use super::fields::{Fields, describe};
 use serde_json::Value;
 
 /// The typed view of `config.json`. Every number in it is inside its limits and agrees with the
@@ -55,6 +55,7 @@ impl Config {
         let model_type = root.text("model_type")?.ok_or_else(|| {
             root.wrong(ErrorKind::Missing, "model_type", "a family such as \"qwen3\"", "nothing")
         })?;
+        check_unquantized(&root)?;
         let architectures = root.texts("architectures")?.unwrap_or_default();
         let family = Family::of(model_type);
         let text = TextConfig::parse(&root, family, model_type)?;
@@ -112,6 +113,20 @@ impl Config {
     pub fn raw(&self) -> &Value {
         &self.raw
     }
+}
+
+/// Refuses a file that says how its weights were quantized: nothing here takes that back, and weights
+/// that are floats all the same are not those that transformers computes with. Like transformers, it
+/// looks at the whole model's fields only.
+fn check_unquantized(root: &Fields) -> Result<()> {
+    const NAME: &str = "quantization_config";
+    let Some(value) = root.get(NAME) else { return Ok(()) };
+    let (name, found) = match &value["quant_method"] {
+        Value::Null => (NAME.into(), value),
+        method => (format!("{NAME}.quant_method"), method),
+    };
+    let expected = "none: the original checkpoint, before anybody quantized it";
+    Err(root.wrong(ErrorKind::Unsupported, &name, expected, describe(found)))
 }
 
 /// Which set of transformers' defaults applies to fields that the file omits.

@@ -309,6 +309,24 @@ fn another_vision_tower_is_refused_rather_than_guessed() {
 }
 
 #[test]
+fn weights_that_somebody_quantized_are_refused_by_the_way_in_which_they_were() {
+    let quantized = |config: Value| with(pixie(), "/quantization_config", config);
+    assert_eq!(
+        refused(quantized(json!({"quant_method": "awq", "bits": 4}))).to_string(),
+        "m/config.json: field \"quantization_config.quant_method\": expected none: the original \
+         checkpoint, before anybody quantized it, found \"awq\""
+    );
+    for config in [json!({"load_in_4bit": true}), json!("fp8"), json!([])] {
+        let error = refused(quantized(config));
+        assert_eq!(error.item(), Some("field \"quantization_config\""));
+        assert_eq!(error.kind(), Kind::Unsupported);
+    }
+    let mut silent = pixie();
+    silent["quantization_config"] = Value::Null;
+    parse(silent).unwrap();
+}
+
+#[test]
 fn experts_are_read_where_the_model_type_has_them() {
     let text = |key: &str| format!("/text_config/{key}");
     let mut moe = with(pixie(), "/model_type", json!("qwen3_vl_moe"));
