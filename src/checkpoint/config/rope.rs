@@ -5,6 +5,8 @@ use super::super::fields::{Fields, describe};
 use super::limits::{HEAD_DIM_MAX, POSITIONS_MAX};
 use crate::layout::{RopeScaling, Rotary};
 
+const KINDS: &str = "one of default, linear, dynamic, llama3, yarn";
+
 /// What the rotary fields are read against.
 pub(super) struct Surroundings {
     pub(super) head_dim: usize,
@@ -42,6 +44,10 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         }
     }
     let stretched = match &scaling {
+        // under the new name transformers 5 takes it for the default
+        Some(fields) if name == "rope_scaling" && kind_field(fields).is_none() => {
+            return Err(fields.wrong(ErrorKind::Missing, "rope_type", KINDS, "nothing"));
+        }
         Some(fields) => stretching(fields, around)?,
         None => RopeScaling::Default,
     };
@@ -121,11 +127,16 @@ fn sections(fields: &Fields, around: &Surroundings) -> Result<Option<[usize; 3]>
     Ok(Some(section))
 }
 
+/// The field that says how the rotation is stretched.
+fn kind_field(fields: &Fields) -> Option<&'static str> {
+    ["rope_type", "type"].into_iter().find(|name| fields.get(name).is_some())
+}
+
 fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
     // the first multimodal files called plain frequencies with three coordinates "mrope"
     let kind =
         |name| Ok(fields.text(name)?.map(|kind| if kind == "mrope" { "default" } else { kind }));
-    let name = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
+    let name = kind_field(fields).unwrap_or("type");
     let (chosen, old) = (kind(name)?, kind("type")?);
     if old.is_some_and(|old| chosen != Some(old)) {
         let expected = format!("{}, which type says", quoted(old.unwrap_or_default()));
@@ -141,6 +152,8 @@ fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
     };
     match chosen.unwrap_or("default") {
         "default" => Ok(RopeScaling::Default),
+        // Frequencies change beyond max_position_embeddings, where no sequence gets.
+        "dynamic" => factor().map(|_| RopeScaling::Default),
         "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
         "llama3" => {
             let low_freq_factor = need(fields, "low_freq_factor")?;
@@ -178,10 +191,7 @@ fn stretching(fields: &Fields, around: &Surroundings) -> Result<RopeScaling> {
             // null is there and is not true
             truncate: fields.flag("truncate")?.unwrap_or(!fields.is_null("truncate")),
         }),
-        other => {
-            let expected = "one of default, linear, llama3, yarn";
-            Err(fields.wrong(ErrorKind::Unsupported, name, expected, quoted(other)))
-        }
+        other => Err(fields.wrong(ErrorKind::Unsupported, name, KINDS, quoted(other))),
     }
 }
 

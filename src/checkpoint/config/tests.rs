@@ -136,6 +136,11 @@ fn each_stretching_of_the_rotation_is_read() {
     };
     let linear = rope(json!({"type": "linear", "factor": 2})).unwrap();
     assert_eq!(linear.scaling, RopeScaling::Linear { factor: 2.0 });
+    // as long as a sequence may be, it is the rotation that nothing stretches
+    let plain = parse(llama()).unwrap().text.rope;
+    assert_eq!(rope(json!({"type": "dynamic", "factor": 2.0})).unwrap(), plain);
+    let unnamed = with(llama(), "/rope_parameters", json!({"rope_theta": 10_000.0}));
+    assert_eq!(parse(unnamed).unwrap().text.rope, plain);
     let llama3 = rope(json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}));
     let expected = RopeScaling::Llama3 {
@@ -184,7 +189,10 @@ fn each_stretching_of_the_rotation_is_read() {
         (json!({"rope_type": "linear"}), "factor", Kind::Missing),
         (json!({"rope_type": "linear", "factor": 0}), "factor", Kind::OutOfRange),
         (json!({"rope_type": "longrope"}), "rope_type", Kind::Unsupported),
-        (json!({"type": "dynamic"}), "type", Kind::Unsupported),
+        (json!({"type": "dynamic"}), "factor", Kind::Missing),
+        (json!({"type": "ntk"}), "type", Kind::Unsupported),
+        (json!({"factor": 4.0}), "rope_type", Kind::Missing),
+        (json!({"rope_type": null, "mrope_section": [8, 0, 0]}), "rope_type", Kind::Missing),
         (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor", Kind::Unsupported),
     ] {
         let error = rope(scaling).unwrap_err();
