@@ -90,7 +90,7 @@ impl Checkpoint {
         }
         let raw = files.read_json(CONFIG, JSON_MAX)?;
         let mut config = Config::parse(&files.describe(CONFIG), raw)?;
-        let store = Store::open(&files)?;
+        let store = Store::open(&files, config.text.tie_word_embeddings)?;
         if store.info("lm_head.weight").is_some() {
             config.untie();
         }

@@ -7,6 +7,7 @@ use super::dtype::Dtype;
 use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
+use super::verify::benign;
 use crate::tensor::{self, Par, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
@@ -44,7 +45,8 @@ pub(super) struct Located {
 }
 
 impl Store {
-    pub(in super::super) fn open(files: &Files) -> Result<Store> {
+    /// All weights of a checkpoint; `tied` excuses an index that lists a head which no shard has.
+    pub(in super::super) fn open(files: &Files, tied: bool) -> Result<Store> {
         match index::find(files)? {
             Weights::Single => {
                 let mut store = Store::empty(files.describe(SINGLE));
@@ -55,7 +57,7 @@ impl Store {
                 let mut store = Store::empty(files.describe(INDEX));
                 for (shard, names) in shards {
                     let found = store.add(files, &shard)?;
-                    agree(&files.describe(&shard), &names, &found)?;
+                    agree(&files.describe(&shard), &names, &found, tied)?;
                 }
                 Ok(store)
             }
@@ -270,20 +272,25 @@ fn changed(shard: &Shard, located: &Located, source: io::Error) -> Error {
     error.tensor(&located.stored).caused_by(source)
 }
 
-/// The index and a shard must speak of the same tensors.
-fn agree(file: &str, indexed: &[String], stored: &[String]) -> Result<()> {
+/// The index and a shard must speak of the same tensors, apart from those that nobody reads: of what the
+/// index does not name transformers reads nothing.
+fn agree(file: &str, indexed: &[String], stored: &[String], tied: bool) -> Result<()> {
     let disagreement = |expected: String, found: &str, name: &str| {
         Err(Error::new(ErrorKind::Inconsistent, file, expected, found).tensor(name))
     };
-    let present: HashSet<&String> = stored.iter().collect();
-    if let Some(name) = indexed.iter().find(|name| !present.contains(name)) {
+    if let Some(name) = lacking(indexed, stored, tied) {
         return disagreement(format!("it here, where {INDEX} places it"), "no such tensor", name);
     }
-    let known: HashSet<&String> = indexed.iter().collect();
-    match stored.iter().find(|name| !known.contains(name)) {
+    match lacking(stored, indexed, false) {
         Some(name) => {
             disagreement(format!("only the tensors that {INDEX} places here"), "it too", name)
         }
         None => Ok(()),
     }
+}
+
+/// The first of `names` that counts and is not `among` the others.
+fn lacking<'a>(names: &'a [String], among: &[String], tied: bool) -> Option<&'a String> {
+    let known: HashSet<&String> = among.iter().collect();
+    names.iter().find(|name| !known.contains(name) && !benign(&canonical(name), tied))
 }

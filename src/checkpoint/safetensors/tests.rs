@@ -39,7 +39,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 fn store(files: &[(&str, &[u8])]) -> crate::checkpoint::Result<Store> {
-    Store::open(&Files::folder(folder(files).path()))
+    Store::open(&Files::folder(folder(files).path()), false)
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_tensor_is_found_by_every_spelling_of_its_name_whichever_the_file_has() {
 fn reading_names_the_tensor_that_is_not_as_expected() {
     let header = r#"{"model.norm.weight":{"dtype":"I8","shape":[4],"data_offsets":[0,4]}}"#;
     let dir = folder(&[("model.safetensors", &file(header, 4))]);
-    let store = Store::open(&Files::folder(dir.path())).unwrap();
+    let store = Store::open(&Files::folder(dir.path()), false).unwrap();
     let name = "model.language_model.norm.weight";
     let error = store.read(name, &[5]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongShape);
@@ -157,7 +157,7 @@ fn long_tensors_are_the_numbers_of_their_bytes_whole_and_by_rows() {
         );
         let bytes = file(&header, len);
         let dir = folder(&[("model.safetensors", &bytes)]);
-        let store = Store::open(&Files::folder(dir.path())).unwrap();
+        let store = Store::open(&Files::folder(dir.path()), false).unwrap();
         let number = |stored: &[u8]| match *stored {
             [a, b] if dtype == "F16" => half::f16::from_le_bytes([a, b]).to_f32(),
             [a, b] => half::bf16::from_le_bytes([a, b]).to_f32(),
@@ -217,6 +217,17 @@ fn shards_are_joined_by_their_index() {
     ] {
         assert_eq!(store(&[(name, index.as_bytes())]).err().unwrap().kind(), kind, "{index}");
     }
+}
+
+#[test]
+fn an_index_may_be_wrong_about_what_nobody_reads() {
+    let index = r#"{"weight_map":{"model.norm.weight":"a","lm_head.weight":"a"}}"#;
+    let frequencies = "model.layers.0.self_attn.rotary_emb.inv_freq";
+    let shard = file_of(&[("model.norm.weight", &[3]), (frequencies, &[2])]);
+    let dir = folder(&[("model.safetensors.index.json", index.as_bytes()), ("a", &shard)]);
+    let open = |tied| Store::open(&Files::folder(dir.path()), tied);
+    open(true).unwrap();
+    assert_eq!(open(false).err().unwrap().item(), Some("tensor \"lm_head.weight\""));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::store::Store;
 use std::collections::HashSet;
 
 impl Store {
-    /// Compares with names and shapes, canonical or as text models spell them; `tied` excuses a stored head that the model takes
-    /// from the token embedding.
+    /// Compares with names and shapes; `tied` excuses a stored head that the model takes from the token
+    /// embedding.
     pub(in super::super) fn verify(
         &self,
         expected: &[(String, Vec<usize>)],
@@ -55,6 +55,6 @@ impl Store {
 }
 
 /// Tensors that old exporters wrote although no model reads them.
-fn benign(name: &str, tied: bool) -> bool {
+pub(super) fn benign(name: &str, tied: bool) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
 }
