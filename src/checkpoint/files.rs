@@ -72,6 +72,11 @@ pub(crate) fn unmappable(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
+/// A text without the byte order mark that some editors put before it.
+pub(crate) fn unmarked(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
 fn copied(bytes: &[u8], start: usize, out: &mut [u8]) -> io::Result<()> {
     let found = bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
     out.copy_from_slice(found);
@@ -172,7 +177,7 @@ impl Files {
     /// Those of [`Files::read`], and `Malformed` if it is no JSON or nested too deep.
     pub(crate) fn read_json(&self, name: &str, limit: u64) -> Result<serde_json::Value> {
         let bytes = self.read(name, limit)?;
-        serde_json::from_slice(&bytes).map_err(|source| {
+        serde_json::from_slice(unmarked(&bytes)).map_err(|source| {
             let found = format!("a mistake in line {}", source.line());
             Error::new(ErrorKind::Malformed, self.describe(name), "JSON", found).caused_by(source)
         })

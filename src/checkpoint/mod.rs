@@ -29,9 +29,10 @@ pub use tokenizer::Tokenizer;
 
 pub(crate) use error::quoted;
 pub(crate) use fields::{Fields, describe};
-pub(crate) use files::{read_within, unmappable};
+pub(crate) use files::{read_within, unmappable, unmarked};
 
 use crate::tensor::Tensor;
+use instead::instead;
 use safetensors::Store;
 use std::ops::Range;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Text to token ids and back, as `tokenizer.json` defines it.
 
 use super::error::{Error, ErrorKind, Result};
-use super::files::Files;
+use super::files::{Files, unmarked};
 use super::tokenizer_config::{self, PREFIX_SPACE, TokenizerConfig};
 use serde::Deserialize;
 use serde_json::Value;
@@ -105,6 +105,7 @@ impl Tokenizer {
             Error::new(ErrorKind::Malformed, file, "a tokenizer", "another JSON or none")
                 .caused_by(source)
         };
+        let bytes = unmarked(bytes);
         serde_json::from_slice::<Delicate>(bytes).map_err(|source| malformed(source.into()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(malformed)?;
         // saved padding and truncation belong to somebody's training run, not to the vocabulary

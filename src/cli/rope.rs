@@ -2,7 +2,9 @@
 
 use super::args::RopeArgs;
 use super::{Outcome, Verdict};
-use crate::checkpoint::{self, Checkpoint, ErrorKind, Fields, describe, quoted, read_within};
+use crate::checkpoint::{
+    self, Checkpoint, ErrorKind, Fields, describe, quoted, read_within, unmarked,
+};
 use crate::layout::{Layout, RopeScaling, Rotary, RotaryError, Segment};
 use crate::models;
 use crate::report::counted;
@@ -76,7 +78,8 @@ fn cases(args: &RopeArgs, merge: usize) -> Result<Vec<(String, Layout)>, Box<dyn
     };
     let place = path.display();
     let bytes = read_within(path, FILE_MAX).map_err(|e| format!("{place}: cannot read: {e}"))?;
-    let file: Value = serde_json::from_slice(&bytes).map_err(|e| format!("{place}: {e}"))?;
+    let file: Value =
+        serde_json::from_slice(unmarked(&bytes)).map_err(|e| format!("{place}: {e}"))?;
     let Value::Array(cases) = file else {
         let found = describe(&file);
         return Err(format!("{place}: expected a list of cases, found {found}").into());

@@ -3,7 +3,7 @@
 use super::encode::unless_absent;
 use super::parse::parse_row;
 use super::text::COLUMN;
-use crate::checkpoint::{Checkpoint, Conversation, Error, ErrorKind, Files, Result};
+use crate::checkpoint::{Checkpoint, Conversation, Error, ErrorKind, Files, Result, unmarked};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::path::Path;
@@ -15,8 +15,6 @@ const PICTURE_MAX: u64 = 256 << 20;
 
 /// What the error of a row without a text says more where its field may be named.
 const HINT: &str = " (or a field of text, by --column)";
-/// What some editors put before the first line.
-pub(super) const MARK: &str = "\u{feff}";
 
 /// One thing to ask, and perhaps its answer.
 #[derive(Clone, Debug)]
@@ -168,7 +166,7 @@ pub fn read_jsonl_from(files: &Files, name: &str) -> Result<Vec<Row>> {
 
 fn read_rows(files: &Files, name: &str, [column, hint]: [&str; 2]) -> Result<Vec<Row>> {
     let bytes = files.read(name, JSONL_MAX)?;
-    let bytes = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(&bytes);
+    let bytes = unmarked(&bytes);
     let file = files.describe(name);
     let folder = name.rfind('/').map_or("", |slash| &name[..=slash]);
     let origin = Origin { files, folder, column, hint };

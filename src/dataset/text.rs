@@ -1,7 +1,7 @@
 //! What is judged or calibrated on, whatever the file: rows that ask something, or one long text.
 
-use super::rows::{MARK, Row, read_jsonl_column};
-use crate::checkpoint::{Error, ErrorKind, Files, Result};
+use super::rows::{Row, read_jsonl_column};
+use crate::checkpoint::{Error, ErrorKind, Files, Result, unmarked};
 use std::path::Path;
 
 /// The longest text or Parquet file believed, in bytes.
@@ -74,9 +74,7 @@ fn jsonl(path: &Path, column: Option<&str>) -> Result<Source> {
 fn plain(path: &Path) -> Result<Source> {
     let (files, name) = Files::around(path)?;
     let mut text = files.read_text(name, TEXT_MAX)?;
-    if text.starts_with(MARK) {
-        text.drain(..MARK.len());
-    }
+    text.drain(..text.len() - unmarked(text.as_bytes()).len());
     documents(path, vec![text])
 }
 

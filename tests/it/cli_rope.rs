@@ -22,6 +22,16 @@ fn rope_prints_the_golden_positions_of_every_case() {
 }
 
 #[test]
+fn rope_takes_a_layout_that_begins_with_a_byte_order_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.json");
+    std::fs::write(&path, "\u{feff}[{\"segments\": [{\"kind\": \"text\", \"tokens\": 3}]}]")
+        .unwrap();
+    let (code, _, stderr) = encircle(&["rope", "--layout", path.to_str().unwrap()]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn rope_text_fits_80_columns() {
     let (code, stdout, _) = encircle(&["rope", "--layout", GOLDEN]);
     assert_eq!(code, 0);
