@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const DANGLING: &str = "a link that leads nowhere";
+
 /// A set of named files: a folder on disk or a table embedded in the binary. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -107,20 +109,50 @@ impl Files {
         Ok((Files::folder(path.parent().unwrap_or(Path::new(""))), name))
     }
 
-    /// How an error calls the file `name`: the path as the user would type it.
+    /// How an error calls the file `name`, or by the name "" the folder: the path as the user would
+    /// type it.
     pub fn describe(&self, name: &str) -> String {
         match &self.place {
+            Place::Folder(folder) if name.is_empty() => folder.display().to_string(),
             Place::Folder(folder) => folder.join(name).display().to_string(),
             Place::Embedded(_) => format!("embedded/{name}"),
         }
     }
 
     /// Whether a file `name` exists.
-    pub fn contains(&self, name: &str) -> bool {
-        match &self.place {
-            Place::Folder(folder) => folder.join(name).is_file(),
-            Place::Embedded(_) => self.embedded_bytes(name).is_some(),
+    ///
+    /// # Errors
+    /// `Unreadable` of what is there and no file, such as a link that leads nowhere, and if the
+    /// operating system refuses: what somebody put there is not as good as absent.
+    pub fn contains(&self, name: &str) -> Result<bool> {
+        let Place::Folder(folder) = &self.place else {
+            return Ok(self.embedded_bytes(name).is_some());
+        };
+        match self.metadata(name, &folder.join(name)) {
+            Ok(metadata) => match unmappable(&metadata) {
+                None => Ok(true),
+                Some(found) => Err(self.other(name, found)),
+            },
+            Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// The first of `names` that exists.
+    pub(crate) fn first<'a>(&self, names: &[&'a str]) -> Result<Option<&'a str>> {
+        for &name in names {
+            if self.contains(name)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name in the folder that ends with `end`, the least of several.
+    pub(crate) fn ending(&self, end: &str) -> Option<String> {
+        let Place::Folder(folder) = &self.place else { return None };
+        let names = folder.read_dir().ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(end)).min()
     }
 
     /// What stands where the folder should be, unless it is there.
@@ -128,6 +160,7 @@ impl Files {
         match &self.place {
             Place::Folder(folder) if folder.is_dir() => None,
             Place::Folder(folder) if folder.exists() => Some("a file"),
+            Place::Folder(folder) if folder.is_symlink() => Some(DANGLING),
             Place::Folder(_) => Some("none"),
             Place::Embedded(_) => None,
         }
@@ -136,8 +169,8 @@ impl Files {
     /// The whole file `name`, of at most `limit` bytes; a pipe or a device to its end, or as far.
     ///
     /// # Errors
-    /// `Missing` without such a file, `OutOfRange` beyond the limit, `Unreadable` of a folder and if
-    /// the operating system refuses.
+    /// `Missing` without such a file, `OutOfRange` beyond the limit, `Malformed` of what only stands for
+    /// a file, `Unreadable` of a folder and if the operating system refuses.
     pub fn read(&self, name: &str, limit: u64) -> Result<Cow<'static, [u8]>> {
         let folder = match &self.place {
             Place::Embedded(_) => {
@@ -146,18 +179,19 @@ impl Files {
             }
             Place::Folder(folder) => folder,
         };
-        let unreadable = |source| self.refused(name, source);
         let path = folder.join(name);
-        if path.metadata().map_err(unreadable)?.is_dir() {
+        if self.metadata(name, &path)?.is_dir() {
             return Err(self.other(name, "a folder"));
         }
-        read_within(&path, limit).map(Cow::Owned).map_err(|source| match source.kind() {
+        let bytes = read_within(&path, limit).map_err(|source| match source.kind() {
             io::ErrorKind::FileTooLarge => {
                 let expected = format_args!("at most {limit} bytes");
                 Error::new(ErrorKind::OutOfRange, self.describe(name), expected, "more")
             }
-            _ => unreadable(source),
-        })
+            _ => self.refused(name, source),
+        })?;
+        self.check_fetched(name, &bytes)?;
+        Ok(Cow::Owned(bytes))
     }
 
     /// The whole file `name`, which must be UTF-8 text of at most `limit` bytes.
@@ -194,14 +228,32 @@ impl Files {
         };
         let unreadable = |source| self.refused(name, source);
         let path = folder.join(name);
-        if let Some(found) = unmappable(&path.metadata().map_err(unreadable)?) {
+        if let Some(found) = unmappable(&self.metadata(name, &path)?) {
             return Err(self.other(name, found));
         }
         let file = File::open(&path).map_err(unreadable)?;
         // SAFETY: the map is read-only and private. Truncating the file while we run would end the
         // program with a bus error, as with every reader that maps; nothing else can be violated.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;
+        self.check_fetched(name, &map)?;
         Ok(Bytes::Mapped(Arc::new(map), Arc::new(file)))
+    }
+
+    fn metadata(&self, name: &str, path: &Path) -> Result<Metadata> {
+        path.metadata().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if path.is_symlink() => self.other(name, DANGLING),
+            _ => self.refused(name, source),
+        })
+    }
+
+    /// Refuses what stands for a large file in a clone that has not fetched it.
+    fn check_fetched(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        if !bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+            return Ok(());
+        }
+        let (expected, found) =
+            ("the file, which `git lfs pull` fetches", "a Git LFS pointer to it");
+        Err(Error::new(ErrorKind::Malformed, self.describe(name), expected, found))
     }
 
     fn embedded_bytes(&self, name: &str) -> Option<&'static [u8]> {

@@ -16,7 +16,7 @@ impl Checkpoint {
     /// # Errors
     /// What is no token id, or no list of them, with its file.
     pub fn end_tokens(&self) -> Result<Vec<u32>> {
-        let name = if self.files.contains(FILE) { FILE } else { CONFIG };
+        let name = if self.files.contains(FILE)? { FILE } else { CONFIG };
         let (file, json) = (self.files.describe(name), self.files.read_json(name, JSON_MAX)?);
         let fields = Fields::root(&file, &json)?;
         let inner = if name == CONFIG { fields.object("text_config")? } else { None };

@@ -8,6 +8,7 @@ mod error;
 mod fields;
 mod files;
 mod generation;
+mod instead;
 mod picture;
 mod safetensors;
 mod template;
@@ -88,6 +89,10 @@ impl Checkpoint {
         if let Some(found) = files.absent() {
             let expected = "a folder with a checkpoint";
             return Err(Error::new(ErrorKind::Missing, files.describe(""), expected, found));
+        }
+        if !files.contains(CONFIG)? {
+            let (file, found) = (files.describe(CONFIG), instead(&files, "none")?);
+            return Err(Error::new(ErrorKind::Missing, file, "a file", found));
         }
         let raw = files.read_json(CONFIG, JSON_MAX)?;
         let mut config = Config::parse(&files.describe(CONFIG), raw)?;

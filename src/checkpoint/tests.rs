@@ -270,7 +270,7 @@ fn a_folder_that_is_none_or_empty_is_named() {
     let error = Checkpoint::open("no/such/folder".as_ref()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "no/such/folder/: expected a folder with a checkpoint, found none"
+        "no/such/folder: expected a folder with a checkpoint, found none"
     );
     let error = refused(&tempfile::tempdir().unwrap());
     assert_eq!(error.kind(), ErrorKind::Missing);
@@ -295,7 +295,82 @@ fn a_spoiled_file_is_named() {
     let dir = copy();
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
     std::fs::create_dir(dir.path().join("model.safetensors")).unwrap();
-    assert_eq!(refused(&dir).kind(), ErrorKind::Missing);
+    assert_eq!((refused(&dir).kind(), refused(&dir).found()), (ErrorKind::Unreadable, "a folder"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_there_and_no_file_is_called_what_it_is_and_not_taken_for_absent() {
+    let readers: [(&str, fn(&Checkpoint) -> Option<Error>); 5] = [
+        ("generation_config.json", |checkpoint| checkpoint.end_tokens().err()),
+        ("tokenizer_config.json", |checkpoint| checkpoint.tokenizer().err()),
+        ("special_tokens_map.json", |checkpoint| checkpoint.tokenizer().err()),
+        ("chat_template.jinja", |checkpoint| checkpoint.chat_template().err()),
+        ("preprocessor_config.json", |checkpoint| checkpoint.picture_settings().err()),
+    ];
+    for (target, found) in
+        [("gone", "a link that leads nowhere"), ("/dev/null", "a pipe or a device")]
+    {
+        for (name, read) in readers {
+            let dir = copy();
+            let _ = std::fs::remove_file(dir.path().join(name));
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+            let error = read(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+            assert_eq!((error.kind(), error.found()), (ErrorKind::Unreadable, found), "{error}");
+            assert!(error.file().ends_with(name), "{error}");
+        }
+        for name in ["config.json", "model.safetensors"] {
+            let dir = copy();
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+            assert_eq!(refused(&dir).found(), found, "{name}");
+        }
+    }
+    let dir = copy();
+    std::os::unix::fs::symlink("gone", dir.path().join("link")).unwrap();
+    let error = Checkpoint::open(&dir.path().join("link")).err().unwrap();
+    assert_eq!(error.found(), "a link that leads nowhere");
+}
+
+#[test]
+fn a_pointer_of_git_lfs_says_how_the_file_is_fetched() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let dir = copy();
+        std::fs::write(dir.path().join(name), pointer).unwrap();
+        let opened = Checkpoint::open(dir.path()).and_then(|checkpoint| checkpoint.tokenizer());
+        let error = opened.err().unwrap().to_string();
+        let text = "expected the file, which `git lfs pull` fetches, found a Git LFS pointer to it";
+        assert!(error.ends_with(&format!("{name}: {text}")), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_holds_something_else_says_what() {
+    let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen3-0.6B"}"#;
+    let merged = "which must be merged into \"Qwen/Qwen3-0.6B\" first";
+    for (name, content, fact) in [
+        ("adapter_config.json", adapter, format!("a LoRA adapter, {merged}")),
+        ("m.Q4_K_M.gguf", "GGUF", "\"m.Q4_K_M.gguf\", which is not made of safetensors".into()),
+        ("consolidated.00.pth", "x", "consolidated.00.pth, which holds pickled objects".into()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(name), content).unwrap();
+        assert_eq!(refused(&dir).found(), format!("none, but {fact}"));
+        std::fs::write(dir.path().join("config.json"), PIXIE[0].1).unwrap();
+        assert_eq!(refused(&dir).found(), format!("neither, but {fact}"));
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_json() {
+    let dir = copy();
+    for name in ["config.json", "tokenizer.json"] {
+        let path = dir.path().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("\u{feff}{text}")).unwrap();
+    }
+    Checkpoint::open(dir.path()).unwrap().tokenizer().unwrap();
 }
 
 #[test]

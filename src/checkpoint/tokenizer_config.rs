@@ -53,7 +53,7 @@ pub(super) struct TokenizerConfig {
 
 impl TokenizerConfig {
     pub(super) fn load(files: &Files) -> Result<TokenizerConfig> {
-        let read = |name: &str| match files.contains(name) {
+        let read = |name: &str| match files.contains(name)? {
             true => files.read_json(name, FILE_MAX),
             false => Ok(json!({})),
         };

@@ -130,8 +130,10 @@ pub fn synthesize(
         fs::write(&path, bytes).map_err(failed(&path))
     };
     write("config.json", &pretty(&raw))?;
-    for name in COMPANIONS.into_iter().filter(|name| companion.contains(name)) {
-        write(name, &companion.read(name, COMPANION_MAX)?)?;
+    for name in COMPANIONS {
+        if companion.contains(name)? {
+            write(name, &companion.read(name, COMPANION_MAX)?)?;
+        }
     }
     for (i, shard) in shards.all.iter().enumerate() {
         let path = beside.path.join(shards.name(i));

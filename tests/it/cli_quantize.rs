@@ -267,7 +267,7 @@ fn a_directory_that_is_no_checkpoint_is_refused() {
     fs::remove_file(desk.at("ck/config.json")).unwrap();
     desk.fails(&[], &["ck/config.json: expected a file, found none"]);
     fs::remove_dir_all(desk.at("ck")).unwrap();
-    desk.fails(&[], &["ck/: expected a folder with a checkpoint"]);
+    desk.fails(&[], &["ck: expected a folder with a checkpoint"]);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn a_folder_in_place_of_a_file_is_called_one_and_the_reverse() {
     }
     refused(&["extract", "ck", "--ops", "1"], &folder("ck"));
     let file = "ck/config.json";
-    let fact = format!("{file}/: expected a folder with a checkpoint, found a file");
+    let fact = format!("{file}: expected a folder with a checkpoint, found a file");
     refused(&["quantize", file, "--calib", "rows.jsonl"], &fact);
     desk.rows(&[r#"{"image": ".", "question": "a"}"#]);
     desk.fails(&[], &["rows.jsonl:1: field \"image\": ", "found a folder"]);

@@ -111,7 +111,7 @@ impl PictureSettings {
         config: &Config,
         defaults: &Defaults,
     ) -> Result<PictureSettings> {
-        let name = defaults.files.iter().find(|name| files.contains(name)).ok_or_else(|| {
+        let name = files.first(defaults.files)?.ok_or_else(|| {
             let expected = defaults.files.join(" or ");
             Error::new(ErrorKind::Missing, files.describe(""), expected, "none")
         })?;

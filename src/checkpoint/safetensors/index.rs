@@ -1,7 +1,8 @@
 //! Which files hold the tensors: one `model.safetensors`, or the shards that an index names.
 
 use super::super::error::{Error, ErrorKind, Result, quoted};
-use super::super::files::Files;
+use super::super::files::{Files, unmarked};
+use super::super::instead::instead;
 use super::header::{KeyedValue, UniqueMap};
 use serde::de::MapAccess;
 use std::collections::BTreeMap;
@@ -23,16 +24,13 @@ pub(super) enum Weights {
 
 /// Finds the weights; a single file wins over an index, as it does in transformers.
 pub(super) fn find(files: &Files) -> Result<Weights> {
-    if files.contains(SINGLE) {
+    if files.contains(SINGLE)? {
         return Ok(Weights::Single);
     }
-    if files.contains(INDEX) {
+    if files.contains(INDEX)? {
         return read_index(files).map(Weights::Shards);
     }
-    let found = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"]
-        .into_iter()
-        .find(|name| files.contains(name))
-        .map_or("neither".to_owned(), |name| format!("{name}, which holds pickled objects"));
+    let found = instead(files, "neither")?;
     Err(Error::new(ErrorKind::Missing, files.describe(SINGLE), format!("it or {INDEX}"), found))
 }
 
@@ -54,7 +52,7 @@ impl KeyedValue for Field {
 fn read_index(files: &Files) -> Result<BTreeMap<String, Vec<String>>> {
     let file = files.describe(INDEX);
     let bytes = files.read(INDEX, INDEX_MAX)?;
-    let root: UniqueMap<Field> = serde_json::from_slice(&bytes).map_err(|source| {
+    let root: UniqueMap<Field> = serde_json::from_slice(unmarked(&bytes)).map_err(|source| {
         let expected = "JSON with a weight_map of tensors to files";
         Error::new(ErrorKind::Malformed, &file, expected, "another text").caused_by(source)
     })?;
@@ -79,7 +77,7 @@ fn read_index(files: &Files) -> Result<BTreeMap<String, Vec<String>>> {
         shards.entry(shard).or_default().push(name);
     }
     for shard in shards.keys() {
-        if !files.contains(shard) {
+        if !files.contains(shard)? {
             let expected = format!("this shard, named by {INDEX}");
             return Err(Error::new(ErrorKind::Missing, files.describe(shard), expected, "none"));
         }

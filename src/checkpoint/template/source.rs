@@ -17,12 +17,12 @@ pub(super) struct Found {
 
 /// The template: its own file before the older places.
 pub(super) fn find(files: &Files) -> Result<Found> {
-    if files.contains(JINJA) {
+    if files.contains(JINJA)? {
         let template = files.read_text(JINJA, FILE_MAX)?;
         return Ok(Found { file: files.describe(JINJA), template });
     }
     for name in [JSON, TOKENIZER_CONFIG] {
-        if !files.contains(name) {
+        if !files.contains(name)? {
             continue;
         }
         let file = files.describe(name);
