@@ -44,8 +44,12 @@ pub(super) fn parse(text: &Fields, around: &Surroundings) -> Result<Rotary> {
         }
     }
     let stretched = match &scaling {
-        // under the new name transformers 5 takes it for the default
-        Some(fields) if name == "rope_scaling" && kind_field(fields).is_none() => {
+        // under the new name transformers 5 takes it for the default, and so does anybody without a factor
+        Some(fields)
+            if name == "rope_scaling"
+                && kind_field(fields).is_none()
+                && fields.get("factor").is_some() =>
+        {
             return Err(fields.wrong(ErrorKind::Missing, "rope_type", KINDS, "nothing"));
         }
         Some(fields) => stretching(fields, around)?,

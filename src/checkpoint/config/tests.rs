@@ -139,6 +139,7 @@ fn each_stretching_of_the_rotation_is_read() {
     // as long as a sequence may be, it is the rotation that nothing stretches
     let plain = parse(llama()).unwrap().text.rope;
     assert_eq!(rope(json!({"type": "dynamic", "factor": 2.0})).unwrap(), plain);
+    assert_eq!(rope(json!({"rope_type": null})).unwrap(), plain);
     let unnamed = with(llama(), "/rope_parameters", json!({"rope_theta": 10_000.0}));
     assert_eq!(parse(unnamed).unwrap().text.rope, plain);
     let llama3 = rope(json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
@@ -192,7 +193,7 @@ fn each_stretching_of_the_rotation_is_read() {
         (json!({"type": "dynamic"}), "factor", Kind::Missing),
         (json!({"type": "ntk"}), "type", Kind::Unsupported),
         (json!({"factor": 4.0}), "rope_type", Kind::Missing),
-        (json!({"rope_type": null, "mrope_section": [8, 0, 0]}), "rope_type", Kind::Missing),
+        (json!({"rope_type": null, "factor": 2.0}), "rope_type", Kind::Missing),
         (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor", Kind::Unsupported),
     ] {
         let error = rope(scaling).unwrap_err();
