@@ -144,7 +144,8 @@ pub fn estimate(job: &Job<'_>, machine: Option<&Machine>) -> Result<Estimate, Er
         allowed,
         asked: recipe.means.memory.is_some(),
         memory: cut.taken,
-        least: Legs::least(&needs),
+        // sought in steps, which what fits may lie between
+        least: Legs::least(&needs).min(if cut.taken <= allowed { cut.taken } else { u64::MAX }),
         spill: codes + live_on_disk(&needs, &cut, &recipe.means),
         files,
         seconds,
