@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 /// Instructions that a template may run; real ones need a few thousand for each message. Templates
 /// are programs of strangers, and `range` nested in `range` would run for years.
 const FUEL: u64 = 50_000_000;
+/// Operators in one tag, and `elif`s of the conditions around one place: minijinja goes into each of them
+/// on the stack. Real templates have tens.
+const DEPTH: usize = 500;
 const NAME: &str = "chat";
 
 /// One turn of a conversation as templates read it: an object of `role`, `content` and whatever else
@@ -112,11 +115,8 @@ impl ChatTemplate {
         environment.add_filter("escape", escaped);
         // Jinja has one line end, whatever the file has
         let template = template.replace("\r\n", "\n").replace('\r', "\n");
-        let template = without_generation_marks(&template).ok_or_else(|| {
-            let expected =
-                "no break or continue inside of with, set, filter, autoescape, generation";
-            Error::new(ErrorKind::Unsupported, file, expected, "one")
-        })?;
+        let template = without_generation_marks(&template)
+            .map_err(|expected| Error::new(ErrorKind::Unsupported, file, expected, "others"))?;
         environment.add_template_owned(NAME, template).map_err(|source| malformed(file, source))?;
         Ok(ChatTemplate { environment, special_tokens, file: file.to_owned() })
     }
@@ -276,11 +276,12 @@ fn escaped(value: Value) -> Value {
 }
 
 /// `generation` blocks mark the assistant's tokens for training and print as their content; what
-/// they set stays inside. Nothing if a loop is left or gone on with from inside of a scope, which
-/// minijinja would forget to close: a panic.
-fn without_generation_marks(template: &str) -> Option<String> {
+/// they set stays inside. What is expected instead of a template that minijinja cannot take: a loop is
+/// left or gone on with from inside of a scope, which it would forget to close, a panic; or it would
+/// overflow the stack.
+fn without_generation_marks(template: &str) -> std::result::Result<String, &'static str> {
     let mut out = String::with_capacity(template.len());
-    let mut open = Vec::new();
+    let (mut open, mut chains) = (Vec::new(), Vec::new());
     let mut rest = template;
     let opens = |two: &[u8]| matches!(two, b"{%" | b"{{" | b"{#");
     while let Some(at) = rest.as_bytes().windows(2).position(opens) {
@@ -296,8 +297,19 @@ fn without_generation_marks(template: &str) -> Option<String> {
             // a line of a string may go on in the next
             _ => out.push_str(&inside.replace("\\\n", "")),
         }
-        let (name, arguments) = word.split_once(char::is_whitespace).unwrap_or((word, ""));
+        let (name, arguments) = word.split_at(word.find(|c| !is_word(c)).unwrap_or(word.len()));
+        if operators(inside) > DEPTH {
+            return Err("at most 500 operators in an expression");
+        }
         match name {
+            "if" => chains.push(0),
+            "elif" => {
+                chains.last_mut().into_iter().for_each(|chain| *chain += 1);
+                if chains.iter().sum::<usize>() > DEPTH {
+                    return Err("at most 500 elif in a condition and those around it");
+                }
+            }
+            "endif" => drop(chains.pop()),
             "for" | "with" | "generation" | "filter" | "autoescape" => open.push(name),
             // what is set to a value has no end
             "set" if !arguments.split('|').next().unwrap_or_default().contains('=') => {
@@ -307,7 +319,9 @@ fn without_generation_marks(template: &str) -> Option<String> {
                 open.pop();
             }
             "break" | "continue" if open.last().is_some_and(|block| *block != "for") => {
-                return None;
+                return Err(
+                    "no break or continue inside of with, set, filter, autoescape, generation",
+                );
             }
             _ => {}
         }
@@ -318,7 +332,23 @@ fn without_generation_marks(template: &str) -> Option<String> {
         }
     }
     out.push_str(rest);
-    Some(out)
+    Ok(out)
+}
+
+/// How many operators an expression or a statement has at most, filters and whatever else follows a value
+/// included.
+fn operators(tag: &str) -> usize {
+    if tag.starts_with("{#") {
+        return 0;
+    }
+    let text: String = unquoted(tag).map(|(_, c)| c).collect();
+    let words = text.split(|c: char| !is_word(c));
+    let words = words.filter(|word| matches!(*word, "not" | "and" | "or" | "in" | "is" | "if"));
+    words.count() + text.matches(|c| "+-*/%~|.[(".contains(c)).count()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 /// The length of the tag, of the expression or of the comment that `text` begins with: up to what
@@ -329,15 +359,21 @@ fn tag_len(text: &str) -> usize {
         Some(b'%') => "%}",
         _ => "}}",
     };
-    let mut quote = None;
-    let mut chars = text.char_indices().skip(2);
-    while let Some((at, c)) = chars.next() {
+    let end = unquoted(text).find(|(at, _)| text[*at..].starts_with(close));
+    end.map_or(text.len(), |(at, _)| at + close.len())
+}
+
+/// Of the tag that `text` begins with, and whatever follows, what lies outside of strings.
+fn unquoted(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut quote, mut escaped) = (None, false);
+    text.char_indices().skip(2).filter(move |&(_, c)| {
+        let outside = quote.is_none();
         match quote {
-            None if text[at..].starts_with(close) => return at + close.len(),
+            _ if std::mem::take(&mut escaped) => {}
             None => quote = Some(c).filter(|c| matches!(c, '"' | '\'')),
-            Some(_) if c == '\\' => drop(chars.next()),
+            Some(_) if c == '\\' => escaped = true,
             Some(open) => quote = Some(open).filter(|_| c != open),
         }
-    }
-    text.len()
+        outside
+    })
 }

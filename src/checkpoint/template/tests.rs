@@ -224,7 +224,7 @@ fn generation_marks_vanish_and_nothing_else() {
         "{# {% generation %} it's #}",
         "{% raw %}{% generation %}{% endraw %}",
     ] {
-        assert_eq!(without_generation_marks(text).as_deref(), Some(text));
+        assert_eq!(without_generation_marks(text).as_deref(), Ok(text));
     }
     assert_eq!(
         without_generation_marks("{%- generation +%}x{% endgeneration -%}").unwrap(),
@@ -310,4 +310,45 @@ fn the_template_is_found_in_each_of_its_places() {
     let dir = tempfile::tempdir().unwrap();
     let error = ChatTemplate::load(&Files::folder(dir.path())).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Missing);
+}
+
+#[test]
+fn templates_that_would_overflow_the_stack_are_refused_and_long_ones_are_not() {
+    let within = |before: &str, piece: &str, count: usize, after: &str| {
+        ChatTemplate::parse(
+            "t",
+            &(before.to_owned() + &piece.repeat(count) + after),
+            BTreeMap::new(),
+        )
+    };
+    for (before, piece, after) in [
+        ("{% if a %}", "{% elif b %}", "{% endif %}"),
+        ("{%if(a)%}", "{%-elif(b)%}", "{% endif %}"),
+        ("{{ ", "not ", "1 }}"),
+        ("{{ ", "-", "1 }}"),
+        ("{% if 1", "+1", " %}{% endif %}"),
+        ("{{ a", ".a", " }}"),
+        ("{{ a", "|e", " }}"),
+        ("{{ a", " is odd", " }}"),
+        ("{{ a", "[0]", " }}"),
+        ("{{ a", "()", " }}"),
+        ("{{ a", " if a", " }}"),
+        ("{{ a", " and a", " }}"),
+    ] {
+        for count in [600, 20_000] {
+            let error = within(before, piece, count, after).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("at most 500 "), "{piece}: {error}");
+        }
+        assert!(within(before, piece, 490, after).is_ok(), "{piece}");
+    }
+    let many = "{% if a %}{{ '- not. (and)' }}{% elif b %}{# - #}{% endif %}";
+    for (before, piece, after) in [
+        ("", many, ""),
+        ("{{ '", "not a-b. ", "' }}"),
+        ("{#", " - if", "#}"),
+        ("{{ [", "1,", "] }}"),
+    ] {
+        assert!(within(before, piece, 2000, after).is_ok(), "{piece}");
+    }
 }
