@@ -23,7 +23,10 @@ pub(super) struct Cli {
 
 impl Cli {
     /// The command line of this process.
-    pub(super) fn read() -> Cli {
+    ///
+    /// # Errors
+    /// Help that is asked for, and arguments that are wrong.
+    pub(super) fn read() -> Result<Cli, clap::Error> {
         // The parser of an option says what it expects in place of a number below 0.
         let below_0 = |arg: Arg| {
             let valued = arg.get_action().takes_values();
@@ -31,8 +34,8 @@ impl Cli {
         };
         let unplanned = |plan: clap::Command| plan.mut_arg("shard", |arg| arg.hide(true));
         let command = Cli::command().mut_subcommands(|command| command.mut_args(below_0));
-        let matches = command.mut_subcommand("plan", unplanned).get_matches();
-        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let matches = command.mut_subcommand("plan", unplanned).try_get_matches()?;
+        Cli::from_arg_matches(&matches)
     }
 }
 
@@ -396,19 +399,6 @@ pub(super) struct BenchToyArgs {
 }
 
 impl QuantizeArgs {
-    /// Starts as many threads as were asked for.
-    ///
-    /// # Errors
-    /// Threads that run already.
-    pub(super) fn start_threads(&self) -> Result<(), rayon::ThreadPoolBuildError> {
-        match self.threads {
-            Some(threads) => {
-                rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()
-            }
-            None => Ok(()),
-        }
-    }
-
     /// How large the weights may be, if somebody says.
     pub(super) fn budget(&self) -> Option<Budget> {
         self.budget_bits.map(Budget::Bits).or(self.budget_mib.map(Budget::Mib))

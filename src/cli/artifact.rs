@@ -2,6 +2,7 @@
 
 use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, VerifyArgs};
 use super::quantize::wrote;
+use super::terminal::stdout;
 use super::{Outcome, Verdict};
 use crate::checkpoint::unmappable;
 use crate::circle::{self, Format, Model, SubGraph, Target, WriteOptions};
@@ -41,7 +42,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
 
 pub(super) fn inspect(args: &InspectArgs) -> Outcome {
     let Opened { model, .. } = open(&args.file)?;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut stdout, &circle::to_json(&model))
             .map_err(std::io::Error::from)?;
@@ -69,7 +70,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Outcome {
         [] => circle::verify(&model),
         targets => circle::verify_for(&model, targets),
     };
-    writeln!(std::io::stdout().lock(), "{report}")?;
+    writeln!(stdout(), "{report}")?;
     Ok(if report.is_valid() { Verdict::Fine } else { Verdict::Wanting })
 }
 
@@ -145,6 +146,6 @@ fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {
     let [operators, tensors] =
         [sum(|graph| graph.operators.len()), sum(|graph| graph.tensors.len())];
     let written = wrote(&Written { path: path.to_owned(), size, operators, tensors });
-    std::io::stdout().lock().write_all(written.trim_start().as_bytes())?;
+    stdout().write_all(written.trim_start().as_bytes())?;
     Ok(Verdict::Fine)
 }

@@ -2,6 +2,7 @@
 //! that both can be timed on the same work.
 
 use super::args::BenchToyArgs;
+use super::terminal::stdout;
 use super::{Outcome, Verdict};
 use crate::algo::AlgoSpec;
 use crate::checkpoint::{Checkpoint, TensorFile};
@@ -46,7 +47,7 @@ pub(super) fn run(args: &BenchToyArgs) -> Outcome {
         "samples": samples.len(),
         "error": outcome.error,
     });
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     match args.json {
         true => writeln!(stdout, "{facts}")?,
         false => writeln!(stdout, "{facts:#}")?,

@@ -1,7 +1,7 @@
 //! `encircle eval`.
 
 use super::args::{DeviceArg, EvalArgs};
-use super::terminal::Bars;
+use super::terminal::{Bars, stdout};
 use super::{Outcome, Verdict, budget};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Processor, Sample, Source, Windows, has_columns, read_source};
@@ -46,7 +46,7 @@ pub(super) fn run(args: &EvalArgs) -> Outcome {
             .map_err(|error| format!("{name}: {error}"))?;
     }
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal());
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     if !args.json {
         writeln!(stdout, "{}\n\n{HEAD}", subject(args, cut, text.len()))?;
     }

@@ -1,6 +1,7 @@
 //! `encircle generate`: text from a staged set.
 
 use super::artifact_args::GenerateArgs;
+use super::terminal::stdout;
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Row;
@@ -28,7 +29,7 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
         seed: args.seed,
     };
     let chain = Chain::open(&args.out, reading)?;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     let mut failed = None;
     let answer = chain.generate(&checkpoint, &row, sampling, args.max_tokens, &mut |text| {
         let shown = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());

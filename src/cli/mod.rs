@@ -19,6 +19,7 @@ mod run;
 mod shard;
 mod synth;
 mod terminal;
+mod threads;
 mod values;
 mod weights;
 
@@ -33,14 +34,39 @@ enum Verdict {
     Fine,
     Wanting,
     Stopped,
+    Misused,
 }
+
+const FAILED: u8 = 2;
 
 type Outcome = Result<Verdict, Box<dyn Error>>;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::read();
-    let result = match cli.command {
+    let result = terminal::outlive_limits().map_err(Into::into).and_then(|()| run());
+    match result {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Wanting) => ExitCode::from(1),
+        Ok(Verdict::Stopped) => ExitCode::from(terminal::INTERRUPTED),
+        Ok(Verdict::Misused) => ExitCode::from(FAILED),
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run() -> Outcome {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(answer) => return answered(&answer),
+    };
+    threads::start(match &cli.command {
+        Command::Quantize(args) => args.threads,
+        Command::Plan(args) => args.job.threads,
+        _ => None,
+    })?;
+    match cli.command {
         Command::Quantize(args) if args.weights_only => weights::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -55,23 +81,23 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Merge(args) => shard::merge(&args),
-    };
-    match result {
-        Ok(Verdict::Fine) => ExitCode::SUCCESS,
-        Ok(Verdict::Wanting) => ExitCode::from(1),
-        Ok(Verdict::Stopped) => ExitCode::from(terminal::INTERRUPTED),
-        Err(error) => {
-            report(error.as_ref());
-            ExitCode::from(2)
-        }
     }
 }
 
+/// Prints the help that somebody has asked for, or what is wrong with the command line.
+fn answered(answer: &clap::Error) -> Outcome {
+    let printed = answer.print();
+    if answer.use_stderr() {
+        return Ok(Verdict::Misused);
+    }
+    terminal::heard(printed, ())?;
+    Ok(Verdict::Fine)
+}
+
 /// Prints an error and what caused it. A bare one of the system is that of standard output, as all
-/// others name their file; a reader of it that went away is no failure.
+/// others name their file.
 fn report(error: &(dyn Error + 'static)) {
     let mut message = match error.downcast_ref::<io::Error>() {
-        Some(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
         Some(e) => format!("error: standard output: cannot write: {e}"),
         None => format!("error: {error}"),
     };

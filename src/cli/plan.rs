@@ -2,7 +2,7 @@
 
 use super::args::{PlanArgs, QuantizeArgs};
 use super::quantize::{Inputs, check_io, inputs, made_ready, refuse, stage_form};
-use super::terminal::{left_out, seconds};
+use super::terminal::{left_out, seconds, stdout};
 use super::{Outcome, Verdict, weights};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::{Alone, Share};
@@ -45,7 +45,7 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let refusal = estimate.afford(&args.job.out).and(measured).err().map(|e| e.to_string());
     let estimate = &estimate;
     let facts = Facts { args: &args.job, name: &name, estimate, budgets, machine, refusal };
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     match args.job.json {
         true => writeln!(stdout, "{}", facts.json())?,
         false => stdout.write_all(facts.text().as_bytes())?,

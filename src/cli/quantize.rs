@@ -4,7 +4,7 @@ use super::args::{DeviceArg, QuantizeArgs};
 use super::budget::Spent;
 use super::eval::check_answers;
 use super::recipe::recipe;
-use super::terminal::{Bars, boxed, left_out, seconds, wrapped};
+use super::terminal::{Bars, boxed, left_out, seconds, stdout, wrapped};
 use super::{Outcome, Verdict, budget, demo, plan, shard};
 use crate::algo::Note;
 use crate::checkpoint::{Checkpoint, Files};
@@ -60,9 +60,8 @@ fn run_in(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     })
 }
 
-/// Threads, device and folders of the job, and what is to be done.
+/// Device and folders of the job, and what is to be done.
 pub(super) fn made_ready(args: &QuantizeArgs, crew: &dyn Crew) -> Result<Recipe, Box<dyn Error>> {
-    args.start_threads()?;
     args.device.open()?;
     let mut recipe = recipe(args)?;
     recipe.means.durable = recipe.means.durable.filter(|_| shard::is_durable(args, crew));
@@ -342,7 +341,7 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn print(&self) -> std::io::Result<()> {
-        let mut stdout = std::io::stdout().lock();
+        let mut stdout = stdout();
         match self.args.json {
             true => writeln!(stdout, "{}", self.json()),
             false => stdout.write_all(self.text().as_bytes()),

@@ -1,6 +1,7 @@
 //! `encircle rope`: position ids and rotary tables that a person can check.
 
 use super::args::RopeArgs;
+use super::terminal::stdout;
 use super::{Outcome, Verdict};
 use crate::checkpoint::{
     self, Checkpoint, ErrorKind, Fields, describe, quoted, read_within, unmarked,
@@ -49,7 +50,7 @@ pub(super) fn run(args: &RopeArgs) -> Outcome {
                 .map_err(|e| format!("{config}: {name}: {e}"))?;
         }
     }
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     if args.json {
         let cases: Vec<Value> = cases
             .iter()

@@ -2,6 +2,7 @@
 
 use super::artifact::open;
 use super::artifact_args::RunArgs;
+use super::terminal::stdout;
 use super::{Outcome, Verdict};
 use crate::checkpoint::read_within;
 use crate::circle::{self, Format, Model, TensorType, WriteOptions};
@@ -51,7 +52,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     fs::create_dir_all(&args.out).map_err(|e| refused(&args.out, e))?;
     let path = |i: usize| args.out.join(format!("out{i}.npy"));
     pipeline::save_all((0..).map(path).zip(outputs.iter().map(npy::write)))?;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     for (i, (port, array)) in program.outputs().iter().zip(&outputs).enumerate() {
         writeln!(
             stdout,

@@ -1,7 +1,7 @@
 //! Shares of a calibration: `quantize --shard` and `merge`.
 
 use super::args::{MergeArgs, QuantizeArgs};
-use super::terminal::Bars;
+use super::terminal::{Bars, stdout};
 use super::{Outcome, Verdict};
 use crate::cluster::{Crew, Share};
 use crate::pipeline::{self, Known, Shared};
@@ -80,7 +80,7 @@ pub(super) fn observe(args: &QuantizeArgs, share: Share, job: &Shared<'_>, bars:
     bars.finish();
     let path = args.out.join(share.file_name());
     let size = pipeline::write_statistics(&collected, &path)?;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     let [first, last] = [rows.start + 1, rows.end];
     if args.json {
         let facts = json!({
@@ -105,7 +105,7 @@ pub(super) fn merge(args: &MergeArgs) -> Outcome {
         known.complete()?;
     }
     let size = pipeline::write_statistics(&known.collected, &args.out)?;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     let rows = known.collected.rows();
     let (seen, of) = (rows.to_string(), rows.total());
     if args.json {

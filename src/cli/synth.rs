@@ -1,7 +1,7 @@
 //! `encircle synth`.
 
 use super::args::SynthArgs;
-use super::terminal::Bars;
+use super::terminal::{Bars, stdout};
 use super::{Outcome, Verdict, demo};
 use crate::checkpoint::Files;
 use crate::pipeline::Progress;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &SynthArgs) -> Outcome {
         made => made?,
     };
     bars.finish();
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string(&made)?)?;
     } else {

@@ -5,13 +5,45 @@ use crate::report::{counted, digits};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::io;
+use std::io::{self, StdoutLock, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Exit code of a program that Ctrl-C ended, or whoever asked it to end.
 pub(super) const INTERRUPTED: u8 = 130;
+
+/// Standard output. That somebody has stopped reading it is no failure and no reason not to judge.
+pub(super) struct Stdout(StdoutLock<'static>);
+
+pub(super) fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        heard(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        heard(self.0.flush(), ())
+    }
+}
+
+/// What came of writing, or `otherwise` where nobody reads.
+pub(super) fn heard<T>(written: io::Result<T>, otherwise: T) -> io::Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(otherwise),
+        written => written,
+    }
+}
+
+/// From now on a file past the limit that a shell sets is an error that names it, not the end.
+pub(super) fn outlive_limits() -> io::Result<()> {
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    Ok(())
+}
 
 /// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
 pub(super) struct Bars {

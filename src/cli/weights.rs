@@ -3,7 +3,7 @@
 use super::args::QuantizeArgs;
 use super::quantize::{checkpoint, headline, shape, warn_stale, written_json, wrote};
 use super::recipe::recipe;
-use super::terminal::{Bars, left_out, seconds};
+use super::terminal::{Bars, left_out, seconds, stdout};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
 use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
@@ -17,7 +17,6 @@ const FILES: [&str; 2] = [pipeline::QUANTIZED, pipeline::RECIPE];
 
 pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
-    args.start_threads()?;
     let recipe = recipe(args)?;
     pipeline::check_files(&args.out, FILES)?;
     pipeline::sweep(&args.out, |_| true);
@@ -37,7 +36,7 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     warn_stale(args, std::slice::from_ref(&rounded.written));
     let facts =
         Facts { name: &name, args, rounded: &rounded, total: start.elapsed().as_secs_f64() };
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     match args.json {
         true => writeln!(stdout, "{}", facts.json())?,
         false => stdout.write_all(facts.text().as_bytes())?,
@@ -60,7 +59,7 @@ pub(super) fn plan(args: &QuantizeArgs, recipe: &Recipe) -> Outcome {
     let machine = plan::measured(args, recipe)?;
     let outlook = outlook(Some(&machine))?;
     let free = pipeline::free(&args.out);
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = stdout();
     if args.json {
         let facts = json!({
             "version": env!("CARGO_PKG_VERSION"),
