@@ -2,7 +2,7 @@
 
 use super::args::QuantizeArgs;
 use crate::models::Head;
-use crate::pipeline::{Durable, Fixed, Means, Numerics, Recipe, with_nearest};
+use crate::pipeline::{Durable, Fixed, Means, Numerics, Recipe, explained, with_nearest};
 use crate::quant::Rule;
 use serde_json::Value;
 use std::error::Error;
@@ -33,8 +33,7 @@ fn means(args: &QuantizeArgs) -> Means {
 fn numerics(args: &QuantizeArgs) -> Result<Numerics, Box<dyn Error>> {
     let mut numerics = Numerics::find(args.recipe_name())?;
     if let Some(text) = &args.algo {
-        numerics.algo = toml::from_str(text)
-            .map_err(|e| format!("--algo: {}", with_nearest(e.to_string().trim_end())))?;
+        numerics.algo = toml::from_str(text).map_err(|e| format!("--algo: {}", explained(&e)))?;
     }
     numerics.products = args.products.unwrap_or(numerics.products);
     let mut rest = Vec::new();

@@ -44,7 +44,7 @@ pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
 pub use generate::{Answer, Chain, Reading};
 pub use prompt::{Fixed, Prompt, announced, unseeing};
-pub use recipe::{Numerics, RECIPES, with_nearest};
+pub use recipe::{Numerics, RECIPES, explained, with_nearest};
 pub use sampling::Sampling;
 pub use save::{save, save_all};
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};

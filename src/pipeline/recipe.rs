@@ -85,7 +85,7 @@ impl Numerics {
     fn parse(place: &str, text: &str) -> Result<Numerics, Error> {
         let failed = |error: toml::de::Error| Error::Recipe {
             place: place.into(),
-            message: with_nearest(error.to_string().trim_end()),
+            message: explained(&error),
         };
         let numerics: Numerics = toml::from_str(text).map_err(failed)?;
         // What no rounding takes is refused before anything is computed.
@@ -158,8 +158,43 @@ fn check(place: &str, algo: &AlgoSpec) -> Result<(), Error> {
     }
 }
 
+/// The longest line of an error, in characters.
+const WIDTH: usize = 200;
+
+/// What is wrong with a text in TOML: with the line where it is, unless that is too long to be read.
+pub fn explained(error: &toml::de::Error) -> String {
+    let text = with_nearest(error.to_string().trim_end());
+    let short = |line: &str| line.chars().count() <= WIDTH;
+    if text.lines().all(short) {
+        return text;
+    }
+    let quoted = |line: &&str| {
+        line.trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+    };
+    let cut = |line: &str| match line.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    };
+    text.lines().filter(|line| !quoted(line)).map(cut).collect::<Vec<_>>().join("\n")
+}
+
+/// A message of serde, where it names a type of ours, with `what` a text has in its place.
+pub(super) fn in_words(message: &str, what: &str) -> String {
+    match message.split_once("expected struct ") {
+        None => message.into(),
+        Some((before, rest)) => {
+            let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+            format!("{before}expected {what}{}", &rest[end..])
+        }
+    }
+}
+
 /// The message about an unknown key or word that lists the known ones, with the nearest of them.
 pub fn with_nearest(message: &str) -> String {
+    let message = &in_words(message, "a table")[..];
     let unknown = ["unknown field `", "unknown variant `"]
         .iter()
         .find_map(|start| message.split_once(start))

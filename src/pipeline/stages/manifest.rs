@@ -1,5 +1,6 @@
 //! `manifest.json`: what each file of a staged set is, and how to chain them.
 
+use super::super::recipe::in_words;
 use crate::checkpoint::read_within;
 use crate::circle::SubGraph;
 use crate::layout::{Layout, VisualKind, VisualSpan};
@@ -178,7 +179,11 @@ impl Manifest {
     /// Reads one; an error says what is wrong with it.
     pub(in super::super) fn read(path: &Path) -> Result<Manifest, String> {
         let json = read_within(path, BYTES_MAX).map_err(|e| format!("cannot read: {e}"))?;
-        serde_json::from_slice(&json).map_err(|e| e.to_string())
+        // Of a list serde takes its elements for fields.
+        if json.trim_ascii_start().starts_with(b"[") {
+            return Err("found a list, expected an object".into());
+        }
+        serde_json::from_slice(&json).map_err(|e| in_words(&e.to_string(), "an object"))
     }
 
     /// Refuses numbers that contradict each other or the files of one kind that are listed.
