@@ -7,7 +7,7 @@ mod written;
 use encircle::checkpoint::Checkpoint;
 use encircle::circle::{Payloads, WriteOptions};
 use encircle::models::Head;
-use encircle::pipeline::{self, Fixed, Job, Means, Numerics, Recipe, Silent};
+use encircle::pipeline::{self, Fixed, Job, Means, Numerics, Pending, Recipe, Silent};
 use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs::{self, File};
@@ -58,7 +58,9 @@ fn run(checkpoint: &Checkpoint, recipe: &str, means: Means, out: &Path) -> Found
     let planned = pipeline::estimate(&job, None).unwrap();
     let outcome =
         pipeline::quantize(checkpoint, &samples, &samples[..2], &recipe, &Silent).unwrap();
-    pipeline::write_model(&outcome, out, &WriteOptions::default()).unwrap();
+    let mut pending = Pending::default();
+    pipeline::write_model(&outcome, out, &WriteOptions::default(), &mut pending).unwrap();
+    pending.commit().unwrap();
     let files = ["model.circle", "model.q.circle"].map(|name| digest(&out.join(name)));
     let sizes = planned.files.iter().map(|file| file.size).collect();
     Found { files, peak: peak(), planned: (planned.memory / 1_000_000, sizes) }

@@ -200,7 +200,7 @@ pub(super) struct QuantizeArgs {
     /// then differ as sums in another order do
     #[arg(long, value_enum, value_name = "cpu|cuda", default_value_t = DeviceArg::Cpu)]
     pub(super) device: DeviceArg,
-    /// Threads, 1 to 1024 [default: all cores]; results do not depend on it
+    /// Threads, 1 to 1024, at most 8 for each core [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
 }

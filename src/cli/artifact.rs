@@ -2,7 +2,7 @@
 
 use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, VerifyArgs};
 use super::quantize::wrote;
-use super::terminal::stdout;
+use super::terminal::{end_on_interrupt, stdout};
 use super::{Outcome, Verdict};
 use crate::checkpoint::unmappable;
 use crate::circle::{self, Format, Model, SubGraph, Target, WriteOptions};
@@ -75,6 +75,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Outcome {
 }
 
 pub(super) fn extract(args: &ExtractArgs) -> Outcome {
+    end_on_interrupt()?;
     apart(&args.file, &args.out)?;
     let Opened { model, format } = open(&args.file)?;
     let graph = circle::find_graph(&model, args.graph.as_deref());
@@ -93,6 +94,7 @@ pub(super) fn extract(args: &ExtractArgs) -> Outcome {
 }
 
 pub(super) fn export(args: &ExportArgs) -> Outcome {
+    end_on_interrupt()?;
     apart(&args.file, &args.out)?;
     let Opened { model, format } = open(&args.file)?;
     let mut tensors = model.subgraphs.iter().flat_map(|graph| &graph.tensors);

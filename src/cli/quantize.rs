@@ -13,7 +13,7 @@ use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualKind, VisualSpan};
 use crate::pipeline::{
-    self, Recipe, Shared, SpanEntry, StageForm, Written, write_model, write_stages,
+    self, Pending, Recipe, Shared, SpanEntry, StageForm, Written, write_model, write_stages,
 };
 use crate::quant::{Head, PolicySpec, Prefix};
 use crate::report::{AnswerScore, bytes, counted, scatter};
@@ -164,26 +164,28 @@ pub(super) fn refuse(
 /// A file of --io, and its bytes.
 type Array = (PathBuf, u64);
 
-/// Writes all files of the job; those of --io apart.
+/// Writes all files of the job, and tells those of --io apart.
 fn files(
     job: &Shared<'_>,
     outcome: &pipeline::Outcome,
     (args, staged_only): (&QuantizeArgs, bool),
 ) -> Result<(Vec<Written>, Vec<Array>), Box<dyn Error>> {
     let samples = &job.calib[..args.io_samples.get()];
-    let io = args.io.as_ref().map(|folder| pipeline::write_io(outcome, samples, folder));
-    let io = io.transpose()?.unwrap_or_default();
+    let mut pending = Pending::default();
     let payloads = args.buffers.into();
     let how = WriteOptions { payloads, ..WriteOptions::default() };
     let mut written = Vec::new();
     if !staged_only {
-        written.extend(write_model(outcome, &args.out, &how)?);
+        written.extend(write_model(outcome, &args.out, &how, &mut pending)?);
     }
     if let Some(form) = stage_form(args) {
         let folder = args.out.join(pipeline::STAGES);
-        written.extend(write_stages(job.checkpoint, outcome, &folder, form)?);
+        written.extend(write_stages(job.checkpoint, outcome, &folder, form, &mut pending)?);
     }
-    pipeline::write_recipe(job.effective, &args.out)?;
+    let io = args.io.as_ref();
+    let io = io.map(|folder| pipeline::write_io(outcome, samples, folder, &mut pending));
+    let io = io.transpose()?.unwrap_or_default();
+    pipeline::write_recipe(job.effective, &args.out, pending)?;
     warn_stale(args, &written);
     Ok((written, io))
 }

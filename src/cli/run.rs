@@ -2,7 +2,7 @@
 
 use super::artifact::open;
 use super::artifact_args::RunArgs;
-use super::terminal::stdout;
+use super::terminal::{end_on_interrupt, stdout};
 use super::{Outcome, Verdict};
 use crate::checkpoint::read_within;
 use crate::circle::{self, Format, Model, TensorType, WriteOptions};
@@ -22,6 +22,7 @@ use std::path::Path;
 const ARRAY_MAX: u64 = 4 << 30;
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
+    end_on_interrupt()?;
     for folder in std::iter::once(&args.out).chain(&args.edges) {
         pipeline::check_folder(folder)?;
     }

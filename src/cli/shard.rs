@@ -1,7 +1,7 @@
 //! Shares of a calibration: `quantize --shard` and `merge`.
 
 use super::args::{MergeArgs, QuantizeArgs};
-use super::terminal::{Bars, stdout};
+use super::terminal::{Bars, end_on_interrupt, stdout};
 use super::{Outcome, Verdict};
 use crate::cluster::{Crew, Share};
 use crate::pipeline::{self, Known, Shared};
@@ -100,6 +100,7 @@ pub(super) fn observe(args: &QuantizeArgs, share: Share, job: &Shared<'_>, bars:
 
 /// `encircle merge`.
 pub(super) fn merge(args: &MergeArgs) -> Outcome {
+    end_on_interrupt()?;
     let known = joined(args.files.iter().map(AsRef::as_ref))?;
     if !args.partial {
         known.complete()?;

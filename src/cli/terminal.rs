@@ -1,13 +1,14 @@
 //! What people see: progress bars on stderr, boxes and tables on stdout.
 
-use crate::pipeline::Progress;
+use crate::pipeline::{self, Progress};
 use crate::report::{counted, digits};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 use std::io::{self, StdoutLock, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 /// Exit code of a program that Ctrl-C ended, or whoever asked it to end.
@@ -45,6 +46,35 @@ pub(super) fn outlive_limits() -> io::Result<()> {
     Ok(())
 }
 
+/// How long Ctrl-C may take to end the program.
+const WATCH: Duration = Duration::from_millis(20);
+
+/// From now on Ctrl-C, or a scheduler, ends the program without what it has half-written.
+pub(super) fn end_on_interrupt() -> io::Result<()> {
+    end_after(0)
+}
+
+/// The same once it was asked to end so many times.
+fn end_after(mut times: usize) -> io::Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&asked))?;
+    }
+    let watch = move || {
+        loop {
+            match (asked.swap(false, Ordering::Relaxed), times) {
+                (false, _) => thread::sleep(WATCH),
+                (true, 0) => break,
+                (true, _) => times -= 1,
+            }
+        }
+        pipeline::give_up();
+        let _ = writeln!(io::stderr(), "stopped: nothing half-written is left");
+        low_level::exit(INTERRUPTED.into())
+    };
+    thread::Builder::new().spawn(watch).map(drop)
+}
+
 /// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
 pub(super) struct Bars {
     bar: Mutex<ProgressBar>,
@@ -61,11 +91,9 @@ impl Bars {
     /// From now on Ctrl-C, or a scheduler, asks the job to stop; the second time it ends the program.
     pub(super) fn stop_on_interrupt(self) -> io::Result<Bars> {
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first time the second of them sets what the first looks at.
-            let stop = || Arc::clone(&self.stop);
-            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), stop())?;
-            flag::register(signal, stop())?;
+            flag::register(signal, Arc::clone(&self.stop))?;
         }
+        end_after(1)?;
         Ok(self)
     }
 

@@ -31,7 +31,6 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
         }
         Err(error) => return Err(error.into()),
     };
-    pipeline::write_recipe(&recipe.numerics().text(), &args.out)?;
     bars.finish();
     warn_stale(args, std::slice::from_ref(&rounded.written));
     let facts =

@@ -46,7 +46,7 @@ pub use generate::{Answer, Chain, Reading};
 pub use prompt::{Fixed, Prompt, announced, unseeing};
 pub use recipe::{Numerics, RECIPES, explained, with_nearest};
 pub use sampling::Sampling;
-pub use save::{save, save_all};
+pub use save::{Pending, give_up, save, save_all};
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};

@@ -5,10 +5,12 @@ use super::Error;
 use super::floats::Trouble;
 use crate::circle::{self, Model, WriteOptions};
 pub(super) use crate::cluster::Fnv;
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a name is sought that nobody takes from us.
 pub(super) const TRIES: usize = 100;
@@ -73,7 +75,7 @@ pub(super) fn save_with<T>(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let (partial, result) = Partial::write(path, write)?;
-    Partial::commit_all(vec![partial])?;
+    Pending(vec![partial]).commit()?;
     Ok(result)
 }
 
@@ -83,7 +85,100 @@ pub(super) fn save_with<T>(
 /// A file that cannot be written.
 pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(), Error> {
     let partials = files.into_iter().map(|(path, bytes)| Partial::of(&path, &bytes));
-    Partial::commit_all(partials.collect::<Result<_, _>>()?)
+    Pending(partials.collect::<Result<_, _>>()?).commit()
+}
+
+/// Complete files beside their final names, to take these together; the last says what the others are.
+#[derive(Default)]
+pub struct Pending(pub(super) Vec<Partial>);
+
+impl Pending {
+    /// Gives all of them their names; none, if one cannot have its own.
+    ///
+    /// # Errors
+    /// A file that cannot be replaced.
+    pub fn commit(self) -> Result<(), Error> {
+        let file =
+            |partial: &Partial| Some((partial.path.clone(), partial.beside.as_ref()?.0.clone()));
+        let files: Vec<_> = self.0.iter().filter_map(file).collect();
+        let (mut kept, mut names) = (Vec::new(), names());
+        let replaced = replace(&files, &mut kept, &mut names);
+        if replaced.is_err() {
+            for (path, old) in &kept {
+                let _ = match old {
+                    Some(Beside(old)) => fs::rename(old, path),
+                    None => fs::remove_file(path),
+                };
+            }
+        }
+        drop(names);
+        replaced
+    }
+}
+
+/// Renames files, each from beside its path; `kept` is told before what was there.
+fn replace<'a>(
+    files: &'a [(PathBuf, PathBuf)],
+    kept: &mut Vec<(&'a Path, Option<Beside>)>,
+    names: &mut BTreeSet<PathBuf>,
+) -> Result<(), Error> {
+    // One alone takes the place of the one before in one step.
+    if let [others @ .., (last, _)] = files
+        && !others.is_empty()
+    {
+        for (path, _) in others {
+            // Both names, so that it has one whenever we die, where the file system can do that.
+            let link = |old: &Path| fs::hard_link(path, old).or_else(|_| fs::rename(path, old));
+            kept.push((path, keep(path, link, names)?));
+        }
+        // Without it nobody takes files of two sets for one, should we die from here on.
+        kept.push((last, keep(last, |old| fs::rename(last, old), names)?));
+    }
+    files.iter().try_for_each(|(path, beside)| fs::rename(beside, path).map_err(failed(path)))
+}
+
+/// Keeps what is at `path`, if anything, beside it.
+fn keep(
+    path: &Path,
+    put: impl Fn(&Path) -> io::Result<()>,
+    names: &mut BTreeSet<PathBuf>,
+) -> Result<Option<Beside>, Error> {
+    match path.symlink_metadata() {
+        Err(_) => return Ok(None),
+        Ok(found) if found.is_dir() => {
+            return Err(failed(path)(io::ErrorKind::IsADirectory.into()));
+        }
+        Ok(_) => {}
+    }
+    let old = unique(path);
+    put(&old).map_err(failed(path))?;
+    names.insert(old.clone());
+    Ok(Some(Beside(old)))
+}
+
+/// All names of [`Beside`]; whoever holds this alone gives and takes names.
+static NAMES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn names() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what is half-written, for a program that ends at once: from now on no file gets its name.
+pub fn give_up() {
+    let names = names();
+    names.iter().for_each(|path| drop(fs::remove_file(path)));
+    std::mem::forget(names);
+}
+
+/// A name for what does not have its own yet, or not any more: what has it is gone when this is dropped.
+pub(super) struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let mut names = names();
+        let _ = fs::remove_file(&self.0);
+        names.remove(&self.0);
+    }
 }
 
 /// A complete file beside its final name; gone if dropped before it takes that name.
@@ -92,7 +187,7 @@ pub(super) struct Partial {
     /// Locked as long as it is open.
     file: Option<File>,
     /// None where there is no file to replace, but a device or a pipe, which took the bytes.
-    beside: Option<PathBuf>,
+    beside: Option<Beside>,
 }
 
 impl Partial {
@@ -115,12 +210,15 @@ impl Partial {
         if path.file_name().is_none() || path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
-        // A link stays one: what it leads to is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = place(path).map_err(&failed)?;
         let stream = path.metadata().is_ok_and(|found| !found.is_file());
         let made = match stream {
             true => File::create(&path).map(|file| (file, None)),
-            false => beside(&path).map(|(file, beside)| (file, Some(beside))),
+            false => {
+                let ours = path.file_name().unwrap_or_default().to_string_lossy();
+                sweep(above(&path), |name| name == ours);
+                beside(&path).map(|(file, beside)| (file, Some(beside)))
+            }
         };
         let (file, beside) = made.map_err(&failed)?;
         let mut out = BufWriter::new(file);
@@ -133,38 +231,51 @@ impl Partial {
         partial.file = Some(file);
         Ok((partial, result))
     }
+}
 
-    /// Gives all of them their names.
-    pub(super) fn commit_all(partials: Vec<Partial>) -> Result<(), Error> {
-        for Partial { path, beside, .. } in &partials {
-            if let Some(beside) = beside {
-                fs::rename(beside, path).map_err(failed(path))?;
+/// Where what is written to `path` goes: a link stays one, and what it leads to is replaced or comes to be.
+pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(path), path.is_symlink()) {
+        (Ok(path), _) => Ok(path),
+        (Err(_), false) => Ok(path.to_owned()),
+        (Err(error), true) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        (Err(_), true) => {
+            let to = above(path).join(fs::read_link(path)?);
+            if to.is_symlink() || above(&to).is_dir() {
+                return place(&to);
             }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Some(beside) = &self.beside {
-            let _ = fs::remove_file(beside);
+            let to = to.display();
+            Err(io::Error::other(format!(
+                "found a link to {to}, expected one into a folder that exists"
+            )))
         }
     }
 }
 
-/// A new file beside `path`, locked, under a name that no process makes twice: those of several containers
-/// have the same number.
-pub(super) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
+fn above(path: &Path) -> &Path {
+    // of a relative path the last ancestor is empty and means the folder we are in
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new("."))
+}
+
+/// A name beside `path` that no process makes twice: those of several containers have the same number.
+fn unique(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unique = RandomState::new().hash_one(&name);
+    path.with_file_name(format!(".{name}.{unique:016x}.partial"))
+}
+
+/// A new file beside `path`, locked.
+pub(super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
     for _ in 0..TRIES {
-        let unique = RandomState::new().hash_one(&name);
-        let beside = path.with_file_name(format!(".{name}.{unique:016x}.partial"));
+        let beside = unique(path);
+        let mut names = names();
         match File::create_new(&beside) {
             Ok(file) => {
                 let swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
                 if !swept && is_at(&file, &beside) {
-                    return Ok((file, beside));
+                    names.insert(beside.clone());
+                    return Ok((file, Beside(beside)));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -238,45 +349,5 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| Error::Write { path: path.clone(), source }
 }
 
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_beside_a_file_never_meet_and_only_what_the_dead_have_left_is_swept() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let (_file, living) = beside(&at("file")).unwrap();
-        let (dead, left) = beside(&at("file")).unwrap();
-        let (other, kept) = beside(&at("other")).unwrap();
-        drop((dead, other));
-        assert_ne!(living, left);
-        let theirs = [".mine.partial", ".file.17.partial", ".0123456789abcdef.partial"].map(at);
-        theirs.iter().for_each(|path| fs::write(path, "keep").unwrap());
-        sweep(folder.path(), |name| name == "file");
-        assert!(!left.exists() && living.exists() && kept.exists());
-        assert!(theirs.iter().all(|path| path.exists()));
-    }
-
-    #[test]
-    fn a_link_is_followed_and_what_is_no_file_is_written_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let put = |name: &str| {
-            let put = |out: &mut BufWriter<File>| -> Result<(), Error> {
-                out.write_all(b"new").unwrap();
-                Ok(())
-            };
-            save_with(&at(name), put).unwrap();
-        };
-        fs::write(at("file"), "old").unwrap();
-        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
-        put("link");
-        assert_eq!(fs::read(at("file")).unwrap(), b"new");
-        assert!(at("link").is_symlink());
-        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
-        put("device");
-        assert!(at("device").is_symlink() && !Path::new("/dev/null").is_file());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing beside");
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
-use super::save::{self, Partial, beside, save_with, written as written_to};
+use super::save::{self, Partial, Pending, beside, written as written_to};
 use super::stages::MANIFEST;
 use super::unfinished::folder_of;
 use super::{Error, Outcome, prompt};
+use crate::checkpoint::unmappable;
 use crate::circle::WriteOptions;
 use crate::dataset::Sample;
 use crate::exec::Float;
@@ -13,7 +14,7 @@ use crate::runtime::npy::{self, Array, Elements};
 use crate::tensor::{Par, Tensor};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The name of the float model in the folder of the result.
@@ -51,8 +52,7 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
         return Err(failed(io::Error::other(what)));
     }
     // permissions, read-only disks, folders that are none: only trying tells
-    let (_file, probe) = beside(&there.join("encircle")).map_err(failed)?;
-    fs::remove_file(&probe).map_err(failed)
+    beside(&there.join("encircle")).map(drop).map_err(failed)
 }
 
 /// Removes what killed runs have left half-written in `out`, of the files that `which` names: it takes
@@ -65,7 +65,7 @@ pub fn sweep(out: &Path, which: impl Fn(&str) -> bool) {
 /// Refuses files that cannot come to be in `folder`, before hours are spent on what would go there.
 ///
 /// # Errors
-/// A folder that stands in the place of a file; those of [`check_folder`] for what holds them.
+/// What is no file in the place of one; those of [`check_folder`] for what holds them.
 pub fn check_files<N: AsRef<Path>>(
     folder: &Path,
     names: impl IntoIterator<Item = N>,
@@ -73,9 +73,11 @@ pub fn check_files<N: AsRef<Path>>(
     let mut folders = BTreeSet::from([folder.to_owned()]);
     for name in names {
         let path = folder.join(name);
-        if path.is_dir() {
-            let source = io::Error::other("found a folder, expected a file or nothing");
-            return Err(Error::Write { path: path.display().to_string(), source });
+        let failed = |source| Error::Write { path: path.display().to_string(), source };
+        let place = save::place(&path).map_err(failed)?;
+        if let Some(found) = place.metadata().ok().as_ref().and_then(unmappable) {
+            let what = format!("found {found}, expected a file or nothing");
+            return Err(failed(io::Error::other(what)));
         }
         folders.extend(path.parent().map(Path::to_owned));
     }
@@ -90,7 +92,8 @@ pub fn nearest(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().map(here).find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized.
+/// Writes the whole model into `folder`: `model.circle` in float, `model.q.circle` quantized, once
+/// `pending` is committed.
 ///
 /// # Errors
 /// What the format cannot express, such as more than 2 GiB with the payloads inside; a folder or
@@ -99,12 +102,12 @@ pub fn write_model(
     outcome: &Outcome,
     folder: &Path,
     how: &WriteOptions,
+    pending: &mut Pending,
 ) -> Result<Vec<Written>, Error> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| Error::Write { path, source }
     };
-    let mut partials = Vec::new();
     let mut written = Vec::new();
     // the quantized one first: if the format cannot express it, nothing was touched yet
     for (name, precision, weights) in [
@@ -123,13 +126,11 @@ pub fn write_model(
             outcome.trouble.check()?;
             Ok(size)
         })?;
-        partials.push(partial);
+        pending.0.push(partial);
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
         written.push(Written { path, size, operators, tensors });
     }
-    // Both are complete before either takes its name.
-    Partial::commit_all(partials)?;
     written.reverse();
     Ok(written)
 }
@@ -142,19 +143,19 @@ pub fn stale(folder: &Path, written: &[Written]) -> Vec<PathBuf> {
     results.into_iter().filter(|path| there(path) && !ours(path)).collect()
 }
 
-/// Puts the recipe that was followed beside the model, as `recipe.toml`.
+/// Puts the recipe that was followed beside the model, as `recipe.toml`, and gives all files their names.
 ///
 /// # Errors
-/// A file that cannot be written.
-pub fn write_recipe(text: &str, folder: &Path) -> Result<(), Error> {
-    let path = folder.join(RECIPE);
-    let failed = |source| Error::Write { path: path.display().to_string(), source };
-    save_with(&path, |out| out.write_all(text.as_bytes()).map_err(failed))
+/// A file that cannot be written; then all are as before.
+pub fn write_recipe(text: &str, folder: &Path, mut pending: Pending) -> Result<(), Error> {
+    pending.0.push(Partial::of(&folder.join(RECIPE), text.as_bytes())?);
+    pending.commit()
 }
 
 /// Writes samples as `.npy` files for other runtimes, the first into `folder` and the i-th into its
 /// subfolder `i`: `in0.npy`… in the order of the graph's inputs, and `out0.npy` with the float
-/// output of our executor, both at the full sequence length. The files, and how many bytes each has.
+/// output of our executor, both at the full sequence length, once `pending` is committed. The files, and
+/// how many bytes each has.
 ///
 /// # Errors
 /// A sample that the graph does not take; a folder or file that cannot be written.
@@ -162,19 +163,19 @@ pub fn write_io(
     outcome: &Outcome,
     samples: &[Sample],
     folder: &Path,
+    pending: &mut Pending,
 ) -> Result<Vec<(PathBuf, u64)>, Error> {
-    let (mut partials, mut written) = (Vec::new(), Vec::new());
+    let mut written = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let folder = folder.join(io_folder(i));
         let failed = |source| Error::Write { path: folder.display().to_string(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
             let path = folder.join(name);
-            partials.push(Partial::of(&path, &bytes)?);
+            pending.0.push(Partial::of(&path, &bytes)?);
             written.push((path, bytes.len() as u64));
         }
     }
-    Partial::commit_all(partials)?;
     Ok(written)
 }
 

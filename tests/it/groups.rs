@@ -6,7 +6,7 @@ use encircle::circle::WriteOptions;
 use encircle::graph::{Graph, ValueId};
 use encircle::models::Head;
 use encircle::pipeline::{
-    self, Durable, Fixed, Means, Numerics, Outcome, Progress, Recipe, Silent,
+    self, Durable, Fixed, Means, Numerics, Outcome, Pending, Progress, Recipe, Silent,
 };
 use encircle::quant::QuantParams;
 use std::fs;
@@ -116,7 +116,8 @@ fn a_file_with_groups_is_refused_with_what_could_take_them() {
     let group = format!("policy.weight.group={GROUP}");
     let outcome = quantize(&recipe(&[&group, "algo.rounding=rtn"], Means::default()), &Silent);
     let folder = tempfile::tempdir().unwrap();
-    let written = pipeline::write_model(&outcome.unwrap(), folder.path(), &WriteOptions::default());
+    let (how, mut pending) = (WriteOptions::default(), Pending::default());
+    let written = pipeline::write_model(&outcome.unwrap(), folder.path(), &how, &mut pending);
     let error = written.err().unwrap().to_string();
     for part in ["proj.weight", "groups of 32 inputs", "GGML_Q4_0", "encircle eval", "axis = 0"] {
         assert!(error.contains(part), "no {part:?} in {error}");

@@ -10,6 +10,7 @@ mod cli_plan;
 mod cli_quantize;
 mod cli_rope;
 mod cli_words;
+mod endings;
 mod experts;
 mod generating;
 mod golden_float;

@@ -4,7 +4,7 @@ use crate::written::{Like, checkpoint, samples};
 use encircle::checkpoint::Checkpoint;
 use encircle::circle::WriteOptions;
 use encircle::models::Head;
-use encircle::pipeline::{self, Durable, Fixed, Means, Numerics, Recipe, Silent};
+use encircle::pipeline::{self, Durable, Fixed, Means, Numerics, Pending, Recipe, Silent};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 use std::fs;
@@ -81,7 +81,9 @@ fn files(
     pool.install(|| {
         let outcome =
             pipeline::quantize(&checkpoint, samples, &samples[..1], &recipe, &Silent).unwrap();
-        pipeline::write_model(&outcome, &out, &WriteOptions::default()).unwrap();
+        let mut pending = Pending::default();
+        pipeline::write_model(&outcome, &out, &WriteOptions::default(), &mut pending).unwrap();
+        pending.commit().unwrap();
     });
     ["model.circle", "model.q.circle"].map(|name| fs::read(out.join(name)).unwrap())
 }

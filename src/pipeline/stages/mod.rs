@@ -11,7 +11,7 @@ pub(super) use manifest::{MANIFEST, shown};
 
 use super::estimate::{FileSize, Sizes};
 use super::floats::Trouble;
-use super::save::save_hashed;
+use super::save::{Partial, Pending, save_hashed};
 use super::unfinished::sync_folder;
 use super::{Error, Outcome, Written};
 use crate::checkpoint::Checkpoint;
@@ -134,7 +134,8 @@ struct Set<'a> {
     written: Vec<Written>,
 }
 
-/// Writes the staged set of a job into `folder`, float and quantized, and `manifest.json`.
+/// Writes the staged set of a job into `folder`, float and quantized, and, once `pending` is committed,
+/// the `manifest.json` that makes it one.
 ///
 /// # Errors
 /// A layout of one position, which leaves nothing to keep; what the format cannot express; files
@@ -144,6 +145,7 @@ pub fn write_stages(
     outcome: &Outcome,
     folder: &Path,
     form: StageForm,
+    pending: &mut Pending,
 ) -> Result<Vec<Written>, Error> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
@@ -188,9 +190,7 @@ pub fn write_stages(
     let path = folder.join(MANIFEST);
     let mut json = serde_json::to_vec_pretty(&set.manifest).map_err(|e| failed(&path)(e.into()))?;
     json.push(b'\n');
-    super::save::save_with(&path, |out| {
-        std::io::Write::write_all(out, &json).map_err(failed(&path))
-    })?;
+    pending.0.push(Partial::of(&path, &json)?);
     Ok(set.written)
 }
 

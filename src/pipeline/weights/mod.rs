@@ -11,10 +11,12 @@ mod file;
 mod jobs;
 mod rows;
 
+use super::claim::Claim;
 use super::floats::read;
 use super::prompt::without_rows;
-use super::save::{Folder, Partial};
-use super::write::{QUANTIZED, Written};
+use super::save::{Partial, Pending};
+use super::unfinished::folder_of;
+use super::write::{QUANTIZED, Written, write_recipe};
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
 use crate::algo::Rounding;
 use crate::calibrate::{self, Plan, Site, Unquantized};
@@ -53,13 +55,13 @@ pub struct Rounded {
 }
 
 /// Rounds the weights of `checkpoint` as the policy of `recipe` says and writes them, with a graph
-/// whose activations are float, as `model.q.circle` into `folder`. Norms and biases stay float. The
+/// whose activations are float, as `model.q.circle` into `folder`, with the recipe. Norms and biases stay float. The
 /// layout is `seq_len` tokens of text, with one picture where `fixed` has its grid and place.
 ///
 /// # Errors
 /// A recipe that needs rows, with its key or rule; tensors missing from the checkpoint or with values that
-/// allow no grid; a file that the format cannot hold or the disk has no room for. Nothing is left of
-/// it then.
+/// allow no grid; a file that the format cannot hold or the disk has no room for; another job in the
+/// folder. Nothing is left of it then.
 pub fn quantize_weights(
     checkpoint: &Checkpoint,
     recipe: &Recipe,
@@ -73,7 +75,7 @@ pub fn quantize_weights(
     let path = folder.join(QUANTIZED);
     let placed = Placed::of(&model, how).map_err(|source| not_placed(source, &path))?;
     afford(&placed, folder)?;
-    let _made = Folder::make(folder)?;
+    let _claim = Claim::of(&folder_of(folder))?;
     let (partial, grids) = Partial::write(&path, |out| {
         let sheet = Sheet::new(out.get_ref(), &path, placed.size())?;
         let grids = jobs.fill(&sheet, (&model, &placed), progress)?;
@@ -82,7 +84,7 @@ pub fn quantize_weights(
         sheet.put(0, &placed.tables(&model, how).map_err(failed)?)?;
         Ok(grids)
     })?;
-    Partial::commit_all(vec![partial])?;
+    write_recipe(&recipe.numerics().text(), folder, Pending(vec![partial]))?;
     let mut annotated = graph.clone();
     for (job, (_, grid)) in jobs.all.iter().zip(grids) {
         for &id in &job.ids {
