@@ -4,7 +4,7 @@ use super::artifact_args::{ExportArgs, ExtractArgs, FormatArg, InspectArgs, Veri
 use super::quantize::wrote;
 use super::terminal::{end_on_interrupt, stdout};
 use super::{Outcome, Verdict};
-use crate::checkpoint::unmappable;
+use crate::checkpoint::{read_within, unmappable};
 use crate::circle::{self, Format, Model, SubGraph, Target, WriteOptions};
 use crate::pipeline::{Written, save};
 use crate::runtime::{self, Export, Form};
@@ -14,13 +14,16 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A file's model; payloads stay in the mapped file until somebody looks at them.
+/// The longest file that is read as a whole, in bytes: of a longer one, pages come as they are needed.
+const READ_MAX: u64 = 64 << 20;
+
+/// A file's model; payloads of a long file stay there until somebody looks at them.
 pub(super) struct Opened {
     pub(super) model: Model,
     pub(super) format: Format,
 }
 
-/// Maps and reads a file. Errors name it.
+/// Reads a file. Errors name it.
 pub(super) fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
     let place = path.display();
     let refused = |e: std::io::Error| format!("{place}: cannot read: {e}");
@@ -31,12 +34,17 @@ pub(super) fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
     if metadata.len() == 0 {
         return Err(format!("{place}: the file is empty").into());
     }
-    let file = File::open(path).map_err(refused)?;
-    // SAFETY: the map is read-only and private. Truncating the file while we run would end the
-    // program with a bus error, as with every reader that maps; nothing else can be violated.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(refused)?;
-    let format = circle::format_of(&map).map_err(|e| format!("{place}: {e}"))?;
-    let model = circle::read_shared(Arc::new(map)).map_err(|e| format!("{place}: {e}"))?;
+    let bytes: Arc<dyn AsRef<[u8]> + Send + Sync> = match metadata.len() <= READ_MAX {
+        true => Arc::new(read_within(path, READ_MAX).map_err(refused)?),
+        false => {
+            let file = File::open(path).map_err(refused)?;
+            // SAFETY: the map is read-only and private. Truncating the file while we run would end the
+            // program with a bus error, as with every reader that maps; nothing else can be violated.
+            Arc::new(unsafe { memmap2::Mmap::map(&file) }.map_err(refused)?)
+        }
+    };
+    let format = circle::format_of((*bytes).as_ref()).map_err(|e| format!("{place}: {e}"))?;
+    let model = circle::read_shared(bytes).map_err(|e| format!("{place}: {e}"))?;
     Ok(Opened { model, format })
 }
 
@@ -150,4 +158,20 @@ fn put(model: &Model, how: WriteOptions, path: &Path) -> Outcome {
     let written = wrote(&Written { path: path.to_owned(), size, operators, tensors });
     stdout().write_all(written.trim_start().as_bytes())?;
     Ok(Verdict::Fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_after_it_was_opened_ends_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::copy("tests/data/circle/linear.q.circle", file.path()).unwrap();
+        let written = |model: &Model| circle::to_bytes(model).unwrap();
+        let before = written(&circle::read(&std::fs::read(file.path()).unwrap()).unwrap());
+        let model = open(file.path()).unwrap().model;
+        file.as_file().set_len(0).unwrap();
+        assert!(written(&model) == before);
+    }
 }
