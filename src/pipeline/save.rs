@@ -85,7 +85,8 @@ pub(super) fn save_with<T>(
 /// A file that cannot be written.
 pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(), Error> {
     let partials = files.into_iter().map(|(path, bytes)| Partial::of(&path, &bytes));
-    Pending(partials.collect::<Result<_, _>>()?).commit()
+    let closed = partials.map(|partial| partial.map(Partial::closed));
+    Pending(closed.collect::<Result<_, _>>()?).commit()
 }
 
 /// Complete files beside their final names, to take these together; the last says what the others are.
@@ -191,13 +192,15 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Writes these bytes, to go to `path`. The file is closed: there may be more of them than may be
-    /// open.
+    /// Writes these bytes, to go to `path`.
     pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Partial, Error> {
-        let (mut partial, ()) =
-            Partial::write(path, |out| out.write_all(bytes).map_err(failed(path)))?;
-        partial.file = None;
-        Ok(partial)
+        let write = |out: &mut BufWriter<File>| out.write_all(bytes).map_err(failed(path));
+        Ok(Partial::write(path, write)?.0)
+    }
+
+    /// The same, not open any more: for more of them than may be open.
+    pub(super) fn closed(self) -> Partial {
+        Partial { file: None, ..self }
     }
 
     /// Writes whatever `write` puts out, to go to `path`.

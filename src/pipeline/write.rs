@@ -172,7 +172,7 @@ pub fn write_io(
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
             let path = folder.join(name);
-            pending.0.push(Partial::of(&path, &bytes)?);
+            pending.0.push(Partial::of(&path, &bytes)?.closed());
             written.push((path, bytes.len() as u64));
         }
     }

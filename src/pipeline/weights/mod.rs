@@ -55,8 +55,9 @@ pub struct Rounded {
 }
 
 /// Rounds the weights of `checkpoint` as the policy of `recipe` says and writes them, with a graph
-/// whose activations are float, as `model.q.circle` into `folder`, with the recipe. Norms and biases stay float. The
-/// layout is `seq_len` tokens of text, with one picture where `fixed` has its grid and place.
+/// whose activations are float, as `model.q.circle` into `folder`, and the recipe. Norms and biases
+/// stay float. The layout is `seq_len` tokens of text, with one picture where `fixed` has its grid and
+/// place.
 ///
 /// # Errors
 /// A recipe that needs rows, with its key or rule; tensors missing from the checkpoint or with values that
