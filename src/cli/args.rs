@@ -175,7 +175,8 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = BuffersArg::Inline)]
     pub(super) buffers: BuffersArg,
     /// Memory that the job may use, such as 4GiB: beyond it the samples' values and rounded weights
-    /// rest on disk in OUT [default: three quarters of what is free]; results do not depend on it
+    /// rest on disk in OUT [default: three quarters of what is free]; results do not depend on it.
+    /// The program itself, some 40 MB and up to 8 MB for each thread, and the rows come on top
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
     /// Throw away what an interrupted run has left in OUT/unfinished, instead of going on from there
