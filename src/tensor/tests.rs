@@ -50,9 +50,10 @@ fn nothing_that_is_done_alone_goes_to_other_threads() {
     let rotation = Orthogonal::random(64, false, 1);
     let turn = || rotation.apply(&mut Tensor::full([1 << 10, 64], 1.0), Side::Rows);
     let make = || drop(Tensor::made([1 << 12, 1 << 10], Ones).dense());
-    let each = || drop(each(0..1 << 10, |i| Ok::<_, ()>(vec![i; 1 << 8])));
+    let one = |i: u16| Ok::<_, ()>(Tensor::full([1 << 12], i.into()));
+    let each = || drop(each(0..1 << 10, one));
     for work in [&turn as &(dyn Fn() + Sync), &make, &each] {
-        assert!((0..100).any(|_| is_shared(work)));
+        assert!((0..1000).any(|_| is_shared(work)));
         assert!(!(0..20).any(|_| is_shared(|| alone(work))));
         let lock = Lock::new(());
         let under = || {
