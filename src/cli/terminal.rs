@@ -50,16 +50,14 @@ pub(super) fn outlive_limits() -> io::Result<()> {
 const WATCH: Duration = Duration::from_millis(20);
 
 /// From now on Ctrl-C, or a scheduler, ends the program without what it has half-written.
-pub(super) fn end_on_interrupt() -> io::Result<()> {
+pub(super) fn end_on_interrupt() -> Result<(), String> {
     end_after(0)
 }
 
 /// The same once it was asked to end so many times.
-fn end_after(mut times: usize) -> io::Result<()> {
+fn end_after(mut times: usize) -> Result<(), String> {
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register(signal, Arc::clone(&asked))?;
-    }
+    register(&asked)?;
     let watch = move || {
         loop {
             match (asked.swap(false, Ordering::Relaxed), times) {
@@ -69,10 +67,20 @@ fn end_after(mut times: usize) -> io::Result<()> {
             }
         }
         pipeline::give_up();
-        let _ = writeln!(io::stderr(), "stopped: nothing half-written is left");
+        let _ = writeln!(io::stderr(), "stopped");
         low_level::exit(INTERRUPTED.into())
     };
-    thread::Builder::new().spawn(watch).map(drop)
+    thread::Builder::new().spawn(watch).map(drop).map_err(deaf)
+}
+
+/// From now on Ctrl-C, or a scheduler, sets `asked`.
+fn register(asked: &Arc<AtomicBool>) -> Result<(), String> {
+    let register = |signal| flag::register(signal, Arc::clone(asked)).map(drop);
+    [SIGINT, SIGTERM].into_iter().try_for_each(register).map_err(deaf)
+}
+
+fn deaf(source: io::Error) -> String {
+    format!("cannot wait for Ctrl-C: {source}")
 }
 
 /// A bar for each phase, drawn only on a terminal and only if the phase takes a while.
@@ -89,10 +97,8 @@ impl Bars {
     }
 
     /// From now on Ctrl-C, or a scheduler, asks the job to stop; the second time it ends the program.
-    pub(super) fn stop_on_interrupt(self) -> io::Result<Bars> {
-        for signal in [SIGINT, SIGTERM] {
-            flag::register(signal, Arc::clone(&self.stop))?;
-        }
+    pub(super) fn stop_on_interrupt(self) -> Result<Bars, String> {
+        register(&self.stop)?;
         end_after(1)?;
         Ok(self)
     }

@@ -1,7 +1,9 @@
 //! How many threads compute.
 
-use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
+use crate::report::counted;
+use rayon::ThreadPoolBuilder;
 use std::env;
+use std::io::{self, Write};
 use std::thread::available_parallelism;
 
 /// Threads for each core, at most: one that has nothing to do asks all others for work, so that many
@@ -10,12 +12,15 @@ const PER_CORE: usize = 8;
 
 /// Starts as many threads as are asked for, here or in the environment, within reason; without a word
 /// as many start by themselves as there are cores.
-pub(super) fn start(asked: Option<u16>) -> Result<(), ThreadPoolBuildError> {
+pub(super) fn start(asked: Option<u16>) -> Result<(), String> {
     let told = || env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0);
     let Some(asked) = asked.map(usize::from).or_else(told) else { return Ok(()) };
     let most = PER_CORE * available_parallelism().map_or(1, usize::from);
     if asked > most {
-        eprintln!("warning: {asked} threads: only {most} are started, {PER_CORE} for each core");
+        let most = format_args!("only {most} are started, {PER_CORE} for each core");
+        let _ = writeln!(io::stderr(), "warning: {asked} threads: {most}");
     }
-    ThreadPoolBuilder::new().num_threads(asked.min(most)).build_global()
+    let threads = asked.min(most);
+    let started = ThreadPoolBuilder::new().num_threads(threads).build_global();
+    started.map_err(|source| format!("cannot start {}: {source}", counted(threads, "thread")))
 }

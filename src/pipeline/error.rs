@@ -324,7 +324,7 @@ impl Error {
     pub(super) fn recurs(&self) -> bool {
         use SessionError::{Crew, Spool};
         match self {
-            Error::Calibrate(_) | Error::Algo(_) | Error::Outputs { .. } => true,
+            Error::Calibrate(_) | Error::Algo(_) => true,
             Error::Session(source) => !matches!(source, Crew(_) | Spool(_)),
             _ => false,
         }

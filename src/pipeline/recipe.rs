@@ -158,27 +158,31 @@ fn check(place: &str, algo: &AlgoSpec) -> Result<(), Error> {
     }
 }
 
-/// The longest line of an error, in characters.
-const WIDTH: usize = 200;
+/// The longest line of a text that an error shows, and the longest word in an error, in characters.
+const WIDTH: [usize; 2] = [200, 80];
 
 /// What is wrong with a text in TOML: with the line where it is, unless that is too long to be read.
 pub fn explained(error: &toml::de::Error) -> String {
     let text = with_nearest(error.to_string().trim_end());
-    let short = |line: &str| line.chars().count() <= WIDTH;
-    if text.lines().all(short) {
-        return text;
-    }
     let quoted = |line: &&str| {
         line.trim_start()
             .trim_start_matches(|c: char| c.is_ascii_digit())
             .trim_start()
             .starts_with('|')
     };
-    let cut = |line: &str| match line.char_indices().nth(WIDTH) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line.to_owned(),
+    let [line, word] = WIDTH;
+    let shown = !text.lines().any(|text| quoted(&text) && text.chars().count() > line);
+    let cut = |text: &str| match text.char_indices().nth(word) {
+        // with the quotation mark that ends it
+        Some((at, _)) if !shown => {
+            let last = text.trim_end_matches(|c: char| !c.is_alphanumeric()).len();
+            format!("{}…{}", &text[..at], &text[last.max(at)..])
+        }
+        _ => text.to_owned(),
     };
-    text.lines().filter(|line| !quoted(line)).map(cut).collect::<Vec<_>>().join("\n")
+    let words = |line: &str| line.split(' ').map(cut).collect::<Vec<_>>().join(" ");
+    let lines = text.lines().filter(|line| shown || !quoted(line)).map(words);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A message of serde, where it names a type of ours, with `what` a text has in its place.

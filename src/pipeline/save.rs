@@ -84,16 +84,30 @@ pub(super) fn save_with<T>(
 /// # Errors
 /// A file that cannot be written.
 pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(), Error> {
-    let partials = files.into_iter().map(|(path, bytes)| Partial::of(&path, &bytes));
-    let closed = partials.map(|partial| partial.map(Partial::closed));
-    Pending(closed.collect::<Result<_, _>>()?).commit()
+    let mut pending = Pending::default();
+    for (path, bytes) in files {
+        pending.add(&path, &bytes)?;
+    }
+    pending.commit()
 }
+
+/// Files that wait open, and so locked: whoever writes beside them takes those of others for a dead
+/// process's.
+const OPEN: usize = 64;
 
 /// Complete files beside their final names, to take these together; the last says what the others are.
 #[derive(Default)]
 pub struct Pending(pub(super) Vec<Partial>);
 
 impl Pending {
+    /// One of many files.
+    pub(super) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let partial = Partial::of(path, bytes)?;
+        let file = partial.file.filter(|_| self.0.len() < OPEN);
+        self.0.push(Partial { file, ..partial });
+        Ok(())
+    }
+
     /// Gives all of them their names; none, if one cannot have its own.
     ///
     /// # Errors
@@ -198,11 +212,6 @@ impl Partial {
         Ok(Partial::write(path, write)?.0)
     }
 
-    /// The same, not open any more: for more of them than may be open.
-    pub(super) fn closed(self) -> Partial {
-        Partial { file: None, ..self }
-    }
-
     /// Writes whatever `write` puts out, to go to `path`.
     pub(super) fn write<T>(
         path: &Path,
@@ -300,7 +309,7 @@ pub(super) fn sweep(folder: &Path, which: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if meant(&entry.file_name().to_string_lossy()) == Some(true)
-            && let Ok(file) = File::options().write(true).open(&path)
+            && let Ok(file) = File::options().write(true).open(&path).or_else(|_| File::open(&path))
             && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(&path);

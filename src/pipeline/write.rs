@@ -79,7 +79,9 @@ pub fn check_files<N: AsRef<Path>>(
             let what = format!("found {found}, expected a file or nothing");
             return Err(failed(io::Error::other(what)));
         }
-        folders.extend(path.parent().map(Path::to_owned));
+        folders.extend(
+            [&path, &place].into_iter().filter_map(|path| path.parent()).map(Path::to_owned),
+        );
     }
     folders.iter().try_for_each(|folder| check_folder(folder))
 }
@@ -146,7 +148,7 @@ pub fn stale(folder: &Path, written: &[Written]) -> Vec<PathBuf> {
 /// Puts the recipe that was followed beside the model, as `recipe.toml`, and gives all files their names.
 ///
 /// # Errors
-/// A file that cannot be written; then all are as before.
+/// A file that cannot be written; then all that waited are as before.
 pub fn write_recipe(text: &str, folder: &Path, mut pending: Pending) -> Result<(), Error> {
     pending.0.push(Partial::of(&folder.join(RECIPE), text.as_bytes())?);
     pending.commit()
@@ -172,7 +174,7 @@ pub fn write_io(
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
             let path = folder.join(name);
-            pending.0.push(Partial::of(&path, &bytes)?.closed());
+            pending.add(&path, &bytes)?;
             written.push((path, bytes.len() as u64));
         }
     }

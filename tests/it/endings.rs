@@ -78,7 +78,7 @@ fn a_command_that_is_stopped_takes_what_is_half_written_with_it_and_the_next_wha
         Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let Output { status, stderr, .. } = child.wait_with_output().unwrap();
         assert_eq!(status.code(), code);
-        assert_eq!(String::from_utf8(stderr).unwrap().contains("stopped: "), code.is_some());
+        assert_eq!(String::from_utf8(stderr).unwrap().contains("stopped"), code.is_some());
         assert_eq!(desk.partials("edges", ".") == 0, code.is_some(), "{signal}");
         fs::remove_file(desk.at("edges/out0.npy")).unwrap();
         desk.ends(line, 0, &[]);
@@ -111,7 +111,8 @@ fn a_file_that_cannot_be_replaced_leaves_all_as_they_were() {
         assert!(stderr.contains(&format!("out/{name}: cannot write")), "{stderr}");
         assert!(files() == before, "{name}");
         assert_eq!(desk.partials("out", "."), 0);
-        fs::remove_dir_all(desk.at("out/unfinished")).unwrap();
+        // it is there if the job took a while
+        let _ = fs::remove_dir_all(desk.at("out/unfinished"));
     }
 }
 
@@ -198,9 +199,13 @@ fn a_reader_that_left_is_no_failure_and_no_verdict_and_a_full_output_is_one_of_h
 fn no_more_threads_are_started_than_are_of_use() {
     let desk = Desk::new();
     let demo = "$encircle quantize --preset npu -o out";
-    for line in [format!("{demo} --threads 1024"), format!("RAYON_NUM_THREADS=1000000 {demo}")] {
+    let warned = [" threads: only ", " are started, 8 for each core"];
+    for (line, facts) in [
+        (format!("{demo} --threads 1024"), &[][..]),
+        (format!("RAYON_NUM_THREADS=1000000 {demo}"), &warned),
+    ] {
         let begun = Instant::now();
-        desk.ends(&line, 0, &[" threads: only ", " are started, 8 for each core"]);
+        desk.ends(&line, 0, facts);
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
     assert_eq!(desk.ends(&format!("RAYON_NUM_THREADS=2 {demo}"), 0, &[]), "");
@@ -214,7 +219,10 @@ fn recipes_and_manifests_are_told_in_the_words_of_their_form_and_long_lines_are_
         ("policy = 1", &["1 | policy = 1\n", "integer `1`, expected a table"][..]),
         ("algo = 1\n[policy]", &["integer `1`, expected a table"]),
         (&format!("policy = {{ x = \"{long}\", y = [ }}"), &["TOML parse error at line 1, column"]),
-        (&format!("[policy]\n{long} = 1"), &["line 2, column 1\nunknown field `aaaa", "a…\n"]),
+        (
+            &format!("[policy]\n{long} = 1"),
+            &["line 2, column 1\nunknown field `aaaa", "a…`, expected one of"],
+        ),
     ] {
         fs::write(desk.at("own.toml"), text).unwrap();
         let stderr = desk.ends("$encircle quantize --recipe own.toml", 2, facts);

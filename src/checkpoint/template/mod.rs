@@ -7,7 +7,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use super::error::{Error, ErrorKind, Result};
+use super::error::{Error, ErrorKind, Result, quoted};
 use super::files::Files;
 use super::tokenizer_config::TokenizerConfig;
 use clock::strftime;
@@ -83,7 +83,7 @@ impl ChatTemplate {
     /// `bos_token`, a string, and `additional_special_tokens`, a list of them.
     ///
     /// # Errors
-    /// `Malformed` if it is no Jinja.
+    /// `Malformed` if it is no Jinja, `Unsupported` if minijinja could not take it without a panic.
     pub fn parse(
         file: &str,
         template: &str,
@@ -115,8 +115,9 @@ impl ChatTemplate {
         environment.add_filter("escape", escaped);
         // Jinja has one line end, whatever the file has
         let template = template.replace("\r\n", "\n").replace('\r', "\n");
-        let template = without_generation_marks(&template)
-            .map_err(|expected| Error::new(ErrorKind::Unsupported, file, expected, "others"))?;
+        let template = without_generation_marks(&template).map_err(|(expected, found)| {
+            Error::new(ErrorKind::Unsupported, file, expected, found)
+        })?;
         environment.add_template_owned(NAME, template).map_err(|source| malformed(file, source))?;
         Ok(ChatTemplate { environment, special_tokens, file: file.to_owned() })
     }
@@ -279,7 +280,7 @@ fn escaped(value: Value) -> Value {
 /// they set stays inside. What is expected instead of a template that minijinja cannot take: a loop is
 /// left or gone on with from inside of a scope, which it would forget to close, a panic; or it would
 /// overflow the stack.
-fn without_generation_marks(template: &str) -> std::result::Result<String, &'static str> {
+fn without_generation_marks(template: &str) -> std::result::Result<String, (String, String)> {
     let mut out = String::with_capacity(template.len());
     let (mut open, mut chains) = (Vec::new(), Vec::new());
     let mut rest = template;
@@ -298,15 +299,18 @@ fn without_generation_marks(template: &str) -> std::result::Result<String, &'sta
             _ => out.push_str(&inside.replace("\\\n", "")),
         }
         let (name, arguments) = word.split_at(word.find(|c| !is_word(c)).unwrap_or(word.len()));
-        if operators(inside) > DEPTH {
-            return Err("at most 500 operators in an expression");
+        let count = operators(inside);
+        if count > DEPTH {
+            let expected = format!("at most {DEPTH} operators in an expression");
+            return Err((expected, count.to_string()));
         }
         match name {
             "if" => chains.push(0),
             "elif" => {
                 chains.last_mut().into_iter().for_each(|chain| *chain += 1);
                 if chains.iter().sum::<usize>() > DEPTH {
-                    return Err("at most 500 elif in a condition and those around it");
+                    let expected = "elif in a condition and those around it";
+                    return Err((format!("at most {DEPTH} {expected}"), "more".into()));
                 }
             }
             "endif" => drop(chains.pop()),
@@ -319,9 +323,8 @@ fn without_generation_marks(template: &str) -> std::result::Result<String, &'sta
                 open.pop();
             }
             "break" | "continue" if open.last().is_some_and(|block| *block != "for") => {
-                return Err(
-                    "no break or continue inside of with, set, filter, autoescape, generation",
-                );
+                let around = "with, set, filter, autoescape, generation";
+                return Err((format!("no break or continue inside of {around}"), quoted(name)));
             }
             _ => {}
         }
@@ -341,10 +344,22 @@ fn operators(tag: &str) -> usize {
     if tag.starts_with("{#") {
         return 0;
     }
-    let text: String = unquoted(tag).map(|(_, c)| c).collect();
-    let words = text.split(|c: char| !is_word(c));
-    let words = words.filter(|word| matches!(*word, "not" | "and" | "or" | "in" | "is" | "if"));
-    words.count() + text.matches(|c| "+-*/%~|.[(".contains(c)).count()
+    let text: Vec<char> = unquoted(tag).map(|(_, c)| c).collect();
+    let words = text.split(|c| !is_word(*c)).map(|word| word.iter().collect::<String>());
+    let words = words.filter(|word| matches!(&word[..], "not" | "and" | "or" | "in" | "is" | "if"));
+    let is_digit = |i: usize| text.get(i).is_some_and(char::is_ascii_digit);
+    let behind_value = |i: usize| {
+        let before = text[..i].iter().rev().find(|c| !c.is_whitespace());
+        before.is_some_and(|&c| is_word(c) || ")]}\"'".contains(c))
+    };
+    // lists and numbers are values and none of these
+    let signs = text.iter().enumerate().filter(|&(i, c)| match c {
+        '[' | '(' => behind_value(i),
+        '-' => behind_value(i) || !is_digit(i + 1),
+        '.' => !is_digit(i.saturating_sub(1)) || !is_digit(i + 1),
+        c => "+*/%~|".contains(*c),
+    });
+    words.count() + signs.count()
 }
 
 fn is_word(c: char) -> bool {

@@ -348,6 +348,7 @@ fn templates_that_would_overflow_the_stack_are_refused_and_long_ones_are_not() {
         ("{{ '", "not a-b. ", "' }}"),
         ("{#", " - if", "#}"),
         ("{{ [", "1,", "] }}"),
+        ("{{ [", "['k', \"v\"], (-1.5, 2), ", "] }}"),
     ] {
         assert!(within(before, piece, 2000, after).is_ok(), "{piece}");
     }

@@ -96,3 +96,17 @@ fn a_link_is_followed_and_what_is_no_file_is_written_to() {
     assert!(at("device").is_symlink() && !Path::new("/dev/null").is_file());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6, "nothing beside");
 }
+
+#[test]
+fn files_that_wait_for_others_are_nobodys_leftovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in0.npy");
+    let [mut one, mut other] = [(); 2].map(|()| Pending::default());
+    one.add(&path, b"one").unwrap();
+    other.add(&path, b"other").unwrap();
+    one.commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"one");
+    other.commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"other");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing beside");
+}
