@@ -1,6 +1,6 @@
 //! Candidate grids of one row of a weight, or of a group of its inputs, and the choice among them.
 
-use crate::quant::{DType, Decision, Grain, Observer, ParamsError, QuantParams, Range, Scheme};
+use crate::quant::{DType, Grain, Observer, ObserverSpec, ParamsError, QuantParams, Range, Scheme};
 use crate::tensor::simd::dispatch;
 
 /// The grid of a row or of a group of it in f64, with the exact f32 scale that the file will carry.
@@ -15,26 +15,27 @@ pub(super) struct RowGrid {
 
 /// What the policy says of the grids of rows.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) decision: &'a Decision,
+pub(super) struct Asked {
     pub(super) dtype: DType,
-    pub(super) symmetric: bool,
+    pub(super) scheme: Scheme,
+    pub(super) observer: ObserverSpec,
     /// The one that all rows must keep.
     pub(super) fixed: Option<RowGrid>,
 }
 
-impl Asked<'_> {
+impl Asked {
     /// The grid that the policy's observer gives a row, or a group of it, as it stands.
     ///
     /// # Errors
     /// A row that is not finite.
     pub(super) fn observed(&self, row: &[f64]) -> Result<RowGrid, ParamsError> {
         let row: Vec<f32> = row.iter().map(|&x| x as f32).collect();
-        let observer = self.decision.observer();
+        let observer = self.observer.build(self.dtype, self.scheme);
         let observer = observer.expect("invariant: what has an affine grid is observed");
-        let grid = self.decision.params(&observer.once(&row, &[1, row.len()])?)?;
-        let Some(QuantParams::Affine { scale, zero_point, .. }) = grid else {
-            unreachable!("invariant: an affine decision gives an affine grid")
+        let ranges = observer.once(&row, &[1, row.len()])?;
+        let grid = QuantParams::from_ranges(self.dtype, self.scheme, &ranges)?;
+        let QuantParams::Affine { scale, zero_point, .. } = grid else {
+            unreachable!("invariant: ranges give an affine grid")
         };
         Ok(RowGrid::new(self.dtype, scale[0], zero_point[0]))
     }
@@ -72,7 +73,7 @@ impl RowGrid {
 /// A row that is not finite.
 pub(super) fn candidates(
     row: &[f64],
-    &Asked { dtype, symmetric, .. }: &Asked<'_>,
+    &Asked { dtype, scheme: Scheme { symmetric, .. }, .. }: &Asked,
     count: usize,
 ) -> Result<Vec<RowGrid>, ParamsError> {
     let range =

@@ -3,8 +3,7 @@
 use super::rows::Row;
 use super::visuals::{Shown, Visuals};
 use crate::checkpoint::{ChatTemplate, Checkpoint, Error, ErrorKind, Result, Tokenizer, quoted};
-use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::tensor::{Tensor, each};
 
 /// One row as the model reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +67,7 @@ impl Processor {
     /// # Errors
     /// That of the first row that has one.
     pub fn encode_all(&self, rows: &[Row]) -> Result<Vec<Sample>> {
-        let samples: Vec<Result<Sample>> = rows.par_iter().map(|row| self.encode(row)).collect();
-        samples.into_iter().collect()
+        each(rows, |row| self.encode(row))
     }
 
     /// The sample of one row.

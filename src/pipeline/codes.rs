@@ -5,16 +5,16 @@ use super::Error;
 use super::estimate::SMALL;
 use super::floats::Trouble;
 use crate::quant::{Coding, QuantParams};
-use crate::tensor::{Rows, Tensor};
+use crate::tensor::{Lock, Rows, Tensor};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Integers of weights, one matrix after the other.
 pub(super) struct Codes {
     folder: PathBuf,
-    file: Option<Arc<Mutex<File>>>,
+    file: Option<Arc<Lock<File>>>,
     end: u64,
     trouble: Trouble,
 }
@@ -39,13 +39,13 @@ impl Codes {
         let failed = |source| Error::Write { path: self.folder.display().to_string(), source };
         let file = match &self.file {
             Some(file) => Arc::clone(file),
-            None => Arc::new(Mutex::new(crate::exec::nameless(&self.folder).map_err(failed)?)),
+            None => Arc::new(Lock::new(crate::exec::nameless(&self.folder).map_err(failed)?)),
         };
         self.file = Some(Arc::clone(&file));
         let coding = Coding::of(grid, k);
         let start = self.end;
         {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut file = file.hold();
             file.seek(SeekFrom::Start(start)).map_err(failed)?;
             let mut out = BufWriter::with_capacity(1 << 18, &mut *file);
             let put = |first: usize, reals: &[f32]| out.write_all(&coding.bytes(first, reals));
@@ -61,7 +61,7 @@ impl Codes {
 /// A matrix whose integers are in a file.
 #[derive(Debug)]
 pub(super) struct StoredCodes {
-    pub(super) file: Arc<Mutex<File>>,
+    pub(super) file: Arc<Lock<File>>,
     pub(super) start: u64,
     pub(super) coding: Coding,
     /// The file or its folder, for errors.
@@ -71,7 +71,7 @@ pub(super) struct StoredCodes {
 
 impl StoredCodes {
     fn read(&self, first: usize, bytes: &mut [u8]) -> io::Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.hold();
         file.seek(SeekFrom::Start(self.start + (first * self.coding.row_bytes()) as u64))?;
         file.read_exact(bytes)
     }

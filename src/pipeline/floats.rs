@@ -7,23 +7,23 @@ use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
 use crate::tensor::{self, Lock, Rows, Tensor};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The first thing that went wrong where nothing can be returned: while rows were made for an
 /// operator or a file. Whoever used such rows asks afterwards.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trouble(Arc<Mutex<Option<Error>>>);
+pub(super) struct Trouble(Arc<Lock<Option<Error>>>);
 
 impl Trouble {
     pub(super) fn note(&self, error: impl Into<Error>) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.0.hold();
         first.get_or_insert(error.into());
     }
 
     /// # Errors
     /// What was noted.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.0.hold().take() {
             Some(error) => Err(error),
             None => Ok(()),
         }

@@ -16,13 +16,13 @@ use super::floats::Trouble;
 use super::save::{Fnv, save_with};
 use crate::algo::Note;
 use crate::quant::{Coding, QuantParams};
-use crate::tensor::Tensor;
+use crate::tensor::{Lock, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"ENCWORK3";
 /// The longest list believed, in bytes.
@@ -58,7 +58,7 @@ pub(super) type Layer = (String, Tensor, QuantParams, Vec<Note>);
 #[derive(Clone)]
 pub(super) struct Unit {
     path: PathBuf,
-    file: Arc<Mutex<File>>,
+    file: Arc<Lock<File>>,
 }
 
 /// Writes matrices to `path`, all of them or nothing.
@@ -109,7 +109,7 @@ impl Unit {
             let bytes = (entry.shape[0] as u64).checked_mul(row);
             bytes.and_then(|bytes| bytes.checked_add(entry.start)).is_some_and(|last| last <= end)
         };
-        let unit = Unit { path: path.to_owned(), file: Arc::new(Mutex::new(file)) };
+        let unit = Unit { path: path.to_owned(), file: Arc::new(Lock::new(file)) };
         let sound = list.iter().all(|entry| within(entry) && unit.each_part(entry, |_, _, _| ()));
         Ok(sound.then_some((unit, list)))
     }
@@ -133,7 +133,7 @@ impl Unit {
     /// they are not what was written.
     fn each_part(&self, entry: &Entry, mut see: impl FnMut(usize, usize, &[u8])) -> bool {
         let row = Coding::of(Some(&entry.grid), entry.shape[1]).row_bytes();
-        let (mut file, mut hash) = (self.lock(), Fnv::default());
+        let (mut file, mut hash) = (self.file.hold(), Fnv::default());
         let mut whole = file.seek(SeekFrom::Start(entry.start)).is_ok();
         let part = PART_BYTES.div_ceil(row.max(1));
         let mut bytes = vec![0; part * row];
@@ -155,10 +155,6 @@ impl Unit {
             entry.shape,
             StoredCodes { file, start, coding, path, trouble: trouble.clone() },
         )
-    }
-
-    fn lock(&self) -> MutexGuard<'_, File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

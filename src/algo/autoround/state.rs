@@ -37,7 +37,7 @@ impl<'a> State<'a> {
     /// Where `row`, which approximates `target`, stands.
     pub(super) fn new(target: &'a [f64], row: &Row, part: &Part<'_>) -> State<'a> {
         let grid = row.grids[0];
-        let ends = match (part.asked.fixed, part.asked.symmetric) {
+        let ends = match (part.asked.fixed, part.asked.scheme.symmetric) {
             (Some(_), _) => Ends::Fixed,
             (None, true) => Ends::Tied,
             (None, false) => Ends::Free,

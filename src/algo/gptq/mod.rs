@@ -126,7 +126,7 @@ pub(super) struct Part<'a> {
     pub(super) energy: &'a [f64],
     /// What an error costs within each group; none where a row has one grid.
     pub(super) locals: &'a [Option<Local>],
-    pub(super) asked: &'a Asked<'a>,
+    pub(super) asked: &'a Asked,
 }
 
 /// Rounds a few rows.
@@ -287,7 +287,7 @@ fn shift(gap: &[f64], factor: &Factor, alpha: f64) -> Vec<f32> {
 /// The grids of a row's groups, and its codes.
 type OnGrids = (Vec<RowGrid>, Vec<f64>);
 
-type RoundRows<'a> = &'a (dyn Fn(&[f64], &Asked<'_>) -> Result<Vec<OnGrids>, ParamsError> + Sync);
+type RoundRows<'a> = &'a (dyn Fn(&[f64], &Asked) -> Result<Vec<OnGrids>, ParamsError> + Sync);
 
 /// Rounds towards `targets`, by default the weight; what has no affine grid is rounded to nearest.
 /// `round` is told a few rows and what the policy says of their grids.
@@ -297,19 +297,20 @@ pub(super) fn by_rows(
     targets: Option<&[f64]>,
     round: RoundRows<'_>,
 ) -> Result<Rounded, AlgoError> {
-    let (Decision::Affine { dtype, scheme, .. }, QuantParams::Affine { scale, zero_point, .. }) =
-        (layer.decision, layer.grid)
+    let (
+        &Decision::Affine { dtype, scheme, observer },
+        QuantParams::Affine { scale, zero_point, .. },
+    ) = (layer.decision, layer.grid)
     else {
         return super::rtn::Rtn {}.round(layer);
     };
     let k = layer.weight.shape()[1];
     let fixed = match scheme.grain {
-        Grain::Tensor => Some(RowGrid::new(*dtype, scale[0], zero_point[0])),
+        Grain::Tensor => Some(RowGrid::new(dtype, scale[0], zero_point[0])),
         grain if grain.of_row(k).is_some() => None,
         grain => return Err(AlgoError::Grain { algorithm, grain }),
     };
-    let (decision, symmetric) = (layer.decision, scheme.symmetric);
-    let asked = Asked { decision, dtype: *dtype, symmetric, fixed };
+    let asked = Asked { dtype, scheme, observer, fixed };
     let data = layer.weight.data();
     let parts: Vec<Vec<OnGrids>> = data
         .par_chunks(ROWS * k)
@@ -336,7 +337,7 @@ pub(super) fn by_rows(
     let grid = match fixed {
         Some(_) => layer.grid.clone(),
         None => QuantParams::Affine {
-            dtype: *dtype,
+            dtype,
             scale: grids().map(|grid| grid.scale as f32).collect(),
             zero_point: grids().map(|grid| grid.zero).collect(),
             grain: scheme.grain,

@@ -34,7 +34,7 @@ fn matrices_come_back_as_the_reals_they_were_in_every_width() {
     }
     trouble.check().unwrap();
     assert!(!codes.keep(&sines(2, 3), None).unwrap().is_made(), "small ones stay in memory");
-    codes.file.unwrap().lock().unwrap().set_len(0).unwrap();
+    codes.file.unwrap().hold().set_len(0).unwrap();
     let _ = kept[0].0.dense();
     let error = trouble.check().unwrap_err().to_string();
     assert!(error.contains(": cannot read unfinished work: "), "{error}");
