@@ -5,7 +5,6 @@
 use super::{Encoding, OpDef, OutputRule, ensure};
 use crate::circle::{BuiltinOperator, Options};
 use crate::tensor::{self, Packed, Par, Products, Run, Tensor};
-use rayon::prelude::*;
 
 /// Inputs are the left and the right operand.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +51,7 @@ impl OpDef for MatMul {
         let [m, k, n] = self.dims(a.shape(), b.shape());
         let shape = self.shape(&[a.shape(), b.shape()]).expect("invariant: checked while building");
         let (a, b) = (a.data(), b.data());
-        let one = |(i, out): (usize, &mut [f32])| {
+        let one = |i: usize, out: &mut [f32]| {
             let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
             let b = match self.transpose_rhs {
                 true => Packed::from_nt(b, k, n, Products::F32),
@@ -61,11 +60,8 @@ impl OpDef for MatMul {
             tensor::matmul(out, a, &b, run.part(i * m * n));
         };
         Tensor::written(shape, |out| {
-            if run.par == Par::All && out.len() * k > 1 << 20 {
-                out.par_chunks_mut(m * n).enumerate().for_each(one);
-            } else {
-                out.chunks_mut(m * n).enumerate().for_each(one);
-            }
+            let par = if out.len() * k > 1 << 20 { run.par } else { Par::Seq };
+            par.pieces(out, m * n, one);
         })
     }
 }

@@ -108,4 +108,16 @@ impl Par {
     pub fn free() -> Par {
         if IS_ALONE.get() { Par::Seq } else { Par::All }
     }
+
+    /// Calls `work` on every `len` elements of `data`, the last being what is left, with their number.
+    ///
+    /// # Panics
+    /// If `len` is 0.
+    pub fn pieces<T: Send>(self, data: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+        let one = |(i, piece): (usize, &mut [T])| work(i, piece);
+        match self {
+            Par::Seq => data.chunks_mut(len).enumerate().for_each(one),
+            Par::All => data.par_chunks_mut(len).enumerate().for_each(one),
+        }
+    }
 }

@@ -2,7 +2,6 @@
 //! where the size allows, times a random rotation of the odd part of the size.
 
 use super::{Par, Random, Tensor, transpose};
-use rayon::prelude::*;
 
 /// Rows that one task turns: fixed work, and rows do not depend on each other.
 const ROWS: usize = 64;
@@ -109,7 +108,7 @@ impl Orthogonal {
         if n < 2 {
             return;
         }
-        let turned = |rows: &mut [f32]| {
+        let turned = |_: usize, rows: &mut [f32]| {
             let (mut x, mut spare) = (vec![0.0; n], vec![0.0; n]);
             for row in rows.chunks_exact_mut(n) {
                 x.iter_mut().zip(&*row).for_each(|(x, &y)| *x = f64::from(y));
@@ -117,10 +116,7 @@ impl Orthogonal {
                 row.iter_mut().zip(&x).for_each(|(y, &x)| *y = x as f32);
             }
         };
-        match Par::free() {
-            Par::Seq => data.chunks_mut(n * ROWS).for_each(turned),
-            Par::All => data.par_chunks_mut(n * ROWS).for_each(turned),
-        }
+        Par::free().pieces(data, n * ROWS, turned);
     }
 
     /// x → x R

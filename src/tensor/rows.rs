@@ -36,11 +36,7 @@ impl Made {
         let mut out = Buffer::arbitrary(len);
         let width = width.max(1);
         let block = block(width);
-        let one = |(i, out): (usize, &mut [f32])| self.rows.fill(i * block, out);
-        match Par::free() {
-            Par::Seq => out.chunks_mut(block * width).enumerate().for_each(one),
-            Par::All => out.par_chunks_mut(block * width).enumerate().for_each(one),
-        }
+        Par::free().pieces(&mut out, block * width, |i, out| self.rows.fill(i * block, out));
         out
     }
 }

@@ -3,7 +3,6 @@
 
 use super::buffer::Buffer;
 use super::{Par, Steps};
-use rayon::prelude::*;
 
 /// Elements that one thread works on at a time: 128 KiB stay in its own cache.
 const PIECE: usize = 1 << 15;
@@ -87,15 +86,11 @@ pub fn in_pieces<'a>(
 ) {
     let run = run.into();
     let piece = PIECE.next_multiple_of(width.max(1));
-    let one = |(i, out): (usize, &mut [f32])| {
+    let par = if out.len() < 4 * piece { Par::Seq } else { run.par };
+    par.pieces(out, piece, |i, out| {
         work(i * piece, out);
         run.finish(i * piece, out);
-    };
-    if run.par == Par::Seq || out.len() < 4 * piece {
-        out.chunks_mut(piece).enumerate().for_each(one);
-    } else {
-        out.par_chunks_mut(piece).enumerate().for_each(one);
-    }
+    });
 }
 
 /// Copies a run of numbers, which is often one of a few vectors: a call would cost more than these.

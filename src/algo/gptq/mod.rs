@@ -21,7 +21,7 @@ use super::rows::{Form, ROWS, Row};
 use super::search::{Asked, RowGrid, candidates, weighted};
 use super::{AlgoError, Entry, Layer, Moments, Rounded, Rounding, Streams};
 use crate::quant::{Decision, Grain, ParamsError, QuantParams};
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -312,20 +312,13 @@ pub(super) fn by_rows(
     };
     let asked = Asked { dtype, scheme, observer, fixed };
     let data = layer.weight.data();
-    let parts: Vec<Vec<OnGrids>> = data
-        .par_chunks(ROWS * k)
-        .enumerate()
-        .map(|(part, rows)| match targets {
-            Some(targets) => {
-                let rows = &targets[part * ROWS * k..][..rows.len()];
-                round(rows, &asked)
-            }
-            None => {
-                let rows: Vec<f64> = rows.iter().map(|&w| w.into()).collect();
-                round(&rows, &asked)
-            }
-        })
-        .collect::<Result<_, ParamsError>>()?;
+    let parts = tensor::each(data.chunks(ROWS * k).enumerate(), |(part, rows)| match targets {
+        Some(targets) => round(&targets[part * ROWS * k..][..rows.len()], &asked),
+        None => {
+            let rows: Vec<f64> = rows.iter().map(|&w| w.into()).collect();
+            round(&rows, &asked)
+        }
+    })?;
     let rows: Vec<OnGrids> = parts.into_iter().flatten().collect();
     let mut weight = Vec::with_capacity(data.len());
     for (grids, codes) in &rows {

@@ -8,8 +8,7 @@ use super::header::{self, Entry};
 use super::index::{self, INDEX, SINGLE, Weights};
 use super::names::canonical;
 use super::verify::benign;
-use crate::tensor::{self, Par, Tensor};
-use rayon::prelude::*;
+use crate::tensor::{self, Tensor};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::Range;
@@ -236,10 +235,10 @@ fn floats(located: &Located, shard: &Shard, first: usize, out: &mut [f32]) -> Re
         let read = numbers(&shard.bytes, start + i * TASK * size, (size, convert), out);
         read.map_err(|source| changed(shard, located, source))
     };
-    match Par::free() {
-        Par::All if out.len() > TASK => out.par_chunks_mut(TASK).enumerate().try_for_each(piece),
-        _ => out.chunks_mut(TASK).enumerate().try_for_each(piece),
+    if out.len() <= TASK {
+        return piece((0, out));
     }
+    tensor::each(out.chunks_mut(TASK).enumerate(), piece).map(|_: Vec<()>| ())
 }
 
 /// Bytes that are read before they become numbers: they stay in the first-level cache.

@@ -122,13 +122,9 @@ impl Packed {
             data[last..].fill(0.0);
         }
         if depth > 0 {
-            let one = |(i, chunk): (usize, &mut [f32])| {
+            par.pieces(&mut data, depth * width, |i, chunk| {
                 panel(chunk, width, i * width, width.min(n - i * width));
-            };
-            match par {
-                Par::Seq => data.chunks_exact_mut(depth * width).enumerate().for_each(one),
-                Par::All => data.par_chunks_exact_mut(depth * width).enumerate().for_each(one),
-            }
+            });
         }
         Packed { k, n, isa, products, depth, data }
     }
