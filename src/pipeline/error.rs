@@ -8,6 +8,8 @@ use crate::layout::LayoutError;
 use crate::lower::LowerError;
 use crate::models::ModelError;
 use crate::report::{bytes, enough};
+use crate::tensor::Lock;
+use std::sync::Arc;
 
 /// Any failure of the pipeline; each carries the place it happened.
 #[derive(Debug, thiserror::Error)]
@@ -338,5 +340,26 @@ impl Error {
 impl From<ModelError> for Error {
     fn from(source: ModelError) -> Error {
         Error::Model { config: "config.json".into(), source }
+    }
+}
+
+/// The first thing that went wrong where nothing can be returned: while rows were made for an
+/// operator or a file. Whoever used such rows asks afterwards.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble(Arc<Lock<Option<Error>>>);
+
+impl Trouble {
+    pub(super) fn note(&self, error: impl Into<Error>) {
+        let mut first = self.0.hold();
+        first.get_or_insert(error.into());
+    }
+
+    /// # Errors
+    /// What was noted.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.0.hold().take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 }

@@ -2,38 +2,25 @@
 //! knows all the others.
 //!
 //! Read [`quantize`] first: it is the whole job. `prompt.rs` finds the static layout of the samples,
-//! `legs.rs` how far they walk with one load of weights. They walk twice: in float while
-//! `calibration.rs` observes, or `sharing.rs` in several processes, then quantized while `rounding.rs`
-//! rounds and `evaluation.rs` compares. `write.rs` puts files down.
+//! which `walk` twice: in float while sites are observed, or in several processes (`sharing.rs`), then
+//! quantized while weights are rounded and outputs compared. `unfinished` keeps what is done if the job
+//! is interrupted, `files` puts down the result. Before all that, `budget` may change the policy, and
+//! `estimate` counts what the job will take.
 
-mod available;
 mod baked;
 mod budget;
-mod calibration;
-mod claim;
 mod clock;
-mod codes;
 mod error;
 mod estimate;
-mod evaluation;
-mod floats;
+mod files;
 mod generate;
-mod halt;
-mod legs;
-mod memo;
 mod prompt;
 mod recipe;
-mod resume;
-mod rounding;
-mod sampling;
-mod save;
 mod sharing;
 mod stages;
 mod unfinished;
-mod unit;
 mod walk;
 mod weights;
-mod write;
 
 pub use baked::bake;
 pub use budget::{
@@ -42,19 +29,17 @@ pub use budget::{
 };
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
-pub use generate::{Answer, Chain, Reading};
+pub use files::{
+    Pending, QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, give_up, io_files,
+    nearest, save, save_all, stale, sweep, write_io, write_model, write_recipe,
+};
+pub use generate::{Answer, Chain, Reading, Sampling};
 pub use prompt::{Fixed, Prompt, announced, unseeing};
 pub use recipe::{Numerics, RECIPES, explained, with_nearest};
-pub use sampling::Sampling;
-pub use save::{Pending, give_up, save, save_all};
 pub use sharing::{Known, Shared, observe, read_statistics, write_statistics};
 pub use stages::{FileEntry, Manifest, PortEntry, SpanEntry, StageForm, write_stages};
 pub use unfinished::{Durable, is_unfinished};
 pub use weights::{Rounded, WeightsOutlook, outlook_weights, quantize_weights};
-pub use write::{
-    QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, io_files, nearest, stale, sweep,
-    write_io, write_model, write_recipe,
-};
 
 use crate::algo::{AlgoSpec, Note, Rounding, Streams};
 use crate::calibrate::{self, Emphasis, Plan, Statistics, Unquantized};
@@ -68,19 +53,15 @@ use crate::models::{self, Head, Request};
 use crate::quant::Policy;
 use crate::report::{AnswerScore, ErrorFigures};
 use crate::tensor::{self, Products, Tensor};
-use calibration::Observation;
 use clock::Clock;
-use codes::Codes;
+use error::Trouble;
 use estimate::{Load, Needs};
-use evaluation::Travellers;
-use floats::{Floats, Trouble};
-use legs::Legs;
-use memo::{Fits, Memo};
-use rounding::{Conversion, Converted, rewrite, unmasked};
 use std::path::PathBuf;
 use std::sync::Arc;
-use unfinished::{Remains, SCALES, Unfinished};
-use walk::Walk;
+use unfinished::{Fits, Memo, Remains, SCALES, Unfinished, resume};
+use walk::{
+    Codes, Conversion, Converted, Floats, Legs, Observation, Travellers, Walk, rewrite, unmasked,
+};
 
 /// Of the memory, what is kept for tensors to come, as one part in so many.
 const KEPT: u64 = 32;
@@ -120,7 +101,7 @@ pub struct Means {
 impl Means {
     /// Bytes of memory, and who says so.
     fn allowed(&self) -> (u64, &'static str) {
-        (self.memory.unwrap_or_else(available::available), Means::source(self.memory.is_some()))
+        (self.memory.unwrap_or_else(estimate::available), Means::source(self.memory.is_some()))
     }
 
     /// Where the number of bytes comes from.
@@ -258,7 +239,7 @@ impl<'a> Prepared<'a> {
         verified?;
         let plan = planned(&graph, &recipe.policy, &prompt.layout, calib)?;
         let rounding = recipe.algo.rounding()?;
-        rounding::suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
+        walk::suits(&graph, &plan, rounding.as_ref(), recipe.algo.rounding.as_deref())?;
         let load = Load::of([calib, eval], walk::batch(calib, config.text.hidden_size));
         let needs = Needs::of(&graph, &plan, rounding.as_ref(), recipe, load);
         let (allowed, _) = recipe.means.allowed();

@@ -1,10 +1,9 @@
 //! Calibration in several processes: each observes a share of the rows, one goes on from what all
 //! have seen.
 
-use super::save::save_with;
+use super::files::{check_folder, save_with};
 use super::stages::made_from;
 use super::walk::Walk;
-use super::write::check_folder;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;

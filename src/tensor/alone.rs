@@ -113,7 +113,12 @@ impl Par {
     ///
     /// # Panics
     /// If `len` is 0.
-    pub fn pieces<T: Send>(self, data: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    pub fn pieces<T: Send>(
+        self,
+        data: &mut [T],
+        len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         let one = |(i, piece): (usize, &mut [T])| work(i, piece);
         match self {
             Par::Seq => data.chunks_mut(len).enumerate().for_each(one),

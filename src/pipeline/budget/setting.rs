@@ -1,10 +1,8 @@
 //! The float network and the few samples that losses are measured on.
 
-use super::super::floats::{Floats, Trouble};
-use super::super::memo::{Fits, Memo};
-use super::super::rounding::rewrite;
-use super::super::walk::{self, Walk};
-use super::super::{Error, Progress, Prompt, Recipe};
+use super::super::unfinished::{Fits, Memo};
+use super::super::walk::{self, Floats, Walk, rewrite};
+use super::super::{Error, Progress, Prompt, Recipe, Trouble};
 use super::outlook;
 use crate::calibrate::Plan;
 use crate::checkpoint::Checkpoint;

@@ -9,10 +9,8 @@
 //! are float throughout. The choice is appended to the policy as rules by name, so the recipe says all
 //! of it.
 
-use super::super::calibration::Observation;
-use super::super::legs::Legs;
-use super::super::walk;
-use super::super::{Error, Progress, Recipe, go_on};
+use super::super::walk::{Legs, Observation};
+use super::super::{Error, Progress, Recipe, go_on, walk};
 use super::outlook;
 use super::setting::{Judge, Setting};
 use crate::calibrate::{self, CalibrateError, Plan, Quantizing};

@@ -1,8 +1,8 @@
-//! What the job takes of memory, counted on its graph before anything runs. `legs.rs` cuts the job
+//! What the job takes of memory, counted on its graph before anything runs. `walk/legs.rs` cuts the job
 //! by it, and the plan prints it.
 
 use super::super::Recipe;
-use super::super::evaluation::EXAMPLE;
+use super::super::walk::EXAMPLE;
 use crate::algo::{self, Rounding, Streams};
 use crate::calibrate::Plan;
 use crate::dataset::Sample;

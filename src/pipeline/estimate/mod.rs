@@ -1,24 +1,26 @@
 //! What a job will take, before it starts: memory, disk, output and, on a measured machine, time.
 //! Read off the graph, the plan of grids and the samples' lengths; no weight is read.
 //!
-//! One count serves three: `legs.rs` cuts the job by `memory.rs`, [`afford`] refuses what cannot
+//! One count serves three: `walk/legs.rs` cuts the job by `memory.rs`, [`afford`] refuses what cannot
 //! end well, and the command `plan` prints all of it.
 
+mod available;
 mod memory;
 mod sizes;
 mod time;
 
+pub(super) use available::available;
 pub(super) use memory::{Hold, Load, Needs, SMALL, measuring, params, peak, working};
 pub use sizes::FileSize;
 pub(super) use sizes::Sizes;
 pub use time::Machine;
 pub(super) use time::pass;
 
-use super::legs::Legs;
-use super::resume::worthwhile;
-use super::rounding::suits;
+use super::files::{FLOAT, QUANTIZED, RECIPE, check_files};
 use super::stages::{self, StageForm};
-use super::write::{FLOAT, QUANTIZED, RECIPE, check_files};
+use super::unfinished::resume::worthwhile;
+use super::walk::Legs;
+use super::walk::suits;
 use super::{Error, Means, Prompt, Recipe, build, planned, unseeing, verify, walk};
 use crate::algo::Streams;
 use crate::calibrate::{Plan, Site};
@@ -292,7 +294,7 @@ impl Estimate {
 pub fn free(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let there = super::write::nearest(folder)?;
+        let there = super::files::nearest(folder)?;
         let disk = rustix::fs::statvfs(&there).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }

@@ -10,10 +10,9 @@ pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 pub(super) use manifest::{MANIFEST, shown};
 
 use super::estimate::{FileSize, Sizes};
-use super::floats::Trouble;
-use super::save::{Partial, Pending, save_hashed};
+use super::files::{Partial, Pending, save_hashed};
 use super::unfinished::sync_folder;
-use super::{Error, Outcome, Written};
+use super::{Error, Outcome, Trouble, Written};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Model, Payloads, WriteOptions};
 use crate::cluster;

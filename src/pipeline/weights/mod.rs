@@ -11,12 +11,10 @@ mod file;
 mod jobs;
 mod rows;
 
-use super::claim::Claim;
-use super::floats::read;
+use super::files::{Claim, Partial, Pending, QUANTIZED, Written, write_recipe};
 use super::prompt::without_rows;
-use super::save::{Partial, Pending};
 use super::unfinished::folder_of;
-use super::write::{QUANTIZED, Written, write_recipe};
+use super::walk::read;
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
 use crate::algo::Rounding;
 use crate::calibrate::{self, Plan, Site, Unquantized};

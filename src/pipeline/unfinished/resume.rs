@@ -1,9 +1,8 @@
 //! What a rerun of a job takes from the one before, and what it puts down for the next.
 
-use super::legs::Legs;
-use super::unfinished::Unfinished;
-use super::walk::Walk;
-use super::{Error, Means, Prepared, Progress, Prompt, Reached, Recipe, Trouble, halt, sharing};
+use super::super::walk::{Legs, Walk};
+use super::super::{Error, Means, Prepared, Progress, Prompt, Reached, Recipe, Trouble, sharing};
+use super::{Unfinished, halt};
 use crate::algo::{Rounding, Session, Streams};
 use crate::calibrate::Statistics;
 use crate::checkpoint::Checkpoint;
@@ -17,13 +16,13 @@ pub(super) type Standing = ([Option<usize>; 2], Spool);
 
 impl<'a> Prepared<'a> {
     /// Where streams are put down: a job that walks once has none between two legs.
-    pub(super) fn durable_walk(&self) -> Option<&Unfinished<'a>> {
+    pub(in super::super) fn durable_walk(&self) -> Option<&Unfinished<'a>> {
         self.unfinished.as_deref().filter(|_| !self.legs.whole())
     }
 
     /// Where an earlier run has left the calibration and the evaluation samples, in both networks,
     /// if it has put down all that was rounded on the way.
-    pub(super) fn standing(&self, walks: [&Walk<'_>; 2]) -> Option<[Standing; 2]> {
+    pub(in super::super) fn standing(&self, walks: [&Walk<'_>; 2]) -> Option<[Standing; 2]> {
         let unfinished = self.durable_walk()?;
         let found = halt::read(unfinished, &walks, (&self.legs, &self.room))?;
         let seen = found.groups.first()?.0[1]?;
@@ -36,7 +35,7 @@ impl<'a> Prepared<'a> {
 
     /// What [`Prepared::observe`] gives, from an earlier run if there was one, else put down for the
     /// next; `walk` has all rows.
-    pub(super) fn observed(
+    pub(in super::super) fn observed(
         &self,
         walk: &Walk<'_>,
         progress: &dyn Progress,
@@ -56,7 +55,10 @@ impl<'a> Prepared<'a> {
     ///
     /// # Errors
     /// Those of `end`.
-    pub(super) fn ended<T>(self, end: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub(in super::super) fn ended<T>(
+        self,
+        end: impl FnOnce(Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let (unfinished, fits) = (self.unfinished.clone(), self.recipe.algo.fits());
         settled((unfinished.as_deref(), fits), end(self))
     }
@@ -77,7 +79,7 @@ impl<'a> Prepared<'a> {
 
 /// `result`; of an error that every rerun would meet nothing stays, as it would only stand in the way
 /// of the recipe or the rows that mend it.
-pub(super) fn settled<T>(
+pub(in super::super) fn settled<T>(
     (unfinished, fits): (Option<&Unfinished<'_>>, bool),
     result: Result<T, Error>,
 ) -> Result<T, Error> {
@@ -92,12 +94,12 @@ pub(super) fn settled<T>(
 
 /// Whether rounded layers are put down: rounding to nearest in memory takes no longer than reading
 /// what it would have put down.
-pub(super) fn worthwhile(legs: &Legs, rounding: &dyn Rounding) -> bool {
+pub(in super::super) fn worthwhile(legs: &Legs, rounding: &dyn Rounding) -> bool {
     !legs.whole() || rounding.streams() > Streams::Neither
 }
 
 /// Where the job puts finished work down, and what an earlier run has left there.
-pub(super) fn unfinished<'a>(
+pub(in super::super) fn unfinished<'a>(
     checkpoint: &'a Checkpoint,
     calib: &'a [Sample],
     recipe: &'a Recipe,

@@ -55,7 +55,7 @@ fn names_beside_a_file_never_meet_and_only_what_the_dead_have_left_is_swept() {
     assert_ne!(living.0, left);
     let theirs = [".mine.partial", ".file.17.partial", ".0123456789abcdef.partial"].map(at);
     theirs.iter().for_each(|path| fs::write(path, "keep").unwrap());
-    sweep(folder.path(), |name| name == "file");
+    remove_left(folder.path(), |name| name == "file");
     assert!(!left.exists() && living.0.exists() && kept.exists());
     assert!(theirs.iter().all(|path| path.exists()));
 }

@@ -1,7 +1,7 @@
 //! The float weights: all in memory, or read from the checkpoint when a leg begins.
 
-use super::estimate::{Hold, SMALL};
-use super::{Error, legs};
+use super::super::estimate::{Hold, SMALL, params};
+use super::super::{Error, Trouble};
 use crate::checkpoint::{self, Checkpoint};
 use crate::exec::Weights;
 use crate::graph::{Graph, Param, ValueId};
@@ -9,39 +9,18 @@ use crate::tensor::{self, Lock, Rows, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The first thing that went wrong where nothing can be returned: while rows were made for an
-/// operator or a file. Whoever used such rows asks afterwards.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trouble(Arc<Lock<Option<Error>>>);
-
-impl Trouble {
-    pub(super) fn note(&self, error: impl Into<Error>) {
-        let mut first = self.0.hold();
-        first.get_or_insert(error.into());
-    }
-
-    /// # Errors
-    /// What was noted.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match self.0.hold().take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Where float weights come from.
-pub(super) struct Floats<'a> {
+pub(in super::super) struct Floats<'a> {
     checkpoint: &'a Checkpoint,
     /// Every weight: dense, or with rows read on demand.
-    pub(super) all: Weights,
+    pub(in super::super) all: Weights,
     /// Which are dense while they are used; none if all are, always.
     hold: Option<Hold>,
 }
 
 impl<'a> Floats<'a> {
     /// Those of `graph`, after its rewrites. In memory if nobody says which are not.
-    pub(super) fn of(
+    pub(in super::super) fn of(
         checkpoint: &'a Checkpoint,
         graph: &Graph,
         hold: Option<Hold>,
@@ -70,9 +49,13 @@ impl<'a> Floats<'a> {
     }
 
     /// What some nodes read.
-    pub(super) fn load(&self, graph: &Graph, nodes: Range<usize>) -> Result<Weights, Error> {
+    pub(in super::super) fn load(
+        &self,
+        graph: &Graph,
+        nodes: Range<usize>,
+    ) -> Result<Weights, Error> {
         let Some(hold) = self.hold else { return Ok(self.all.clone()) };
-        let params: Vec<ValueId> = legs::params(graph, nodes).into_iter().collect();
+        let params: Vec<ValueId> = params(graph, nodes).into_iter().collect();
         let tensors = tensor::each(&params, |&id| match self.all.get(id) {
             Some(made) if made.is_made() && hold.dense(graph, id) => {
                 read(self.checkpoint, graph, id)
@@ -89,7 +72,11 @@ impl<'a> Floats<'a> {
 }
 
 /// The value of a parameter, whole.
-pub(super) fn read(checkpoint: &Checkpoint, graph: &Graph, id: ValueId) -> Result<Tensor, Error> {
+pub(in super::super) fn read(
+    checkpoint: &Checkpoint,
+    graph: &Graph,
+    id: ValueId,
+) -> Result<Tensor, Error> {
     Ok(graph
         .load(id, &|key: &str, shape: &[usize], part| checkpoint.read_part(key, shape, part))?)
 }

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | … | rows of all layers, one after the other (`codes.rs`) |
+//! | … | rows of all layers, one after the other (`walk/codes.rs`) |
 //! | … | the list of them, postcard: name, shape, grid, notes, where, hash |
 //! | 8 | FNV-1a of the list |
 //! | 8 | length of the list |
@@ -10,10 +10,9 @@
 //!
 //! The end is written last, so a file that was cut says so.
 
-use super::Error;
-use super::codes::StoredCodes;
-use super::floats::Trouble;
-use super::save::{Fnv, save_with};
+use super::super::files::{Fnv, save_with};
+use super::super::walk::StoredCodes;
+use super::super::{Error, Trouble};
 use crate::algo::Note;
 use crate::quant::{Coding, QuantParams};
 use crate::tensor::{Lock, Tensor};
@@ -32,11 +31,11 @@ const PART_BYTES: usize = 1 << 18;
 
 /// A layer in a unit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(in super::super) struct Entry {
     /// Of the weight.
-    pub(super) name: String,
-    pub(super) shape: [usize; 2],
-    pub(super) grid: QuantParams,
+    pub(in super::super) name: String,
+    pub(in super::super) shape: [usize; 2],
+    pub(in super::super) grid: QuantParams,
     /// JSON: their form for people's scripts says its own kind, which postcard cannot read.
     notes: String,
     start: u64,
@@ -46,23 +45,23 @@ pub(super) struct Entry {
 
 impl Entry {
     /// What was odd about the layer's calibration.
-    pub(super) fn notes(&self) -> Option<Vec<Note>> {
+    pub(in super::super) fn notes(&self) -> Option<Vec<Note>> {
         serde_json::from_str(&self.notes).ok()
     }
 }
 
 /// A rounded matrix: name of the weight, values, the grid they are on, and what was odd.
-pub(super) type Layer = (String, Tensor, QuantParams, Vec<Note>);
+pub(in super::super) type Layer = (String, Tensor, QuantParams, Vec<Note>);
 
 /// A file of rounded layers.
 #[derive(Clone)]
-pub(super) struct Unit {
+pub(in super::super) struct Unit {
     path: PathBuf,
     file: Arc<Lock<File>>,
 }
 
 /// Writes matrices to `path`, all of them or nothing.
-pub(super) fn write(layers: &[Layer], path: &Path) -> Result<(), Error> {
+pub(in super::super) fn write(layers: &[Layer], path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Write { path: path.display().to_string(), source };
     save_with(path, |out| {
         let (mut list, mut end) = (Vec::new(), 0);
@@ -96,7 +95,7 @@ pub(super) fn close(list: &impl Serialize, out: &mut dyn Write) -> io::Result<()
 
 impl Unit {
     /// A finished one and its layers; none if it is cut or damaged.
-    pub(super) fn open(path: &Path) -> Result<Option<(Unit, Vec<Entry>)>, Error> {
+    pub(in super::super) fn open(path: &Path) -> Result<Option<(Unit, Vec<Entry>)>, Error> {
         let unreadable =
             |source| Error::ReadUnfinished { path: path.display().to_string(), source };
         let mut file = File::open(path).map_err(unreadable)?;
@@ -115,7 +114,7 @@ impl Unit {
     }
 
     /// The values of a layer; none if they are not what was written.
-    pub(super) fn load(&self, entry: &Entry) -> Option<Tensor> {
+    pub(in super::super) fn load(&self, entry: &Entry) -> Option<Tensor> {
         let coding = Coding::of(Some(&entry.grid), entry.shape[1]);
         let mut sound = false;
         let tensor = Tensor::written(entry.shape, |out| {
@@ -148,7 +147,7 @@ impl Unit {
     }
 
     /// The values of a layer, read when asked for.
-    pub(super) fn made(&self, entry: &Entry, trouble: &Trouble) -> Tensor {
+    pub(in super::super) fn made(&self, entry: &Entry, trouble: &Trouble) -> Tensor {
         let coding = Coding::of(Some(&entry.grid), entry.shape[1]);
         let (file, start, path) = (Arc::clone(&self.file), entry.start, self.path.clone());
         Tensor::made(
@@ -159,7 +158,7 @@ impl Unit {
 }
 
 /// What [`close`] said of a file, and how many bytes are before that; none if it was cut.
-pub(super) fn list<T: DeserializeOwned>(file: &mut File) -> io::Result<Option<(T, u64)>> {
+pub(in super::super) fn list<T: DeserializeOwned>(file: &mut File) -> io::Result<Option<(T, u64)>> {
     let len = file.metadata()?.len();
     let Some(tail) = len.checked_sub(24) else { return Ok(None) };
     let mut words = [0; 24];

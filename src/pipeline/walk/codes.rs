@@ -1,9 +1,8 @@
 //! Rounded weights of finished legs: their integers in a file without a name, made reals again when
 //! somebody asks.
 
-use super::Error;
-use super::estimate::SMALL;
-use super::floats::Trouble;
+use super::super::estimate::SMALL;
+use super::super::{Error, Trouble};
 use crate::quant::{Coding, QuantParams};
 use crate::tensor::{Lock, Rows, Tensor};
 use std::fs::File;
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Integers of weights, one matrix after the other.
-pub(super) struct Codes {
+pub(in super::super) struct Codes {
     folder: PathBuf,
     file: Option<Arc<Lock<File>>>,
     end: u64,
@@ -21,13 +20,13 @@ pub(super) struct Codes {
 
 impl Codes {
     /// None yet; the file will be in `folder`.
-    pub(super) fn new(folder: &Path, trouble: &Trouble) -> Codes {
+    pub(in super::super) fn new(folder: &Path, trouble: &Trouble) -> Codes {
         Codes { folder: folder.to_owned(), file: None, end: 0, trouble: trouble.clone() }
     }
 
     /// Puts a matrix away whose values are on `grid`; the same tensor with rows made of its integers.
     /// What is small, or is made on demand already, stays as it is.
-    pub(super) fn keep(
+    pub(in super::super) fn keep(
         &mut self,
         tensor: &Tensor,
         grid: Option<&QuantParams>,
@@ -60,13 +59,13 @@ impl Codes {
 
 /// A matrix whose integers are in a file.
 #[derive(Debug)]
-pub(super) struct StoredCodes {
-    pub(super) file: Arc<Lock<File>>,
-    pub(super) start: u64,
-    pub(super) coding: Coding,
+pub(in super::super) struct StoredCodes {
+    pub(in super::super) file: Arc<Lock<File>>,
+    pub(in super::super) start: u64,
+    pub(in super::super) coding: Coding,
     /// The file or its folder, for errors.
-    pub(super) path: PathBuf,
-    pub(super) trouble: Trouble,
+    pub(in super::super) path: PathBuf,
+    pub(in super::super) trouble: Trouble,
 }
 
 impl StoredCodes {

@@ -1,15 +1,14 @@
 //! The quantized run: leg by leg, weights are rounded, put away, and used to take the samples on.
 
-use super::clock::Clock;
+use super::super::clock::Clock;
+use super::super::estimate::params;
+use super::super::unfinished::{Fits, Unfinished, halt};
+use super::super::{Error, Progress, Silent, Trouble, go_on};
+use super::Walk;
 use super::codes::Codes;
 use super::evaluation::{Arrival, Travellers};
-use super::floats::{Floats, Trouble};
-use super::halt;
-use super::legs::{self, Legs};
-use super::memo::Fits;
-use super::unfinished::Unfinished;
-use super::walk::Walk;
-use super::{Error, Progress, Silent, go_on};
+use super::floats::Floats;
+use super::legs::Legs;
 use crate::algo::{
     self, AlgoSpec, Both, Chosen, Ledger, Note, Rounding, Session, Streams, Watched,
 };
@@ -25,37 +24,37 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the conversion works with.
-pub(super) struct Conversion<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) rounding: &'a dyn Rounding,
-    pub(super) legs: &'a Legs,
-    pub(super) floats: &'a Floats<'a>,
+pub(in super::super) struct Conversion<'a> {
+    pub(in super::super) plan: &'a Plan,
+    pub(in super::super) rounding: &'a dyn Rounding,
+    pub(in super::super) legs: &'a Legs,
+    pub(in super::super) floats: &'a Floats<'a>,
     /// What linear layers of the calibration samples' float run multiply.
-    pub(super) products: Products,
-    pub(super) codes: Codes,
+    pub(in super::super) products: Products,
+    pub(in super::super) codes: Codes,
     /// Where rounded layers are put down, if that is worth it.
-    pub(super) unfinished: Option<&'a Unfinished<'a>>,
-    pub(super) trouble: &'a Trouble,
-    pub(super) progress: &'a dyn Progress,
+    pub(in super::super) unfinished: Option<&'a Unfinished<'a>>,
+    pub(in super::super) trouble: &'a Trouble,
+    pub(in super::super) progress: &'a dyn Progress,
     /// Who has samples too.
-    pub(super) crew: &'a dyn Crew,
+    pub(in super::super) crew: &'a dyn Crew,
     /// The rounded weights of the legs so far.
-    pub(super) done: Weights,
+    pub(in super::super) done: Weights,
     /// What was odd about their calibration.
-    pub(super) notes: Vec<Note>,
+    pub(in super::super) notes: Vec<Note>,
 }
 
 /// What came of it.
-pub(super) struct Converted {
-    pub(super) rounded: Weights,
-    pub(super) notes: Vec<Note>,
-    pub(super) error: ErrorFigures,
-    pub(super) example: [Tensor; 2],
-    pub(super) answers: Option<[AnswerScore; 2]>,
+pub(in super::super) struct Converted {
+    pub(in super::super) rounded: Weights,
+    pub(in super::super) notes: Vec<Note>,
+    pub(in super::super) error: ErrorFigures,
+    pub(in super::super) example: [Tensor; 2],
+    pub(in super::super) answers: Option<[AnswerScore; 2]>,
 }
 
 /// A note for each attention of which the mask may not hide what it is to hide.
-pub(super) fn unmasked(plan: &Plan, graph: &Graph, statistics: &Statistics) -> Vec<Note> {
+pub(in super::super) fn unmasked(plan: &Plan, graph: &Graph, statistics: &Statistics) -> Vec<Note> {
     let note = |(scores, range): (String, crate::quant::Range)| Note::Unmasked {
         scores,
         range: [range.min, range.max],
@@ -65,7 +64,7 @@ pub(super) fn unmasked(plan: &Plan, graph: &Graph, statistics: &Statistics) -> V
 
 /// Appends the recipe's rewrites to the graph's parameters. Those that need data are fitted to the
 /// samples one by one, as the rounding sees them.
-pub(super) fn rewrite<'a>(
+pub(in super::super) fn rewrite<'a>(
     algo: &AlgoSpec,
     graph: &mut Graph,
     (plan, fits): (&Plan, &Fits<'_>),
@@ -87,7 +86,7 @@ pub(super) fn rewrite<'a>(
 impl Conversion<'_> {
     /// Rounds all weights; compares the outputs of the calibration samples and judges the answers of
     /// the evaluation samples. `graph` has annotated activations.
-    pub(super) fn run(
+    pub(in super::super) fn run(
         mut self,
         graph: &mut Graph,
         mut calib: Travellers<'_>,
@@ -152,7 +151,7 @@ impl Conversion<'_> {
         calib: &mut Travellers<'_>,
     ) -> Result<Weights, Error> {
         let mut rounded = Weights::none(graph);
-        let reads = legs::params(graph, nodes.clone());
+        let reads = params(graph, nodes.clone());
         for &id in &reads {
             if let Some(tensor) = self.done.get(id) {
                 let tensor = if self.is_large(graph, id) { tensor.clone() } else { tensor.dense() };
@@ -218,7 +217,7 @@ struct Layers<'a> {
 ///
 /// # Errors
 /// The keys that do not go together, and the first weight that they meet in.
-pub(super) fn suits(
+pub(in super::super) fn suits(
     graph: &Graph,
     plan: &Plan,
     rounding: &dyn Rounding,

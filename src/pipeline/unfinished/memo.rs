@@ -1,10 +1,9 @@
 //! Numbers that took long to find before the job proper, in a file beside the result: losses that
 //! budgets have measured, scales that were fitted. After an interruption only the others are sought.
 
-use super::claim::Claim;
-use super::save::save_with;
-use super::unfinished::{MEASURED, Unfinished, folder_of, sync_folder};
-use super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
+use super::super::files::{Claim, save_with};
+use super::super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
+use super::{MEASURED, Unfinished, folder_of, sync_folder};
 use crate::algo::Recall;
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::cluster::Origin;
@@ -29,7 +28,7 @@ struct Kept {
 }
 
 /// What was found for one purpose.
-pub(super) struct Memo {
+pub(in super::super) struct Memo {
     /// Where they are put down, and how often, if they are.
     place: Option<(PathBuf, Duration)>,
     _claim: Option<Claim>,
@@ -51,7 +50,7 @@ impl State {
 
 impl Memo {
     /// Nothing is known, and nothing put down.
-    pub(super) fn none() -> Memo {
+    pub(in super::super) fn none() -> Memo {
         Memo { place: None, _claim: None, state: State::of(None) }
     }
 
@@ -60,7 +59,7 @@ impl Memo {
     ///
     /// # Errors
     /// Numbers of another job, or that somebody is at.
-    pub(super) fn open(
+    pub(in super::super) fn open(
         (checkpoint, calib): (&Checkpoint, &[Sample]),
         (recipe, prompt): (&Recipe, &Prompt),
         (what, unfinished): (&str, Option<&Unfinished<'_>>),
@@ -90,7 +89,7 @@ impl Memo {
     ///
     /// # Errors
     /// Those of `measure`; a file that cannot be written.
-    pub(super) fn loss(
+    pub(in super::super) fn loss(
         &self,
         key: String,
         measure: impl FnOnce() -> Result<f64, Error>,
@@ -141,9 +140,9 @@ impl Memo {
 }
 
 /// Scales that are fitted before the job.
-pub(super) struct Fits<'a> {
-    pub(super) memo: &'a Memo,
-    pub(super) progress: &'a dyn Progress,
+pub(in super::super) struct Fits<'a> {
+    pub(in super::super) memo: &'a Memo,
+    pub(in super::super) progress: &'a dyn Progress,
 }
 
 impl Recall<Error> for Fits<'_> {

@@ -1,8 +1,7 @@
 //! How far the samples walk with one load of weights: consecutive stages whose weights fit into the
 //! memory that the job may use. All of them, if all fits.
 
-pub(super) use super::estimate::params;
-use super::estimate::{Hold, Needs, peak, working};
+use super::super::estimate::{Hold, Needs, peak, working};
 use crate::graph::Graph;
 use std::ops::Range;
 
@@ -13,23 +12,23 @@ const LARGE: u64 = 16;
 
 /// The job cut into legs, and what each part of it may take of the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Legs {
+pub(in super::super) struct Legs {
     /// Consecutive nodes, all of them together.
-    pub(super) nodes: Vec<Range<usize>>,
+    pub(in super::super) nodes: Vec<Range<usize>>,
     /// Bytes for values that rest between legs; none for as many as there are.
-    pub(super) room: Option<u64>,
+    pub(in super::super) room: Option<u64>,
     /// Which weights are dense; none for all.
-    pub(super) hold: Option<Hold>,
+    pub(in super::super) hold: Option<Hold>,
     /// Bytes for lanes that run side by side.
     working: Option<u64>,
     /// Bytes that the job takes in all.
-    pub(super) taken: u64,
+    pub(in super::super) taken: u64,
 }
 
 impl Legs {
     /// One leg if all fits into `memory`; otherwise several, of which the last is the last stage. With
     /// dense weights if that fits, else with weights made on demand.
-    pub(super) fn of(needs: &Needs<'_>, memory: u64) -> Legs {
+    pub(in super::super) fn of(needs: &Needs<'_>, memory: u64) -> Legs {
         let whole = needs.whole();
         if whole <= memory || needs.stages.len() < 2 {
             return Legs { taken: whole, ..Legs::one(needs.graph) };
@@ -40,7 +39,7 @@ impl Legs {
     }
 
     /// A single leg, for somebody who knows that it fits.
-    pub(super) fn one(graph: &Graph) -> Legs {
+    pub(in super::super) fn one(graph: &Graph) -> Legs {
         let nodes = std::iter::once(0..graph.nodes.len()).collect();
         Legs { nodes, room: None, hold: None, working: None, taken: 0 }
     }
@@ -76,7 +75,7 @@ impl Legs {
     }
 
     /// The least memory in which the job can run, to a few MiB.
-    pub(super) fn least(needs: &Needs<'_>) -> u64 {
+    pub(in super::super) fn least(needs: &Needs<'_>) -> u64 {
         let fits = |memory: u64| Legs::of(needs, memory).taken <= memory;
         let (mut low, mut high) = (0, needs.whole());
         while high - low > 4 << 20 {
@@ -87,12 +86,12 @@ impl Legs {
     }
 
     /// Whether there is only one.
-    pub(super) fn whole(&self) -> bool {
+    pub(in super::super) fn whole(&self) -> bool {
         self.nodes.len() == 1
     }
 
     /// Where the last begins.
-    pub(super) fn last_start(&self) -> usize {
+    pub(in super::super) fn last_start(&self) -> usize {
         self.nodes.last().map_or(0, |nodes| nodes.start)
     }
 

@@ -1,10 +1,10 @@
 //! What quantization costs: float and quantized outputs side by side, a lane at a time, so that only
 //! the outputs of those under way are in memory.
 
-use super::halt::Group;
+use super::super::unfinished::halt::Group;
+use super::super::{Error, Progress, go_on};
+use super::Walk;
 use super::legs::Legs;
-use super::walk::Walk;
-use super::{Error, Progress, go_on};
 use crate::algo::{Both, Pairs};
 use crate::dataset::Sample;
 use crate::exec::Gait;
@@ -13,32 +13,32 @@ use crate::tensor::{self, Tensor};
 use std::ops::Range;
 
 /// Of the example's outputs, so many elements are kept.
-pub(super) const EXAMPLE: usize = 1 << 24;
+pub(in super::super) const EXAMPLE: usize = 1 << 24;
 
 /// Samples on their way through both networks.
-pub(super) struct Travellers<'a> {
-    pub(super) walk: &'a Walk<'a>,
-    pub(super) pairs: Pairs<'a>,
+pub(in super::super) struct Travellers<'a> {
+    pub(in super::super) walk: &'a Walk<'a>,
+    pub(in super::super) pairs: Pairs<'a>,
 }
 
 /// The way to the end.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival<'a> {
-    pub(super) weights: Both<'a>,
-    pub(super) gait: Gait,
+    pub(in super::super) weights: Both<'a>,
+    pub(in super::super) gait: Gait,
     /// Told of every sample.
-    pub(super) progress: &'a dyn Progress,
+    pub(in super::super) progress: &'a dyn Progress,
 }
 
 impl Travellers<'_> {
     /// Where all samples are.
-    pub(super) fn standing(&self) -> Group<'_> {
+    pub(in super::super) fn standing(&self) -> Group<'_> {
         let (at, spool) = self.pairs.reached();
         (self.walk, at, spool)
     }
 
     /// Takes all samples to the end of a leg.
-    pub(super) fn advance(
+    pub(in super::super) fn advance(
         &mut self,
         legs: &Legs,
         nodes: &Range<usize>,

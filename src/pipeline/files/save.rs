@@ -1,10 +1,9 @@
 //! One file down on disk: written beside its final name, then renamed, so that nothing is ever
 //! half-written.
 
-use super::Error;
-use super::floats::Trouble;
+use super::super::{Error, Trouble};
 use crate::circle::{self, Model, WriteOptions};
-pub(super) use crate::cluster::Fnv;
+pub(in super::super) use crate::cluster::Fnv;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
@@ -27,7 +26,7 @@ pub fn save(model: &Model, how: &WriteOptions, path: &Path) -> Result<u64, Error
 ///
 /// # Errors
 /// Those of [`save`], and `trouble` with the weights that were read for it.
-pub(super) fn save_hashed(
+pub(in super::super) fn save_hashed(
     model: &Model,
     how: &WriteOptions,
     path: &Path,
@@ -42,7 +41,7 @@ pub(super) fn save_hashed(
 }
 
 /// Writes a model; errors name the file.
-pub(super) fn written(
+pub(in super::super) fn written(
     model: &Model,
     how: &WriteOptions,
     path: &Path,
@@ -70,7 +69,7 @@ impl Write for Hashing<'_> {
 }
 
 /// Writes whatever `write` puts out to `path`, all of it or nothing.
-pub(super) fn save_with<T>(
+pub(in super::super) fn save_with<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -97,11 +96,11 @@ const OPEN: usize = 64;
 
 /// Complete files beside their final names, to take these together; the last says what the others are.
 #[derive(Default)]
-pub struct Pending(pub(super) Vec<Partial>);
+pub struct Pending(pub(in super::super) Vec<Partial>);
 
 impl Pending {
     /// One of many files.
-    pub(super) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    pub(in super::super) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let partial = Partial::of(path, bytes)?;
         let file = partial.file.filter(|_| self.0.len() < OPEN);
         self.0.push(Partial { file, ..partial });
@@ -197,7 +196,7 @@ impl Drop for Beside {
 }
 
 /// A complete file beside its final name; gone if dropped before it takes that name.
-pub(super) struct Partial {
+pub(in super::super) struct Partial {
     path: PathBuf,
     /// Locked as long as it is open.
     file: Option<File>,
@@ -207,13 +206,13 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Writes these bytes, to go to `path`.
-    pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Partial, Error> {
+    pub(in super::super) fn of(path: &Path, bytes: &[u8]) -> Result<Partial, Error> {
         let write = |out: &mut BufWriter<File>| out.write_all(bytes).map_err(failed(path));
         Ok(Partial::write(path, write)?.0)
     }
 
     /// Writes whatever `write` puts out, to go to `path`.
-    pub(super) fn write<T>(
+    pub(in super::super) fn write<T>(
         path: &Path,
         write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Error>,
     ) -> Result<(Partial, T), Error> {
@@ -228,7 +227,7 @@ impl Partial {
             true => File::create(&path).map(|file| (file, None)),
             false => {
                 let ours = path.file_name().unwrap_or_default().to_string_lossy();
-                sweep(above(&path), |name| name == ours);
+                remove_left(above(&path), |name| name == ours);
                 beside(&path).map(|(file, beside)| (file, Some(beside)))
             }
         };
@@ -246,7 +245,7 @@ impl Partial {
 }
 
 /// Where what is written to `path` goes: a link stays one, and what it leads to is replaced or comes to be.
-pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
+pub(in super::super) fn place(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.is_symlink()) {
         (Ok(path), _) => Ok(path),
         (Err(_), false) => Ok(path.to_owned()),
@@ -278,7 +277,7 @@ fn unique(path: &Path) -> PathBuf {
 }
 
 /// A new file beside `path`, locked.
-pub(super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
+pub(in super::super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
     for _ in 0..TRIES {
         let beside = unique(path);
         let mut names = names();
@@ -299,7 +298,7 @@ pub(super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
 
 /// Removes from a folder what dead processes have left half-written, of the files that `which` names.
 /// Where there are no locks, nobody knows who is dead: then it stays.
-pub(super) fn sweep(folder: &Path, which: impl Fn(&str) -> bool) {
+pub(in super::super) fn remove_left(folder: &Path, which: impl Fn(&str) -> bool) {
     let meant = |name: &str| {
         let name = name.strip_prefix('.')?.strip_suffix(".partial")?;
         let (name, unique) = name.rsplit_once('.')?;
@@ -334,13 +333,13 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
 
 /// A folder for files; if none comes, what was made of it is gone when this is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in super::super) struct Folder {
     made: Vec<PathBuf>,
 }
 
 impl Folder {
     /// Makes it, with those above it.
-    pub(super) fn make(folder: &Path) -> Result<Folder, Error> {
+    pub(in super::super) fn make(folder: &Path) -> Result<Folder, Error> {
         let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
         let made = missing.filter(|path| !path.exists()).map(Path::to_owned).collect();
         let made = Folder { made };

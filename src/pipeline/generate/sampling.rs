@@ -1,6 +1,6 @@
 //! Which token comes next: the most probable one, or one drawn by chance that a seed repeats.
 
-use super::Error;
+use super::super::Error;
 use crate::tensor::Random;
 
 /// How tokens are drawn.
@@ -48,7 +48,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    pub(super) fn new(how: Sampling) -> Sampler {
+    pub(in super::super) fn new(how: Sampling) -> Sampler {
         Sampler { how, random: Random(how.seed) }
     }
 

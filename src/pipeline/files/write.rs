@@ -1,9 +1,9 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
+use super::super::stages::MANIFEST;
+use super::super::unfinished::folder_of;
+use super::super::{Error, Outcome, prompt};
 use super::save::{self, Partial, Pending, beside, written as written_to};
-use super::stages::MANIFEST;
-use super::unfinished::folder_of;
-use super::{Error, Outcome, prompt};
 use crate::checkpoint::unmappable;
 use crate::circle::WriteOptions;
 use crate::dataset::Sample;
@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The name of the float model in the folder of the result.
-pub(super) const FLOAT: &str = "model.circle";
+pub(in super::super) const FLOAT: &str = "model.circle";
 /// The name of the quantized model there.
 pub const QUANTIZED: &str = "model.q.circle";
 /// The name of the staged set's folder there.
@@ -59,7 +59,7 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
 /// room that others need.
 pub fn sweep(out: &Path, which: impl Fn(&str) -> bool) {
     let folders = [out.to_owned(), out.join(STAGES), folder_of(out)];
-    folders.iter().for_each(|folder| save::sweep(folder, &which));
+    folders.iter().for_each(|folder| save::remove_left(folder, &which));
 }
 
 /// Refuses files that cannot come to be in `folder`, before hours are spent on what would go there.

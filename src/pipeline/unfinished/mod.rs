@@ -4,7 +4,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `job.lock` | locked while somebody works there, from the start (`claim.rs`) |
+//! | `job.lock` | locked while somebody works there, from the start (`files/claim.rs`) |
 //! | `job.json` | whose work it is: an [`Origin`] |
 //! | `observed.stats` | statistics of all calibration rows |
 //! | `walk.streams` | where the samples stand between two legs (`halt.rs`) |
@@ -14,11 +14,15 @@
 //! Each file is written beside its name, synced and renamed. What takes less than a moment is not put
 //! down, so that a short job leaves no trace.
 
-use super::claim::Claim;
-use super::floats::Trouble;
-use super::save::{save_with, sweep};
-use super::unit::{self, Entry, Unit};
-use super::{Error, read_statistics};
+pub(super) mod halt;
+mod memo;
+pub(super) mod resume;
+mod unit;
+
+pub(super) use memo::{Fits, Memo};
+
+use super::files::{Claim, remove_left, save_with};
+use super::{Error, Trouble, read_statistics};
 use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
 use crate::cluster::{Collected, Origin};
@@ -31,6 +35,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use unit::{Entry, Unit};
 
 /// Its name in the folder of the result.
 const FOLDER: &str = "unfinished";
@@ -108,7 +113,7 @@ impl<'a> Unfinished<'a> {
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
         let claim = Arc::new(Claim::of(&folder)?);
-        sweep(&folder, |_| true);
+        remove_left(&folder, |_| true);
         let (mut begun, known) = (false, OnceLock::new());
         let mut units = Vec::new();
         let job = folder.join(JOB);

@@ -1,10 +1,8 @@
 //! Where the samples of a job in several legs stand between two of them, as a file: numbers of all
 //! live values, then what they are. A rerun reads them from there when it is their turn.
 
-use super::legs::Legs;
-use super::unfinished::Unfinished;
-use super::unit;
-use super::walk::{Lane, Walk};
+use super::super::walk::{Lane, Legs, Walk};
+use super::{Unfinished, unit};
 use crate::calibrate::Parts;
 use crate::cluster;
 use crate::exec::{Outline, Room, Spool};
@@ -15,7 +13,7 @@ use std::sync::Arc;
 
 /// Samples that stand at one place, the nodes that the float streams and the quantized ones have
 /// reached, and the streams.
-pub(super) type Group<'a> = (&'a Walk<'a>, [Option<usize>; 2], &'a Spool);
+pub(in super::super) type Group<'a> = (&'a Walk<'a>, [Option<usize>; 2], &'a Spool);
 
 /// What is known of the streams.
 #[derive(Serialize, Deserialize)]
@@ -35,7 +33,7 @@ struct Standing {
 }
 
 /// Writes the streams of all groups.
-pub(super) fn write(
+pub(in super::super) fn write(
     observed: Option<Parts>,
     groups: &[Group<'_>],
     out: &mut dyn Write,
@@ -50,15 +48,15 @@ pub(super) fn write(
 }
 
 /// What a rerun finds.
-pub(super) struct Found {
-    pub(super) observed: Option<Parts>,
+pub(in super::super) struct Found {
+    pub(in super::super) observed: Option<Parts>,
     /// Of each group the nodes that were reached, and the streams.
-    pub(super) groups: Vec<([Option<usize>; 2], Spool)>,
+    pub(in super::super) groups: Vec<([Option<usize>; 2], Spool)>,
 }
 
 /// The streams of an earlier run whose samples and lanes were these; none if there are none, if they
 /// are cut, or if no leg begins where they stand: then all walk from the start.
-pub(super) fn read(
+pub(in super::super) fn read(
     unfinished: &Unfinished<'_>,
     walks: &[&Walk<'_>],
     (legs, room): (&Legs, &Arc<Room>),

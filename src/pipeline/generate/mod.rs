@@ -1,7 +1,10 @@
 //! Text from a staged set: the exported files are chained, not the graph in memory.
 
-use super::sampling::{Sampler, Sampling};
-use super::save::Fnv;
+mod sampling;
+
+pub use sampling::Sampling;
+
+use super::files::Fnv;
 use super::stages::{MANIFEST, shown};
 use super::{Error, FileEntry, Manifest, SpanEntry};
 use crate::checkpoint::{Checkpoint, Config, read_within};
@@ -11,6 +14,7 @@ use crate::layout::Layout;
 use crate::models;
 use crate::runtime::{Limits, Program};
 use crate::tensor::Tensor;
+use sampling::Sampler;
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Three quarters of the memory that is free, in the machine and in the control groups of the process,
 /// where the system tells; else 8 GiB.
-pub(super) fn available() -> u64 {
+pub(in super::super) fn available() -> u64 {
     let kilobytes = |text: String| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
         Some(1024 * line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?)

@@ -1,10 +1,10 @@
 //! The float run: the calibration samples walk leg by leg while every site is observed.
 
+use super::super::unfinished::{Unfinished, halt};
+use super::super::{Error, Progress, go_on};
+use super::Walk;
 use super::floats::Floats;
 use super::legs::Legs;
-use super::unfinished::Unfinished;
-use super::walk::Walk;
-use super::{Error, Progress, go_on, halt};
 use crate::calibrate::{Observing, Plan, Statistics, Tokens, Weighing};
 use crate::exec::{Room, Spool, Stream, Tap, Weights};
 use crate::graph::Graph;
@@ -14,22 +14,22 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What observes.
-pub(super) struct Observation<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) legs: &'a Legs,
-    pub(super) floats: &'a Floats<'a>,
+pub(in super::super) struct Observation<'a> {
+    pub(in super::super) plan: &'a Plan,
+    pub(in super::super) legs: &'a Legs,
+    pub(in super::super) floats: &'a Floats<'a>,
     /// What linear layers multiply.
-    pub(super) products: Products,
-    pub(super) progress: &'a dyn Progress,
+    pub(in super::super) products: Products,
+    pub(in super::super) progress: &'a dyn Progress,
     /// Where statistics and streams are put down between legs, if they are.
-    pub(super) unfinished: Option<&'a Unfinished<'a>>,
-    pub(super) room: &'a Arc<Room>,
+    pub(in super::super) unfinished: Option<&'a Unfinished<'a>>,
+    pub(in super::super) room: &'a Arc<Room>,
 }
 
 impl Observation<'_> {
     /// Statistics of every site. The streams in `spool`, empty before, are then where the last of
     /// several legs begins, or at the end of a single one.
-    pub(super) fn run(
+    pub(in super::super) fn run(
         &self,
         graph: &Graph,
         walk: &Walk<'_>,

@@ -1,6 +1,21 @@
-//! How samples go through their graph: several of one length as one lane.
+//! How samples go through their graph: several of one length as one lane, leg by leg (`legs.rs`), in
+//! float while sites are observed (`calibration.rs`), then quantized while weights are rounded
+//! (`rounding.rs`) and outputs compared (`evaluation.rs`). `floats.rs` and `codes.rs` hold the weights.
 
-use super::legs::Legs;
+mod calibration;
+mod codes;
+mod evaluation;
+mod floats;
+mod legs;
+mod rounding;
+
+pub(super) use calibration::Observation;
+pub(super) use codes::{Codes, StoredCodes};
+pub(super) use evaluation::{EXAMPLE, Travellers};
+pub(super) use floats::{Floats, read};
+pub(super) use legs::Legs;
+pub(super) use rounding::{Conversion, Converted, rewrite, suits, unmasked};
+
 use super::{Error, Prompt, prompt};
 use crate::algo::{self, Pairs};
 use crate::calibrate::quantize_constants;

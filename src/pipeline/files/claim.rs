@@ -1,8 +1,8 @@
 //! A folder that one process works in. Whoever is there holds the lock of a file in it, which goes with
 //! them; after a death the file stays, and means nothing.
 
+use super::super::{Error, check_folder};
 use super::save::{Folder, TRIES, is_at};
-use super::{Error, check_folder};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const LOCK: &str = "job.lock";
 
 /// Nobody else works in the folder while this lives.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(in super::super) struct Claim {
     path: PathBuf,
     /// Locked.
     _file: File,
@@ -23,7 +23,7 @@ impl Claim {
     ///
     /// # Errors
     /// Another process works there; a folder that nothing can be written in.
-    pub(super) fn of(folder: &Path) -> Result<Claim, Error> {
+    pub(in super::super) fn of(folder: &Path) -> Result<Claim, Error> {
         let path = folder.join(LOCK);
         let failed = |source| Error::Write { path: path.display().to_string(), source };
         let mut options = File::options();
