@@ -30,7 +30,7 @@ pub use tokenizer::Tokenizer;
 
 pub(crate) use error::quoted;
 pub(crate) use fields::{Fields, describe};
-pub(crate) use files::{read_within, unmappable, unmarked};
+pub(crate) use files::{read_marked, read_within, unmappable, unmarked};
 
 use crate::tensor::Tensor;
 use instead::instead;

@@ -45,7 +45,22 @@ fn told_share(
     let (from_zero, known) = if let Some(id) = number("SLURM_ARRAY_TASK_ID")? {
         let least = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
         let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
-        (id.checked_sub(least).map(|above| above / step), number("SLURM_ARRAY_TASK_COUNT")?)
+        let count = number("SLURM_ARRAY_TASK_COUNT")?;
+        let asked = of.as_ref().and_then(|of| of.parse::<usize>().ok());
+        // of some elements that are put again, Slurm does not tell what they were part of
+        let again = match (count, asked) {
+            (Some(count), Some(asked)) => count != asked,
+            (count, _) => count == Some(1) && least > 1,
+        };
+        if again {
+            let (count, of) = (count.unwrap_or(0), of.as_deref().unwrap_or("all of them"));
+            return Err(format!(
+                "--shard auto: SLURM_ARRAY_TASK_COUNT: found {count}, expected {of}; put a part of an \
+                 array again with --shard I/N"
+            )
+            .into());
+        }
+        (id.checked_sub(least).map(|above| above / step), count)
     } else if let Some(index) = number("JOB_COMPLETION_INDEX")? {
         (Some(index), number("JOB_COMPLETIONS")?)
     } else {

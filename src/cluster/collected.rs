@@ -52,19 +52,29 @@ impl Origin {
     }
 }
 
-/// The first lines that differ.
+/// The first lines that differ, each behind the table of TOML that it stands in.
 fn first_difference(a: &str, b: &str) -> (String, String) {
-    let (mut a, mut b) = (a.lines(), b.lines());
+    let (mut a, mut b) = (placed(a), placed(b));
     loop {
         match (a.next(), b.next()) {
             (Some(a), Some(b)) if a == b => {}
             (a, b) => {
                 let shown =
-                    |line: Option<&str>| line.map_or("nothing".into(), |l| format!("`{l}`"));
+                    |line: Option<String>| line.map_or("nothing".into(), |l| format!("`{l}`"));
                 return (shown(a), shown(b));
             }
         }
     }
+}
+
+fn placed(text: &str) -> impl Iterator<Item = String> {
+    let mut table = "";
+    text.lines().filter(|line| !line.trim().is_empty()).map(move |line| {
+        if line.starts_with('[') {
+            table = line;
+        }
+        if table.is_empty() || table == line { line.into() } else { format!("{table} {line}") }
+    })
 }
 
 /// Observers by the name of their class, where the class is observed.

@@ -14,7 +14,8 @@ use super::collected::Classes;
 use super::{ClusterError, Collected, Fnv, Origin, Rows};
 use serde::{Deserialize, Serialize};
 
-const MAGIC: &[u8; 8] = b"ENCSTATS";
+/// How a file of statistics begins.
+pub const MAGIC: &[u8; 8] = b"ENCSTATS";
 const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]

@@ -25,5 +25,6 @@ pub use collected::{Collected, Origin};
 pub use crew::{Alone, Crew, gather};
 pub use error::ClusterError;
 pub use fingerprint::{Fnv, of_checkpoint, of_samples};
+pub use form::MAGIC;
 pub use rows::Rows;
 pub use share::Share;

@@ -142,7 +142,9 @@ fn other_jobs_are_refused_with_the_field() {
         mine.merge(&other).unwrap_err().to_string()
     };
     let error = refused(&|other| other.origin.recipe = "[policy]\na = 2\n".into());
-    assert!(error.contains("recipe: found `a = 2`, expected `a = 1`"), "{error}");
+    assert!(error.contains("recipe: found `[policy] a = 2`, expected `[policy] a = 1`"), "{error}");
+    let error = refused(&|other| other.origin.recipe = "[policy]\na = 1\n\n[algo]\nb = 2\n".into());
+    assert!(error.contains("recipe: found `[algo]`, expected nothing"), "{error}");
     let error = refused(&|other| other.origin.checkpoint = "d".into());
     assert!(error.contains("checkpoint: found `d`, expected `c`"), "{error}");
     let error = refused(&|other| other.origin.version = "2".into());

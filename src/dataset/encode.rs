@@ -76,6 +76,9 @@ impl Processor {
     /// Names the row, and the picture or the part of the checkpoint that is missing or wrong.
     pub fn encode(&self, row: &Row) -> Result<Sample> {
         if let Some(text) = &row.text {
+            if text.is_empty() {
+                return Err(Error::new(ErrorKind::OutOfRange, &row.place, "some text", "none"));
+            }
             let input_ids = self.encode_document(text, &row.place)?;
             return self.sample(row, input_ids, 1, Shown::default());
         }

@@ -29,15 +29,20 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
     let wrong =
         |kind, expected: &str, found: String| Error::new(kind, file, expected, found).field(column);
     let Some(at) = schema.columns().iter().position(|c| c.path().string() == column) else {
-        let names: Vec<String> =
-            schema.columns().iter().map(|c| quoted(&c.path().string())).collect();
-        let found = format!("the columns {}", names.join(", "));
+        let texts = schema.columns().iter().filter(|column| is_text(column));
+        let names: Vec<String> = texts.map(|c| quoted(&c.path().string())).collect();
+        let found = match &names[..] {
+            [] => "no column of strings".to_owned(),
+            names => format!("the columns of strings {}", names.join(", ")),
+        };
         return Err(wrong(ErrorKind::Missing, "it (--column)", found));
     };
     let described = &schema.columns()[at];
     if !is_text(described) {
-        let found =
-            format!("{:?}, logical {:?}", described.physical_type(), described.logical_type_ref());
+        let found = match described.max_rep_level() {
+            0 => format!("one of {}", described.physical_type()),
+            _ => "one of lists".into(),
+        };
         return Err(wrong(ErrorKind::WrongType, "a column of strings", found));
     }
     let mut texts = Vec::new();

@@ -22,9 +22,6 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
         without(&fields, "question", &["videos"])?;
         question(&fields, origin)?
     } else if let Some(text) = fields.text(origin.column)? {
-        if text.is_empty() {
-            return Err(fields.wrong(ErrorKind::OutOfRange, origin.column, "some text", "none"));
-        }
         // who names a column has rows that were made for something else
         if origin.column == COLUMN {
             without(&fields, COLUMN, &["answer", "image", "images", "video", "videos"])?;
@@ -43,7 +40,8 @@ pub(super) fn parse_row(place: String, line: &str, origin: &Origin) -> Result<Ro
 
 /// Refuses fields that nobody would look at beside `form`.
 fn without(fields: &Fields, form: &str, names: &[&str]) -> Result<()> {
-    let Some(name) = names.iter().find(|name| fields.get(name).is_some()) else { return Ok(()) };
+    let says = |name: &&&str| fields.get(name).is_some_and(|value| value.as_str() != Some(""));
+    let Some(name) = names.iter().find(says) else { return Ok(()) };
     let expected = format!("none beside {}, which says all", quoted(form));
     Err(fields.wrong(ErrorKind::Inconsistent, name, expected, "one"))
 }
@@ -147,6 +145,7 @@ fn timestamps(fields: &Fields, frames: usize) -> Result<Vec<f64>> {
         };
         return Ok((0..frames).map(|frame| frame as f64 / fps).collect());
     };
+    without(fields, name, &["fps"])?;
     let expected = || format!("{frames} numbers, the seconds of each frame");
     let seconds: Option<Vec<f64>> =
         listed.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
@@ -167,10 +166,15 @@ fn timestamps(fields: &Fields, frames: usize) -> Result<Vec<f64>> {
 fn conversation(fields: &Fields, line: &str, origin: &Origin) -> Result<Parts> {
     let listed: VecDeque<ImageRef> = listed_images(fields, origin)?.into();
     let mut shown = Shown { listed, images: Vec::new(), videos: Vec::new(), origin };
-    let mut answer = None;
+    let (mut answer, mut last) = (None, None);
     for message in fields.objects("messages")?.unwrap_or_default() {
         let is_answer = message.required_text("role")? == "assistant";
         answer = Some(content(&message, &mut shown)?).filter(|_| is_answer);
+        last = Some(message);
+    }
+    if let (Some(_), Some(message)) = (&answer, last) {
+        // judged is what stands in the content, as the model writes it
+        without(&message, "content", &["reasoning_content", "reasoning", "thinking"])?;
     }
     if !shown.listed.is_empty() {
         let expected = format!("{} pictures, one for each place", shown.images.len());

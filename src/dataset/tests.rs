@@ -202,6 +202,11 @@ fn wrong_rows_are_named_by_line_and_field() {
         ),
         (r#"{"messages": [{"role": "user", "content": "x"}], "answer": "y"}"#, "answer"),
         (r#"{"question": "x", "videos": ["a.png"]}"#, "videos"),
+        (r#"{"question": "x", "video": ["a.png"], "fps": 2, "timestamps": [0]}"#, "fps"),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "reasoning_content": "z"}]}"#,
+            "messages[1].reasoning_content",
+        ),
         (r#"{"text": "x", "image": "a.png"}"#, "image"),
         (r#"{"text": "x", "answer": "y"}"#, "answer"),
         (
@@ -213,6 +218,7 @@ fn wrong_rows_are_named_by_line_and_field() {
         let lost = format!("rows.jsonl:1: field \"{name}\": expected none beside \"");
         assert!(error.contains(&lost), "{error}");
     }
+    check(r#"{"text": ""}"#, expect![["rows.jsonl:1: expected some text, found none"]]);
     check(
         r#"{"messages": [{"role": "user", "content": "x"}], "image": "a.png"}"#,
         expect![[

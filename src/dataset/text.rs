@@ -34,6 +34,10 @@ pub fn read_source(path: &Path, column: Option<&str>) -> Result<Source> {
         Form::Jsonl => jsonl(path, column),
         Form::Parquet => documents(path, parquet(path, column.unwrap_or(COLUMN))?),
         Form::Plain => plain(path),
+        Form::Table => {
+            let expected = "plain text, JSON lines or Parquet";
+            Err(Error::new(ErrorKind::Unsupported, path.display(), expected, "a table by its name"))
+        }
     }
 }
 
@@ -47,13 +51,16 @@ enum Form {
     Jsonl,
     Parquet,
     Plain,
+    /// Judged as prose, separators would count as text.
+    Table,
 }
 
 fn form(path: &Path) -> Form {
     let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
     match extension.as_ref().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => Form::Jsonl,
+        Some("jsonl" | "ndjson" | "json") => Form::Jsonl,
         Some("parquet") => Form::Parquet,
+        Some("csv" | "tsv") => Form::Table,
         _ => Form::Plain,
     }
 }

@@ -42,21 +42,17 @@ impl Prompt {
         let first = calib.first().ok_or(Error::NoSamples)?;
         let longest = calib.iter().chain(eval).map(|s| s.input_ids.len()).max().unwrap_or(0);
         let known = fixed.prefix.len();
-        let seq_len = seq_len.map_or(longest, |len| len.saturating_sub(known));
+        let seq_len = seq_len.unwrap_or(known + longest);
         let layout = layout_of(config, first)?.after(known);
         check_fixed(&layout, first, fixed)?;
         let most = config.text.max_position_embeddings;
         for sample in calib.iter().chain(eval) {
-            let len = sample.input_ids.len();
-            if known + len > most {
-                let found = format!("{} tokens, expected at most {most}", known + len);
-                return Err(Error::row(sample, found + " (max_position_embeddings)"));
-            }
-            if len > seq_len {
-                return Err(Error::row(
-                    sample,
-                    format!("{len} tokens, expected at most {seq_len} (--seq-len)"),
-                ));
+            let len = known + sample.input_ids.len();
+            for (most, of) in [(most, "max_position_embeddings"), (seq_len, "--seq-len")] {
+                if len > most {
+                    let found = format!("{len} tokens, expected at most {most} ({of})");
+                    return Err(Error::row(sample, found));
+                }
             }
             let other = layout_of(config, sample)?;
             if other.spans() != layout.spans() {
@@ -72,7 +68,7 @@ impl Prompt {
                 ));
             }
         }
-        Ok(Prompt { layout: layout.with_seq_len(seq_len)? })
+        Ok(Prompt { layout: layout.with_seq_len(seq_len.saturating_sub(known))? })
     }
 }
 

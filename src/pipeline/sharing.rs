@@ -7,7 +7,7 @@ use super::walk::Walk;
 use super::{Error, Outcome, Prepared, Progress, Reached, Recipe, finish};
 use crate::algo::Streams;
 use crate::calibrate::CalibrateError;
-use crate::checkpoint::{Checkpoint, read_within};
+use crate::checkpoint::{Checkpoint, read_marked};
 use crate::cluster::{self, Collected, Crew, Origin, Rows, Share};
 use crate::dataset::Sample;
 use crate::layout::Layout;
@@ -181,7 +181,7 @@ pub fn write_statistics(collected: &Collected, path: &Path) -> Result<u64, Error
 pub fn read_statistics(path: &Path) -> Result<Known, Error> {
     let file = path.display().to_string();
     let unreadable = |source| Error::ReadStatistics { path: file.clone(), source };
-    let bytes = read_within(path, STATISTICS_MAX).map_err(unreadable)?;
+    let bytes = read_marked(path, cluster::MAGIC, STATISTICS_MAX).map_err(unreadable)?;
     match Collected::from_bytes(&bytes) {
         Ok(collected) => Ok(Known { file, collected }),
         Err(source) => Err(Error::Statistics { path: file, source }),

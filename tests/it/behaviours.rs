@@ -287,7 +287,7 @@ fn embeddings_can_be_fed_instead_of_ids() {
     let b = run(&by_embeds, &[embeds], &load(&checkpoint, &by_embeds), &mut Float, Par::All);
     assert_eq!(a, b);
     let q = calibrate(&checkpoint, &Request { feed: Feed::Embeds, ..text(16) }, &w8a8(), &[1, 2]);
-    assert!(q.cost(4) < 1.0);
+    assert!((0.01..0.3).contains(&q.cost(4)), "{}", q.cost(4));
 }
 
 /// There is no cache in the whole-prompt graph: each run starts afresh and leaves nothing behind.
@@ -486,12 +486,13 @@ fn forward_works_for_text_pictures_videos_and_both() {
     for layout in layouts {
         let request = Request { head: Head::Logits, ..segments(&layout) };
         let seq = request.layout.seq_len();
-        let q = calibrate(&pixie(), &request, &w8a8(), &[1, 2]);
+        let policy = Numerics::find("w8a16").unwrap().policy;
+        let q = calibrate(&pixie(), &request, &policy, &[1, 2]);
         let inputs = inputs(&q.graph, 3);
         let out = q.quantized(&inputs);
         assert_eq!(out.shape(), [1, seq, 512]);
-        assert!(out.data().iter().all(|x| x.is_finite()));
-        assert_ne!(out, q.float(&inputs), "{layout:?}");
+        let error = relative_error(out.data(), q.float(&inputs).data());
+        assert!((1e-4..0.4).contains(&error), "{layout:?}: {error}");
     }
 }
 
@@ -681,8 +682,13 @@ fn whole_model_observer_count_is_that_of_its_classes_and_weights() {
     let graph = build(&pixie(), &Request { head: Head::Logits, ..picture(4, 24) });
     let plan = Plan::new(&graph, &w8a8()).unwrap();
     let weights =
-        graph.ids().filter(|&id| matches!(plan.sites.site(id), Site::Weight | Site::Gain));
-    assert_eq!(plan.site_count(), plan.sites.classes.len() + weights.count());
+        graph.ids().filter(|&id| matches!(plan.sites.site(id), Site::Weight | Site::Gain)).count();
+    assert_eq!(plan.site_count(), plan.sites.classes.len() + weights);
+    let begins = |id: ValueId, head: &str| graph.value(id).name.starts_with(head);
+    let of = |head: &str| {
+        plan.sites.classes.iter().filter(|class| begins(class.members[0], head)).count()
+    };
+    assert_eq!([of("model.visual."), of("model.language_model."), weights], [133, 110, 81]);
     // One grid at the fusion: text, features and the joined sequence are one class.
     let class = |name: &str| plan.sites.site(graph.find(name).unwrap());
     assert_eq!(class("model.language_model.fused"), class("model.visual.merger.linear_fc2"));

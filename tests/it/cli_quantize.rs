@@ -104,6 +104,8 @@ fn a_baked_prefix_leaves_the_files_and_an_isolated_one_stays() {
     desk.fails(&["--set", "policy.prefix=30"], &["policy.prefix: found 30", "the first picture"]);
     let bake = ["--preset", "npu", "--set", "policy.prefix=bake"];
     desk.fails(&[&bake[..], &["--stages"]].concat(), &["--stages", "bake"]);
+    let short = ["rows.jsonl:1", "tokens, expected at most 20 (--seq-len)"];
+    desk.fails(&[&bake[..], &["--seq-len", "20"]].concat(), &short);
     let isolated = desk.succeeds(&["--preset", "npu", "--set", "policy.prefix=isolate"]);
     let baked = desk.succeeds(&bake);
     let number = |facts: &Value, key: &str| facts["layout"][key].as_u64().unwrap();

@@ -195,6 +195,9 @@ fn statistics_that_do_not_fit_are_refused_and_nothing_is_lost() {
     let [one, two] = [1, 2].map(|i| format!("parts/statistics.{i}-of-2.stats"));
     let good = fs::read(desk.at(&one)).unwrap();
     let merge = |files: &str| format!("merge {files} -o all.stats");
+    // of a file of something else no more is read than its first bytes, however long it is
+    fs::File::create(desk.at("long.stats")).unwrap().set_len(5 << 30).unwrap();
+    desk.fails(&merge("long.stats"), &["long.stats", "magic"]);
     let other = "other/statistics.2-of-2.stats";
     desk.fails(&merge(&format!("{one} {other}")), &[other, "recipe: found"]);
     desk.fails(&merge(&format!("{one} {two} {one}")), &[&one, "rows 1-4 are in both"]);

@@ -417,6 +417,9 @@ fn a_manifest_whose_numbers_contradict_its_files_is_refused_with_both() {
         m.files.iter_mut().filter(|f| f.layer == Some(1)).for_each(|f| f.layer = Some(0));
     };
     assert_refused(twice, "files: found no quantized one of decoder_layer_prefill 1, expected one");
+    let first = |file: &FileEntry| file.role != "deepstack_fusion" || file.layer == Some(0);
+    let flat = "files: found none of deepstack_fusion that takes deepstack_1, expected one";
+    assert_refused(|m| m.files.retain(first), flat);
     let long = 1_000_000_000_000;
     assert_refused(|m| m.cache = long, &format!("cache: found {long}, expected "));
     let longer = |m: &mut Manifest| (m.seq_len, m.cache) = (long, long - 1);

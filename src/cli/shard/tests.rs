@@ -16,6 +16,16 @@ fn arrays_of_slurm_and_jobs_of_kubernetes_tell_their_share() {
         ("SLURM_ARRAY_TASK_COUNT", "4"),
     ];
     assert_eq!(share(&slurm, None), Ok("3/4".into()));
+    assert_eq!(share(&slurm, Some("4")), Ok("3/4".into()));
+    // an element put again by itself
+    let again = [
+        ("SLURM_ARRAY_TASK_ID", "3"),
+        ("SLURM_ARRAY_TASK_MIN", "3"),
+        ("SLURM_ARRAY_TASK_COUNT", "1"),
+    ];
+    for of in [None, Some("4")] {
+        assert!(share(&again, of).unwrap_err().contains("--shard I/N"), "{of:?}");
+    }
     let job = [("JOB_COMPLETION_INDEX", "0")];
     assert_eq!(share(&job, Some("5")), Ok("1/5".into()));
     assert!(share(&job, None).unwrap_err().contains("auto/N"));

@@ -20,6 +20,11 @@ fn text_comes_from_plain_files_and_from_jsonl() {
     assert_eq!(read("a.jsonl", jsonl, None).unwrap(), "one\n\ntwo");
     let bodies = b"{\"body\": \"one\"}\n{\"body\": \"two\"}\n";
     assert_eq!(read("a.jsonl", bodies, Some("body")).unwrap(), "one\n\ntwo");
+    // by any name of JSON lines, and with empty lines as data sets of text have them
+    let gaps = b"{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"two\"}\n";
+    for name in ["a.jsonl", "a.json", "a.NDJSON"] {
+        assert_eq!(read(name, gaps, None).unwrap(), "one\n\n\n\ntwo");
+    }
     let asked = b"{\"question\": \"one\"}\n{\"text\": \"two\"}\n";
     assert_eq!(read("a.jsonl", asked, None).unwrap(), "2 rows");
 }
@@ -28,6 +33,12 @@ fn text_comes_from_plain_files_and_from_jsonl() {
 fn files_without_text_are_refused_by_file_and_column() {
     let wrong = [
         ("a.txt", &b" \n"[..], None, "a.txt: expected some text, found none"),
+        (
+            "a.csv",
+            b"text\none",
+            None,
+            "a.csv: expected plain text, JSON lines or Parquet, found a table",
+        ),
         ("a.txt", b"\xff", None, "a.txt: expected UTF-8 text, found other bytes"),
         ("a.jsonl", b"{\"text\": \"x\"}", Some("body"), "a.jsonl:1: field \"body\""),
         ("a.jsonl", b"{\"question\": \"x\"}", Some("body"), "a.jsonl: field \"body\""),

@@ -231,6 +231,15 @@ impl Manifest {
                 }
             }
         }
+        // each level of features that the tower gives enters behind the decoder layer of its number
+        let tower = self.find("vision_prefill", None, quantized);
+        for port in tower.map_or(&[][..], |tower| &tower.outputs) {
+            let level = port.role.strip_prefix("deepstack_").and_then(|level| level.parse().ok());
+            if level.is_some() && self.find("deepstack_fusion", level, quantized).is_none() {
+                let lost = format!("none of deepstack_fusion that takes {}", port.role);
+                return differ("files", &lost, &"one");
+            }
+        }
         Ok(())
     }
 
