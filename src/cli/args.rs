@@ -10,6 +10,7 @@ use super::values::{
 use crate::pipeline::Budget;
 use crate::tensor::{Device, DeviceError, Products, device_trouble, use_device};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -37,6 +38,13 @@ impl Cli {
         let matches = command.mut_subcommand("plan", unplanned).try_get_matches()?;
         Cli::from_arg_matches(&matches)
     }
+
+    /// The script that completes the command line in `shell`.
+    pub(super) fn completions(shell: Shell) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "encircle", &mut script);
+        script
+    }
 }
 
 #[derive(Subcommand)]
@@ -54,6 +62,7 @@ pub(super) enum Command {
     Generate(GenerateArgs),
     Synth(SynthArgs),
     Merge(MergeArgs),
+    Completions(CompletionsArgs),
 }
 
 /// Calibrate and quantize a checkpoint, report what it cost, write Circle files.
@@ -375,6 +384,17 @@ pub(super) struct MergeArgs {
     /// One JSON object on stdout and nothing else there
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Print a script that completes commands and options in a shell.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  encircle completions bash > ~/.local/share/bash-completion/completions/encircle
+  encircle completions zsh > ~/.zfunc/_encircle
+  encircle completions fish > ~/.config/fish/completions/encircle.fish")]
+pub(super) struct CompletionsArgs {
+    /// Which shell
+    pub(super) shell: Shell,
 }
 
 /// Time the job on prepared inputs, for `tools/bench_toy.py`.

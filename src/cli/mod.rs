@@ -81,6 +81,10 @@ fn run() -> Outcome {
         Command::Run(args) => run::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Merge(args) => shard::merge(&args),
+        Command::Completions(args) => {
+            terminal::stdout().write_all(&Cli::completions(args.shell))?;
+            Ok(Verdict::Fine)
+        }
     }
 }
 

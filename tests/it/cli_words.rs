@@ -118,3 +118,15 @@ fn a_file_in_place_of_a_folder_is_named_before_anything_runs() {
     let statistics = format!("{out}/statistics.1-of-1.stats");
     refused(&["merge", &statistics, "-o", &format!("{file}/x")], &[fact]);
 }
+
+#[test]
+fn shells_complete_commands_and_options() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (code, script, stderr) = encircle(&["completions", shell]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
+        for word in ["quantize", "visual-start", "cuda"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    refused(&["completions", "tcsh"], &["'tcsh' for '<SHELL>'", "bash"]);
+}
