@@ -13,7 +13,7 @@ use crate::cluster::{Alone, Crew};
 use crate::dataset::{Processor, Sample, read_jsonl, read_jsonl_from};
 use crate::layout::{Layout, VisualKind, VisualSpan};
 use crate::pipeline::{
-    self, Pending, Recipe, Shared, SpanEntry, StageForm, Written, write_model, write_stages,
+    self, Claim, Pending, Recipe, Shared, SpanEntry, StageForm, Written, write_model, write_stages,
 };
 use crate::quant::{Head, PolicySpec, Prefix};
 use crate::report::{AnswerScore, bytes, counted, scatter};
@@ -79,20 +79,20 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
     let mut recipe = made_ready(args, crew)?;
     let share = args.shard.as_deref().map(shard::share).transpose()?;
     refuse(args, crew, recipe.policy.spec())?;
-    // Others write their shares there, and not every disk that hosts share tells of locks.
-    pipeline::sweep(&args.out, |file| share.is_none_or(|share| file == share.file_name()));
     // before hours are spent on the rest
     let known = args.statistics.as_deref().map(pipeline::read_statistics).transpose()?;
     let Inputs { name, checkpoint, mut calib, mut eval } = inputs(args)?;
     pipeline::bake(&checkpoint, &mut recipe, &mut calib, &mut eval)?;
     let read = start.elapsed().as_secs_f64();
+    let first = crew.rank() == 0;
+    let bars =
+        Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
+    // Shares of others are written there meanwhile.
+    let _claim = (first && share.is_none()).then(|| Claim::of(&args.out)).transpose()?;
     let (budget, samples) = (args.budget(), [&calib[..], &eval]);
     let afford =
         |recipe: &Recipe, budget| plan::afford((args, share, budget), recipe, samples, &checkpoint);
     let mut staged_only = afford(&recipe, budget)?;
-    let first = crew.rank() == 0;
-    let bars =
-        Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     let spent = Spent::of(args, (&checkpoint, &calib), &mut recipe, &bars)?;
     if spent.any() {
         staged_only = afford(&recipe, None)?;

@@ -6,7 +6,7 @@ use super::recipe::recipe;
 use super::terminal::{Bars, left_out, seconds, stdout};
 use super::{Outcome, Verdict, plan};
 use crate::circle::WriteOptions;
-use crate::pipeline::{self, Recipe, Rounded, quantize_weights};
+use crate::pipeline::{self, Claim, Recipe, Rounded, quantize_weights};
 use crate::report::{bytes, counted};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -19,9 +19,9 @@ pub(super) fn run(args: &QuantizeArgs) -> Outcome {
     let start = Instant::now();
     let recipe = recipe(args)?;
     pipeline::check_files(&args.out, FILES)?;
-    pipeline::sweep(&args.out, |_| true);
     let (name, checkpoint) = checkpoint(args)?;
     let bars = Bars::new(!args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
+    let _claim = Claim::of(&args.out)?;
     let how = WriteOptions { payloads: args.buffers.into(), ..WriteOptions::default() };
     let rounded = match quantize_weights(&checkpoint, &recipe, &args.out, &how, &bars) {
         Ok(rounded) => rounded,

@@ -30,8 +30,8 @@ pub use budget::{
 pub use error::Error;
 pub use estimate::{Estimate, FileSize, Job, Machine, StageEstimate, check, estimate, free};
 pub use files::{
-    Pending, QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, give_up, io_files,
-    nearest, save, save_all, stale, sweep, write_io, write_model, write_recipe,
+    Claim, Pending, QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, give_up,
+    io_files, nearest, save, save_all, stale, write_io, write_model, write_recipe,
 };
 pub use generate::{Answer, Chain, Reading, Sampling};
 pub use prompt::{Fixed, Prompt, announced, unseeing};
@@ -250,10 +250,7 @@ impl<'a> Prepared<'a> {
         clock.lap("build");
         let singles = || Walk::new(calib, walk::one_by_one(calib), &build, &prompt);
         let memo = match recipe.algo.fits() {
-            true => {
-                let found = (SCALES, unfinished.as_deref());
-                Memo::open((checkpoint, calib), (recipe, &prompt), found)?
-            }
+            true => Memo::open((checkpoint, calib), (recipe, &prompt), SCALES)?,
             false => Memo::none(),
         };
         let fits = Fits { memo: &memo, progress };

@@ -122,10 +122,13 @@ fn a_job_is_alone_in_its_folder_with_weights_only_too_and_finds_files_there() {
     fs::create_dir_all(desk.at("out/unfinished")).unwrap();
     let lock = File::create(desk.at("out/unfinished/job.lock")).unwrap();
     lock.lock().unwrap();
+    // Of many files that wait for their names not all are locked.
+    fs::write(desk.at("out/.recipe.toml.0123456789abcdef.partial"), "theirs").unwrap();
     for rest in ["--weights-only --seq-len 8", "--preset npu"] {
         let line = format!("$encircle quantize -o out {rest}");
         desk.ends(&line, 2, &["out/unfinished: ", "another process"]);
-        assert_eq!(fs::read_dir(desk.at("out")).unwrap().count(), 1);
+        assert_eq!(desk.partials("out", "."), 1, "what the other has half-written");
+        assert_eq!(fs::read_dir(desk.at("out")).unwrap().count(), 2);
     }
     drop(lock);
     desk.ends("$encircle quantize -o out --weights-only --seq-len 8", 0, &[]);

@@ -6,7 +6,7 @@ use encircle::circle::WriteOptions;
 use encircle::graph::{Graph, ValueId};
 use encircle::models::Head;
 use encircle::pipeline::{
-    self, Durable, Fixed, Means, Numerics, Outcome, Pending, Progress, Recipe, Silent,
+    self, Claim, Durable, Fixed, Means, Numerics, Outcome, Pending, Progress, Recipe, Silent,
 };
 use encircle::quant::QuantParams;
 use std::fs;
@@ -75,6 +75,7 @@ fn streamed_or_taken_up_again_groups_are_those_of_a_job_in_memory() {
     }
     assert!(cut > 7, "{cut} weights in groups");
 
+    let _ours = ["tight", "again"].map(|name| Claim::of(&at(name)).unwrap());
     // As little as can be: stages one by one, matrices some rows at a time.
     let streamed = quantize(&recipe(&sets, means(&at("tight"), Some(1))), &Silent).unwrap();
     let made = |outcome: &Outcome| {

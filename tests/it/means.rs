@@ -4,7 +4,7 @@ use crate::written::{Like, checkpoint, samples};
 use encircle::checkpoint::Checkpoint;
 use encircle::circle::WriteOptions;
 use encircle::models::Head;
-use encircle::pipeline::{self, Durable, Fixed, Means, Numerics, Pending, Recipe, Silent};
+use encircle::pipeline::{self, Claim, Durable, Fixed, Means, Numerics, Pending, Recipe, Silent};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 use std::fs;
@@ -72,7 +72,8 @@ fn files(
     }
     let Numerics { policy, algo, products } = numerics;
     let durable = memory.map(|_| Durable { every: Duration::ZERO, fresh: false });
-    let means = Means { memory, folder: Some(out.join("spool")), durable };
+    let (folder, _claim) = (out.join("spool"), Claim::of(&out.join("spool")).unwrap());
+    let means = Means { memory, folder: Some(folder), durable };
     let (fixed, head) = (Fixed::default(), Head::Logits);
     let recipe = Recipe { policy, algo, products, seq_len: None, fixed, head, means };
     let checkpoint = Checkpoint::open(ck).unwrap();

@@ -49,7 +49,7 @@ impl<'a> Setting<'a> {
         let walk = Walk::new(few, lanes, &build, &prompt)?;
         let singles = || Walk::new(few, walk::one_by_one(few), &build, &prompt);
         let gait = outlook::gait(&graph, (few, width), walk.lanes.len(), &recipe.means)?;
-        let memo = Memo::open((checkpoint, calib), (recipe, &prompt), (what, None))?;
+        let memo = Memo::open((checkpoint, calib), (recipe, &prompt), what)?;
         let fits = Fits { memo: &memo, progress };
         rewrite(&recipe.algo, &mut graph, (&plan, &fits), (checkpoint, singles))?;
         let floats = Floats::of(checkpoint, &graph, None, &Trouble::default())?;

@@ -1,17 +1,20 @@
-//! A folder that one process works in. Whoever is there holds the lock of a file in it, which goes with
-//! them; after a death the file stays, and means nothing.
+//! A folder for results that one process works in. Whoever is there holds the lock of a file in it, which
+//! goes with them; after a death the file stays, and means nothing.
 
+use super::super::unfinished::folder_of;
 use super::super::{Error, check_folder};
-use super::save::{Folder, TRIES, is_at};
+use super::save::{Folder, TRIES, is_at, remove_left};
+use super::write::STAGES;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "job.lock";
 
-/// Nobody else works in the folder while this lives.
+/// Nobody else works in the folder while this lives, from before the first of its files is touched until
+/// the last has its name.
 #[derive(Debug)]
-pub(in super::super) struct Claim {
+pub struct Claim {
     path: PathBuf,
     /// Locked.
     _file: File,
@@ -19,11 +22,20 @@ pub(in super::super) struct Claim {
 }
 
 impl Claim {
-    /// Claims `folder`, which is made if need be.
+    /// Claims `out`, and removes what killed runs have left half-written there: it takes room that others
+    /// need.
     ///
     /// # Errors
     /// Another process works there; a folder that nothing can be written in.
-    pub(in super::super) fn of(folder: &Path) -> Result<Claim, Error> {
+    pub fn of(out: &Path) -> Result<Claim, Error> {
+        let folder = folder_of(out);
+        let claim = Claim::locked(&folder)?;
+        [out, &out.join(STAGES), &folder].iter().for_each(|folder| remove_left(folder, |_| true));
+        Ok(claim)
+    }
+
+    /// Locks the file in `folder`, which is made if need be.
+    fn locked(folder: &Path) -> Result<Claim, Error> {
         let path = folder.join(LOCK);
         let failed = |source| Error::Write { path: path.display().to_string(), source };
         let mut options = File::options();
@@ -75,11 +87,10 @@ mod tests {
     #[test]
     fn a_folder_is_claimed_by_one_at_a_time_and_nothing_stays_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("unfinished");
         let (inside, came) = (AtomicBool::new(false), AtomicUsize::new(0));
         let visits = || {
             for _ in 0..200 {
-                match Claim::of(&place) {
+                match Claim::of(folder.path()) {
                     Ok(claim) => {
                         assert!(!inside.swap(true, Ordering::SeqCst), "two at once");
                         came.fetch_add(1, Ordering::SeqCst);

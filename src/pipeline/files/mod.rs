@@ -5,11 +5,11 @@ mod claim;
 mod save;
 mod write;
 
-pub(super) use claim::Claim;
-pub(super) use save::{Fnv, Partial, remove_left, save_hashed, save_with};
+pub use claim::Claim;
+pub(super) use save::{Fnv, Partial, save_hashed, save_with};
 pub use save::{Pending, give_up, save, save_all};
 pub(super) use write::FLOAT;
 pub use write::{
-    QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, io_files, nearest, stale, sweep,
+    QUANTIZED, RECIPE, STAGES, Written, check_files, check_folder, io_files, nearest, stale,
     write_io, write_model, write_recipe,
 };

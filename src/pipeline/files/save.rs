@@ -118,7 +118,7 @@ impl Pending {
         let (mut kept, mut names) = (Vec::new(), names());
         let replaced = replace(&files, &mut kept, &mut names);
         if replaced.is_err() {
-            for (path, old) in &kept {
+            for Kept { path, old, .. } in &kept {
                 let _ = match old {
                     Some(Beside(old)) => fs::rename(old, path),
                     None => fs::remove_file(path),
@@ -133,7 +133,7 @@ impl Pending {
 /// Renames files, each from beside its path; `kept` is told before what was there.
 fn replace<'a>(
     files: &'a [(PathBuf, PathBuf)],
-    kept: &mut Vec<(&'a Path, Option<Beside>)>,
+    kept: &mut Vec<Kept<'a>>,
     names: &mut BTreeSet<PathBuf>,
 ) -> Result<(), Error> {
     // One alone takes the place of the one before in one step.
@@ -143,31 +143,43 @@ fn replace<'a>(
         for (path, _) in others {
             // Both names, so that it has one whenever we die, where the file system can do that.
             let link = |old: &Path| fs::hard_link(path, old).or_else(|_| fs::rename(path, old));
-            kept.push((path, keep(path, link, names)?));
+            let kept_open = kept.len() < OPEN;
+            kept.push(keep(path, (link, kept_open), names)?);
         }
         // Without it nobody takes files of two sets for one, should we die from here on.
-        kept.push((last, keep(last, |old| fs::rename(last, old), names)?));
+        kept.push(keep(last, (|old: &Path| fs::rename(last, old), true), names)?);
     }
     files.iter().try_for_each(|(path, beside)| fs::rename(beside, path).map_err(failed(path)))
 }
 
-/// Keeps what is at `path`, if anything, beside it.
-fn keep(
-    path: &Path,
-    put: impl Fn(&Path) -> io::Result<()>,
+/// What was at a path, if anything, beside it.
+struct Kept<'a> {
+    path: &'a Path,
+    old: Option<Beside>,
+    /// The same, open and so locked, as a [`Partial`] is.
+    _file: Option<File>,
+}
+
+/// Keeps what is at `path`, if anything, beside it, where `put` gives it a name.
+fn keep<'a>(
+    path: &'a Path,
+    (put, open): (impl Fn(&Path) -> io::Result<()>, bool),
     names: &mut BTreeSet<PathBuf>,
-) -> Result<Option<Beside>, Error> {
+) -> Result<Kept<'a>, Error> {
     match path.symlink_metadata() {
-        Err(_) => return Ok(None),
+        Err(_) => return Ok(Kept { path, old: None, _file: None }),
         Ok(found) if found.is_dir() => {
             return Err(failed(path)(io::ErrorKind::IsADirectory.into()));
         }
         Ok(_) => {}
     }
+    let _file = open.then(|| File::open(path).ok()).flatten();
+    // One that cannot be read, or a file system without locks, is used without.
+    _file.iter().for_each(|file| drop(file.try_lock_shared()));
     let old = unique(path);
     put(&old).map_err(failed(path))?;
     names.insert(old.clone());
-    Ok(Some(Beside(old)))
+    Ok(Kept { path, old: Some(Beside(old)), _file })
 }
 
 /// All names of [`Beside`]; whoever holds this alone gives and takes names.

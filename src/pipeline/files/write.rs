@@ -1,7 +1,6 @@
 //! The files of a job: the whole model, and one sample for other runtimes.
 
 use super::super::stages::MANIFEST;
-use super::super::unfinished::folder_of;
 use super::super::{Error, Outcome, prompt};
 use super::save::{self, Partial, Pending, beside, written as written_to};
 use crate::checkpoint::unmappable;
@@ -53,13 +52,6 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
     }
     // permissions, read-only disks, folders that are none: only trying tells
     beside(&there.join("encircle")).map(drop).map_err(failed)
-}
-
-/// Removes what killed runs have left half-written in `out`, of the files that `which` names: it takes
-/// room that others need.
-pub fn sweep(out: &Path, which: impl Fn(&str) -> bool) {
-    let folders = [out.to_owned(), out.join(STAGES), folder_of(out)];
-    folders.iter().for_each(|folder| save::remove_left(folder, &which));
 }
 
 /// Refuses files that cannot come to be in `folder`, before hours are spent on what would go there.

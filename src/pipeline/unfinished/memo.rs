@@ -1,9 +1,9 @@
 //! Numbers that took long to find before the job proper, in a file beside the result: losses that
 //! budgets have measured, scales that were fitted. After an interruption only the others are sought.
 
-use super::super::files::{Claim, save_with};
+use super::super::files::save_with;
 use super::super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
-use super::{MEASURED, Unfinished, folder_of, sync_folder};
+use super::{MEASURED, folder_of, sync_folder};
 use crate::algo::Recall;
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::cluster::Origin;
@@ -31,7 +31,6 @@ struct Kept {
 pub(in super::super) struct Memo {
     /// Where they are put down, and how often, if they are.
     place: Option<(PathBuf, Duration)>,
-    _claim: Option<Claim>,
     state: Lock<State>,
 }
 
@@ -51,18 +50,17 @@ impl State {
 impl Memo {
     /// Nothing is known, and nothing put down.
     pub(in super::super) fn none() -> Memo {
-        Memo { place: None, _claim: None, state: State::of(None) }
+        Memo { place: None, state: State::of(None) }
     }
 
-    /// Those that an earlier run of the same job has left. A file that is damaged is none. Where nothing
-    /// is unfinished yet, the folder is claimed for them.
+    /// Those that an earlier run of the same job has left. A file that is damaged is none.
     ///
     /// # Errors
-    /// Numbers of another job, or that somebody is at.
+    /// Numbers of another job.
     pub(in super::super) fn open(
         (checkpoint, calib): (&Checkpoint, &[Sample]),
         (recipe, prompt): (&Recipe, &Prompt),
-        (what, unfinished): (&str, Option<&Unfinished<'_>>),
+        what: &str,
     ) -> Result<Memo, Error> {
         let Means { folder: Some(folder), durable: Some(durable), .. } = &recipe.means else {
             return Ok(Memo::none());
@@ -70,7 +68,6 @@ impl Memo {
         let place = (&prompt.layout, &recipe.fixed.prefix[..]);
         let origin = sharing::origin(checkpoint, calib, place, &recipe.numerics().text())?;
         let folder = folder_of(folder);
-        let claim = unfinished.is_none().then(|| Claim::of(&folder)).transpose()?;
         let path = folder.join(format!("{what}.{MEASURED}"));
         let known = read_within(&path, NUMBERS_MAX).ok().filter(|_| !durable.fresh);
         let known = known.and_then(|json| serde_json::from_slice::<Kept>(&json).ok());
@@ -82,7 +79,7 @@ impl Memo {
         }
         let numbers = known.map_or_else(BTreeMap::new, |known| known.numbers);
         let place = Some((path, durable.every));
-        Ok(Memo { place, _claim: claim, state: State::of(Some(Kept { origin, numbers })) })
+        Ok(Memo { place, state: State::of(Some(Kept { origin, numbers })) })
     }
 
     /// The loss of what `key` names, measured if nobody knows it.

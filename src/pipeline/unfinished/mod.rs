@@ -21,7 +21,7 @@ mod unit;
 
 pub(super) use memo::{Fits, Memo};
 
-use super::files::{Claim, remove_left, save_with};
+use super::files::save_with;
 use super::{Error, Trouble, read_statistics};
 use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use unit::{Entry, Unit};
 
@@ -50,7 +50,8 @@ pub(super) const SCALES: &str = "scales";
 /// Putting streams down may take so much of the time, as one part in so many.
 const STREAMS_SHARE: u32 = 20;
 
-/// Whether and how often finished work is put down.
+/// Whether and how often finished work is put down, in a folder that the process has claimed
+/// ([`Claim`](super::Claim)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Durable {
     /// Work that took so long is put down at once; an interruption costs no more than that and the
@@ -75,7 +76,6 @@ pub(super) fn folder_of(out: &Path) -> PathBuf {
 /// The unfinished work of one job.
 pub(super) struct Unfinished<'a> {
     folder: PathBuf,
-    claim: Arc<Claim>,
     every: Duration,
     make_origin: Box<dyn Fn() -> Result<Origin, Error> + Send + Sync + 'a>,
     /// Made at most once: it reads pages of all tensors and all samples.
@@ -104,7 +104,7 @@ impl<'a> Unfinished<'a> {
     /// What is in `out` from an earlier run of the same job.
     ///
     /// # Errors
-    /// The work of another job, or that somebody is at; files that cannot be read.
+    /// The work of another job; files that cannot be read.
     pub(super) fn open(
         out: &Path,
         durable: Durable,
@@ -112,8 +112,6 @@ impl<'a> Unfinished<'a> {
         origin: impl Fn() -> Result<Origin, Error> + Send + Sync + 'a,
     ) -> Result<Unfinished<'a>, Error> {
         let folder = out.join(FOLDER);
-        let claim = Arc::new(Claim::of(&folder)?);
-        remove_left(&folder, |_| true);
         let (mut begun, known) = (false, OnceLock::new());
         let mut units = Vec::new();
         let job = folder.join(JOB);
@@ -141,7 +139,7 @@ impl<'a> Unfinished<'a> {
         let state = Lock::new(State { begun, layers, fresh, next, since: now, halted });
         let (every, trouble) = (durable.every, trouble.clone());
         let (make_origin, origin) = (Box::new(origin), known);
-        Ok(Unfinished { folder, claim, every, make_origin, origin, trouble, state })
+        Ok(Unfinished { folder, every, make_origin, origin, trouble, state })
     }
 
     /// Whose work this is.
@@ -296,7 +294,7 @@ impl<'a> Unfinished<'a> {
     /// Lets go of it; the folder stays until [`Remains::clear`].
     pub(super) fn remains(&self) -> Remains {
         let (folder, begun) = (self.folder.clone(), std::mem::take(&mut self.state().begun));
-        Remains { folder, begun, _claim: Arc::clone(&self.claim) }
+        Remains { folder, begun }
     }
 
     /// Throws away what only the same job could go on from, where that always fails, with the scales that
@@ -322,7 +320,6 @@ impl<'a> Unfinished<'a> {
 pub(super) struct Remains {
     folder: PathBuf,
     begun: bool,
-    _claim: Arc<Claim>,
 }
 
 impl Remains {

@@ -11,9 +11,8 @@ mod file;
 mod jobs;
 mod rows;
 
-use super::files::{Claim, Partial, Pending, QUANTIZED, Written, write_recipe};
+use super::files::{Partial, Pending, QUANTIZED, Written, write_recipe};
 use super::prompt::without_rows;
-use super::unfinished::folder_of;
 use super::walk::read;
 use super::{Error, FileSize, Machine, Progress, Recipe, build, free, verify};
 use crate::algo::Rounding;
@@ -59,8 +58,7 @@ pub struct Rounded {
 ///
 /// # Errors
 /// A recipe that needs rows, with its key or rule; tensors missing from the checkpoint or with values that
-/// allow no grid; a file that the format cannot hold or the disk has no room for; another job in the
-/// folder. Nothing is left of it then.
+/// allow no grid; a file that the format cannot hold or the disk has no room for. Nothing is left of it then.
 pub fn quantize_weights(
     checkpoint: &Checkpoint,
     recipe: &Recipe,
@@ -74,7 +72,6 @@ pub fn quantize_weights(
     let path = folder.join(QUANTIZED);
     let placed = Placed::of(&model, how).map_err(|source| not_placed(source, &path))?;
     afford(&placed, folder)?;
-    let _claim = Claim::of(&folder_of(folder))?;
     let (partial, grids) = Partial::write(&path, |out| {
         let sheet = Sheet::new(out.get_ref(), &path, placed.size())?;
         let grids = jobs.fill(&sheet, (&model, &placed), progress)?;

@@ -55,8 +55,13 @@ fn names_beside_a_file_never_meet_and_only_what_the_dead_have_left_is_swept() {
     assert_ne!(living.0, left);
     let theirs = [".mine.partial", ".file.17.partial", ".0123456789abcdef.partial"].map(at);
     theirs.iter().for_each(|path| fs::write(path, "keep").unwrap());
-    remove_left(folder.path(), |name| name == "file");
+    fs::write(at("old"), "old").unwrap();
+    let put = |old: &Path| fs::rename(at("old"), old);
+    let (old, mut names) = (at("old"), BTreeSet::new());
+    let aside = keep(&old, (put, true), &mut names).unwrap();
+    remove_left(folder.path(), |name| name != "other");
     assert!(!left.exists() && living.0.exists() && kept.exists());
+    assert!(aside.old.as_ref().is_some_and(|old| old.0.exists()), "we may have to put it back");
     assert!(theirs.iter().all(|path| path.exists()));
 }
 
