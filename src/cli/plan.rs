@@ -34,15 +34,13 @@ pub(super) fn run(args: &PlanArgs) -> Outcome {
     let after = Job { recipe: &spent, ..job };
     // Whatever needs no machine is refused before it is measured.
     check_places(&args.job, None, &estimate(&after, None)?, &calib)?;
-    let values = |machine| args.job.budget_kl.map(|_| pipeline::outlook_values(&job, machine));
-    values(None).transpose()?;
+    budgets(&args.job, &job, None)?;
     let machine = measured(&args.job, &recipe)?;
     let estimate = estimate(&after, Some(&machine))?;
-    let values = values(Some(&machine));
-    let weights = args.job.budget().map(|b| pipeline::outlook(&job, b, Some(&machine)));
-    let budgets = [weights.transpose()?, values.transpose()?];
-    let measured = budgets.iter().flatten().try_for_each(|budget| budget.afford(&recipe.means));
-    let refusal = estimate.afford(&args.job.out).and(measured).err().map(|e| e.to_string());
+    let budgets = budgets(&args.job, &job, Some(&machine))?;
+    let affordable = afford_first(&budgets, &estimate, &recipe);
+    let refusal = affordable.and_then(|()| estimate.afford(&args.job.out)).err();
+    let refusal = refusal.map(|refusal| refusal.to_string());
     let estimate = &estimate;
     let facts = Facts { args: &args.job, name: &name, estimate, budgets, machine, refusal };
     let mut stdout = stdout();
@@ -66,17 +64,43 @@ fn likely(budget: Option<Budget>, job: &Job<'_>) -> Result<Recipe, pipeline::Err
     budget.map_or_else(|| Ok(job.recipe.clone()), |budget| pipeline::likely(job, budget))
 }
 
-/// Refuses a job that cannot end well, before anything is computed; a budget may still be spent. Whether
-/// only the staged set is written.
+/// What is measured before the job, where there is a budget for weights or activations.
+fn budgets(
+    args: &QuantizeArgs,
+    job: &Job<'_>,
+    machine: Option<&Machine>,
+) -> Result<[Option<Outlook>; 2], pipeline::Error> {
+    let weights = args.budget().map(|budget| pipeline::outlook(job, budget, machine));
+    let values = args.budget_kl.map(|_| pipeline::outlook_values(job, machine));
+    Ok([weights.transpose()?, values.transpose()?])
+}
+
+/// Refuses what a budget needs more memory for than the job: one refusal names what is enough for both.
+fn afford_first(
+    budgets: &[Option<Outlook>],
+    estimate: &Estimate,
+    recipe: &Recipe,
+) -> Result<(), pipeline::Error> {
+    let greatest = budgets.iter().flatten().max_by_key(|budget| budget.memory);
+    let greatest = greatest.filter(|budget| budget.memory > estimate.least);
+    greatest.map_or(Ok(()), |budget| budget.afford(&recipe.means))
+}
+
+/// Refuses a job that cannot end well, before anything is computed; budgets may be `spent` already.
+/// Whether only the staged set is written.
 pub(super) fn afford(
-    (args, share, budget): (&QuantizeArgs, Option<Share>, Option<Budget>),
+    (args, share, spent): (&QuantizeArgs, Option<Share>, bool),
     recipe: &Recipe,
     samples: [&[Sample]; 2],
     checkpoint: &Checkpoint,
 ) -> Result<bool, Box<dyn Error>> {
     let job = job(args, recipe, samples, checkpoint);
+    let budget = args.budget().filter(|_| !spent);
     let estimate = estimate(&Job { recipe: &likely(budget, &job)?, ..job }, None)?;
     check_places(args, share, &estimate, samples[0])?;
+    if !spent {
+        afford_first(&budgets(args, &job, None)?, &estimate, recipe)?;
+    }
     match share {
         Some(_) => estimate.afford_observing(&args.out)?,
         None => estimate.afford(&args.out)?,

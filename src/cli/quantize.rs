@@ -89,13 +89,13 @@ fn job(args: &QuantizeArgs, crew: &dyn Crew) -> Outcome {
         Bars::new(first && !args.json && std::io::stderr().is_terminal()).stop_on_interrupt()?;
     // Shares of others are written there meanwhile.
     let _claim = (first && share.is_none()).then(|| Claim::of(&args.out)).transpose()?;
-    let (budget, samples) = (args.budget(), [&calib[..], &eval]);
+    let samples = [&calib[..], &eval];
     let afford =
-        |recipe: &Recipe, budget| plan::afford((args, share, budget), recipe, samples, &checkpoint);
-    let mut staged_only = afford(&recipe, budget)?;
+        |recipe: &Recipe, spent| plan::afford((args, share, spent), recipe, samples, &checkpoint);
+    let mut staged_only = afford(&recipe, false)?;
     let spent = Spent::of(args, (&checkpoint, &calib), &mut recipe, &bars)?;
     if spent.any() {
-        staged_only = afford(&recipe, None)?;
+        staged_only = afford(&recipe, true)?;
     }
     if staged_only && first {
         eprintln!("warning: the whole model would pass 2 GiB: only the staged set is written");

@@ -194,6 +194,11 @@ fn what_cannot_end_well_is_refused_before_anything_starts_with_the_way_out() {
     // The job itself needs less, but losses are measured with all weights in memory.
     let budget = [&external[..], &["--memory", "2GiB", "--budget-bits", "6"]].concat();
     refused(at, "large", &budget, &["2.15 GB of memory", "--memory", "all weights", "recipe.toml"]);
+    // However little there is, the first refusal already names what is enough for both.
+    for budget in [&["--budget-bits", "6"], &["--budget-kl", "0.1"]] {
+        let little = [&memory[..], budget].concat();
+        refused(at, "large", &little, &["21.0 MB of memory", "all weights in memory, about"]);
+    }
     // 18 TB in float, more than there is anywhere near.
     hollow(at, "huge", [1 << 22, 1 << 20]);
     let disk = [&external[..], &["--memory", "8TiB"]].concat();
