@@ -11,7 +11,8 @@ use crate::checkpoint::{self, Config, Files};
 use crate::models::{self, ModelError};
 use serde_json::Value;
 use shards::Shards;
-use std::fs;
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -195,19 +196,46 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
 /// A folder beside its final name; gone if dropped before it takes that name.
 struct Beside {
     path: PathBuf,
+    /// The folder, locked where the system locks folders: so it is not a dead process's.
+    _lock: Option<File>,
 }
 
 impl Beside {
     fn new(out: &Path) -> Result<Beside, Error> {
         let name = out.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.ok_or_else(|| failed(out)(io::ErrorKind::InvalidFilename.into()))?;
-        let path = out.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        sweep(out, &name);
+        let unique = RandomState::new().hash_one(&name);
+        let path = out.with_file_name(format!(".{name}.{unique:016x}.partial"));
         fs::create_dir_all(&path).map_err(failed(&path))?;
-        Ok(Beside { path })
+        let _lock = File::open(&path).ok();
+        _lock.iter().for_each(|lock| drop(lock.try_lock()));
+        Ok(Beside { path, _lock })
     }
 
     fn commit(self, out: &Path) -> Result<(), Error> {
         fs::rename(&self.path, out).map_err(failed(out))
+    }
+}
+
+/// Removes what dead processes have left beside `out`, whose last part is `name`.
+fn sweep(out: &Path, name: &str) {
+    // the folder we are in has no name
+    let above = out.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
+    let ours = |entry: &fs::DirEntry| {
+        let found = entry.file_name().into_string().ok()?;
+        let unique = found.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?;
+        let unique = unique.strip_suffix(".partial")?;
+        Some(unique.len() == 16 && unique.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+        let folder = entry.file_type().is_ok_and(|found| found.is_dir());
+        if folder && ours(&entry) == Some(true) {
+            let lock = File::open(entry.path()).ok();
+            if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 

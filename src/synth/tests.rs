@@ -64,3 +64,23 @@ fn a_stop_or_a_failure_leaves_nothing_behind() {
     assert!(stopped.to_string().ends_with("new: stopped, nothing was written"), "{stopped}");
     assert_eq!((left.get(), fs::read_dir(folder.path()).unwrap().count()), (0, 0));
 }
+
+#[test]
+fn what_a_killed_run_left_beside_the_place_is_gone_after_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let [dead, living] = [".new.0123456789abcdef.partial", ".new.0123456789abcdee.partial"];
+    let theirs = [".new.mine.partial", ".other.0123456789abcdef.partial"];
+    for name in [dead, living].into_iter().chain(theirs) {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("config.json"), "half").unwrap();
+    }
+    let lock = File::open(at(living)).unwrap();
+    let locked = lock.try_lock().is_ok();
+    let out = at("new");
+    synthesize(&request(Some(1)), &companion(), &out, &|_| {}, &|| false).unwrap_err();
+    // Not every system locks folders.
+    assert!(!at(dead).exists() || !locked);
+    assert!(at(living).exists(), "somebody writes there");
+    assert!(theirs.iter().all(|name| at(name).exists()));
+}
