@@ -3,7 +3,9 @@
 
 use crate::support::path;
 use assert_cmd::Command as Binary;
+use encircle::circle;
 use encircle::runtime::npy;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -90,14 +92,17 @@ fn a_command_that_is_stopped_takes_what_is_half_written_with_it_and_the_next_wha
 #[test]
 fn a_file_that_cannot_be_replaced_leaves_all_as_they_were() {
     let desk = Desk::new();
-    let line = |preset: &str| format!("$encircle quantize -o out --preset {preset}");
+    let line = |preset: &str| format!("$encircle quantize -o out --stages --preset {preset}");
     let files = || {
-        ["model.circle", "model.q.circle", "recipe.toml"]
-            .map(|name| fs::read(desk.at("out").join(name)).unwrap())
+        let entries = ["out", "out/stages"].map(|folder| fs::read_dir(desk.at(folder)).unwrap());
+        let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
+        let files =
+            paths.filter(|path| path.is_file()).map(|path| (fs::read(&path).unwrap(), path));
+        files.collect::<BTreeSet<_>>()
     };
     desk.ends(&line("npu"), 0, &[]);
     let before = files();
-    for name in ["recipe.toml", "model.circle", "model.q.circle"] {
+    for name in ["recipe.toml", "model.q.circle", "stages/manifest.json"] {
         let file = desk.at("out").join(name);
         let chattr =
             |flag: &str| Command::new("chattr").arg(flag).arg(&file).stderr(Stdio::null()).status();
@@ -175,9 +180,9 @@ fn a_file_past_the_limit_of_the_shell_is_named_and_not_left() {
 #[cfg(target_os = "linux")]
 fn a_reader_that_left_is_no_failure_and_no_verdict_and_a_full_output_is_one_of_help_too() {
     let desk = Desk::new();
-    let mut model = encircle::circle::read(&fs::read(path(LINEAR)).unwrap()).unwrap();
+    let mut model = circle::read(&fs::read(path(LINEAR)).unwrap()).unwrap();
     model.subgraphs[0].outputs = vec![99];
-    fs::write(desk.at("broken"), encircle::circle::to_bytes(&model).unwrap()).unwrap();
+    fs::write(desk.at("broken"), circle::to_bytes(&model).unwrap()).unwrap();
     for (words, code) in [
         ("inspect $linear --json", 0),
         ("verify $linear", 0),

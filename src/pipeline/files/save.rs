@@ -22,17 +22,17 @@ pub fn save(model: &Model, how: &WriteOptions, path: &Path) -> Result<u64, Error
     save_with(path, |out| written(model, how, path, out))
 }
 
-/// Writes a Circle model to `path`; its size and the hash of its bytes.
+/// Writes a Circle model, to go to `path`; its size and the hash of its bytes.
 ///
 /// # Errors
 /// Those of [`save`], and `trouble` with the weights that were read for it.
-pub(in super::super) fn save_hashed(
+pub(in super::super) fn hashed(
     model: &Model,
     how: &WriteOptions,
     path: &Path,
     trouble: &Trouble,
-) -> Result<(u64, u64), Error> {
-    save_with(path, |out| {
+) -> Result<(Partial, (u64, u64)), Error> {
+    Partial::write(path, |out| {
         let mut hashing = Hashing { out, hash: Fnv::default() };
         let size = written(model, how, path, &mut hashing)?;
         trouble.check()?;
@@ -85,7 +85,7 @@ pub(in super::super) fn save_with<T>(
 pub fn save_all(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<(), Error> {
     let mut pending = Pending::default();
     for (path, bytes) in files {
-        pending.add(&path, &bytes)?;
+        pending.add(Partial::of(&path, &bytes)?);
     }
     pending.commit()
 }
@@ -100,11 +100,19 @@ pub struct Pending(pub(in super::super) Vec<Partial>);
 
 impl Pending {
     /// One of many files.
-    pub(in super::super) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let partial = Partial::of(path, bytes)?;
+    pub(in super::super) fn add(&mut self, partial: Partial) {
         let file = partial.file.filter(|_| self.0.len() < OPEN);
         self.0.push(Partial { file, ..partial });
-        Ok(())
+    }
+
+    /// One that says what others of its folder are.
+    pub(in super::super) fn add_seal(&mut self, partial: Partial) {
+        self.add(Partial { goes: true, ..partial });
+    }
+
+    /// A file of the set before that the one to come does not have.
+    pub(in super::super) fn forget(&mut self, path: PathBuf) {
+        self.0.push(Partial { path, file: None, beside: None, goes: true });
     }
 
     /// Gives all of them their names; none, if one cannot have its own.
@@ -112,9 +120,8 @@ impl Pending {
     /// # Errors
     /// A file that cannot be replaced.
     pub fn commit(self) -> Result<(), Error> {
-        let file =
-            |partial: &Partial| Some((partial.path.clone(), partial.beside.as_ref()?.0.clone()));
-        let files: Vec<_> = self.0.iter().filter_map(file).collect();
+        let replacing = |file: &&Partial| file.goes || file.beside.is_some();
+        let files: Vec<_> = self.0.iter().filter(replacing).collect();
         let (mut kept, mut names) = (Vec::new(), names());
         let replaced = replace(&files, &mut kept, &mut names);
         if replaced.is_err() {
@@ -132,24 +139,33 @@ impl Pending {
 
 /// Renames files, each from beside its path; `kept` is told before what was there.
 fn replace<'a>(
-    files: &'a [(PathBuf, PathBuf)],
+    files: &[&'a Partial],
     kept: &mut Vec<Kept<'a>>,
     names: &mut BTreeSet<PathBuf>,
 ) -> Result<(), Error> {
     // One alone takes the place of the one before in one step.
-    if let [others @ .., (last, _)] = files
-        && !others.is_empty()
-    {
-        for (path, _) in others {
-            // Both names, so that it has one whenever we die, where the file system can do that.
-            let link = |old: &Path| fs::hard_link(path, old).or_else(|_| fs::rename(path, old));
-            let kept_open = kept.len() < OPEN;
-            kept.push(keep(path, (link, kept_open), names)?);
+    let last = files.len().saturating_sub(1);
+    for (i, file) in files.iter().enumerate().filter(|_| last > 0) {
+        // Without those that say what others are nobody takes files of two sets for one, should we die
+        // from here on. Others get both names, so that they have one whenever that is, where the file
+        // system can do that.
+        let goes = file.goes || i == last;
+        let put = |old: &Path| match goes {
+            true => fs::rename(&file.path, old),
+            false => fs::hard_link(&file.path, old).or_else(|_| fs::rename(&file.path, old)),
+        };
+        kept.push(keep(&file.path, (put, i < OPEN || i == last), names)?);
+        if goes {
+            sync_folder(above(&file.path));
         }
-        // Without it nobody takes files of two sets for one, should we die from here on.
-        kept.push(keep(last, (|old: &Path| fs::rename(last, old), true), names)?);
     }
-    files.iter().try_for_each(|(path, beside)| fs::rename(beside, path).map_err(failed(path)))
+    let mut news = files.iter().filter_map(|file| Some((file, file.beside.as_ref()?)));
+    news.try_for_each(|(file, new)| fs::rename(&new.0, &file.path).map_err(failed(&file.path)))
+}
+
+/// Makes names durable, where the system can do that.
+pub(in super::super) fn sync_folder(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 /// What was at a path, if anything, beside it.
@@ -214,6 +230,8 @@ pub(in super::super) struct Partial {
     file: Option<File>,
     /// None where there is no file to replace, but a device or a pipe, which took the bytes.
     beside: Option<Beside>,
+    /// Whether what is at the path goes before the first of others takes its name.
+    goes: bool,
 }
 
 impl Partial {
@@ -245,7 +263,7 @@ impl Partial {
         };
         let (file, beside) = made.map_err(&failed)?;
         let mut out = BufWriter::new(file);
-        let mut partial = Partial { path, file: None, beside };
+        let mut partial = Partial { path, file: None, beside, goes: false };
         let result = write(&mut out)?;
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
         if !stream {
@@ -329,7 +347,7 @@ pub(in super::super) fn remove_left(folder: &Path, which: impl Fn(&str) -> bool)
 }
 
 /// Whether what is at `path` is this file still.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub(in super::super) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;

@@ -120,7 +120,7 @@ pub fn write_model(
             outcome.trouble.check()?;
             Ok(size)
         })?;
-        pending.0.push(partial);
+        pending.add(partial);
         let subgraph = &model.subgraphs[0];
         let (operators, tensors) = (subgraph.operators.len(), subgraph.tensors.len());
         written.push(Written { path, size, operators, tensors });
@@ -142,7 +142,7 @@ pub fn stale(folder: &Path, written: &[Written]) -> Vec<PathBuf> {
 /// # Errors
 /// A file that cannot be written; then all that waited are as before.
 pub fn write_recipe(text: &str, folder: &Path, mut pending: Pending) -> Result<(), Error> {
-    pending.0.push(Partial::of(&folder.join(RECIPE), text.as_bytes())?);
+    pending.add(Partial::of(&folder.join(RECIPE), text.as_bytes())?);
     pending.commit()
 }
 
@@ -166,7 +166,7 @@ pub fn write_io(
         fs::create_dir_all(&folder).map_err(failed)?;
         for (name, bytes) in arrays(outcome, sample)? {
             let path = folder.join(name);
-            pending.add(&path, &bytes)?;
+            pending.add(Partial::of(&path, &bytes)?);
             written.push((path, bytes.len() as u64));
         }
     }

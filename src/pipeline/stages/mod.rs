@@ -10,8 +10,7 @@ pub use manifest::{FileEntry, Manifest, PortEntry, SpanEntry};
 pub(super) use manifest::{MANIFEST, shown};
 
 use super::estimate::{FileSize, Sizes};
-use super::files::{Partial, Pending, save_hashed};
-use super::unfinished::sync_folder;
+use super::files::{Partial, Pending, hashed};
 use super::{Error, Outcome, Trouble, Written};
 use crate::checkpoint::Checkpoint;
 use crate::circle::{self, Model, Payloads, WriteOptions};
@@ -24,9 +23,8 @@ use crate::models;
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the set is cut into files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,12 +127,13 @@ struct Set<'a> {
     /// Where parameters are in the outcome's graph.
     origin: BTreeMap<&'a str, ValueId>,
     how: WriteOptions,
+    pending: &'a mut Pending,
     manifest: Manifest,
     written: Vec<Written>,
 }
 
-/// Writes the staged set of a job into `folder`, float and quantized, and, once `pending` is committed,
-/// the `manifest.json` that makes it one.
+/// Writes the staged set of a job into `folder`, float and quantized, with the `manifest.json` that makes
+/// it one, once `pending` is committed.
 ///
 /// # Errors
 /// A layout of one position, which leaves nothing to keep; what the format cannot express; files
@@ -167,6 +166,7 @@ pub fn write_stages(
         folder,
         origin: outcome.graph.ids().map(named).collect(),
         how: WriteOptions { payloads: form.payloads, ..WriteOptions::default() },
+        pending,
         manifest: Manifest::new(
             made_from(checkpoint)?,
             layout,
@@ -178,7 +178,8 @@ pub fn write_stages(
     let phases =
         [Phase { graph: &outcome.graph, decode: false }, Phase { graph: &decode, decode: true }];
     let files = files(&phases, layout, form);
-    discard(folder, &files.iter().flat_map(|pieces| names(pieces, layout)).collect())?;
+    let next = files.iter().flat_map(|pieces| names(pieces, layout)).collect();
+    let stale = stale(folder, &next);
     for pieces in files {
         for (precision, weights) in
             [(Precision::Float, &outcome.weights), (Precision::Quantized, &outcome.rounded)]
@@ -189,7 +190,8 @@ pub fn write_stages(
     let path = folder.join(MANIFEST);
     let mut json = serde_json::to_vec_pretty(&set.manifest).map_err(|e| failed(&path)(e.into()))?;
     json.push(b'\n');
-    pending.0.push(Partial::of(&path, &json)?);
+    set.pending.add_seal(Partial::of(&path, &json)?);
+    stale.into_iter().for_each(|path| set.pending.forget(path));
     Ok(set.written)
 }
 
@@ -230,24 +232,13 @@ fn names(pieces: &[Piece], layout: &Layout) -> [String; 2] {
     ["f32", "q"].map(|form| format!("{stem}.{form}.circle"))
 }
 
-/// Takes the manifest of the set before away, so that nobody takes files of two sets for one, however the
-/// writing ends; then its files that are not among the `next`.
-fn discard(folder: &Path, next: &BTreeSet<String>) -> Result<(), Error> {
-    let path = folder.join(MANIFEST);
-    let before = Manifest::read(&path).into_iter().flat_map(|set| set.files);
+/// The files of the set before that are not among the `next`.
+fn stale(folder: &Path, next: &BTreeSet<String>) -> Vec<PathBuf> {
+    let before = Manifest::read(&folder.join(MANIFEST)).into_iter().flat_map(|set| set.files);
     let before: BTreeSet<String> = before.map(|entry| entry.file).collect();
     // A name that leads elsewhere is none of ours.
     let here = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
-    let stale = before.difference(next).filter(here).map(|name| folder.join(name));
-    for path in std::iter::once(path).chain(stale) {
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                return Err(Error::Write { path: path.display().to_string(), source });
-            }
-            _ => sync_folder(folder),
-        }
-    }
-    Ok(())
+    before.difference(next).filter(here).map(|name| folder.join(name)).collect()
 }
 
 /// The pieces of every file, in the order of execution.
@@ -292,7 +283,8 @@ impl Set<'_> {
         let [float, rounded] = names(pieces, self.layout);
         let file = if quantized { rounded } else { float };
         let path = self.folder.join(&file);
-        let (size, hash) = save_hashed(&model, &self.how, &path, self.trouble)?;
+        let (partial, (size, hash)) = hashed(&model, &self.how, &path, self.trouble)?;
+        self.pending.add(partial);
         for ((piece, subgraph), graph) in pieces.iter().zip(&model.subgraphs).zip(graphs) {
             let own = &piece.part.graph;
             let grids = |ids: &[ValueId]| -> Vec<_> {

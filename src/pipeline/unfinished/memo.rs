@@ -1,9 +1,9 @@
 //! Numbers that took long to find before the job proper, in a file beside the result: losses that
 //! budgets have measured, scales that were fitted. After an interruption only the others are sought.
 
-use super::super::files::save_with;
+use super::super::files::{save_with, sync_folder};
 use super::super::{Error, Means, Progress, Prompt, Recipe, go_on, sharing};
-use super::{MEASURED, folder_of, sync_folder};
+use super::{MEASURED, folder_of};
 use crate::algo::Recall;
 use crate::checkpoint::{Checkpoint, read_within};
 use crate::cluster::Origin;

@@ -21,7 +21,7 @@ mod unit;
 
 pub(super) use memo::{Fits, Memo};
 
-use super::files::save_with;
+use super::files::{save_with, sync_folder};
 use super::{Error, Trouble, read_statistics};
 use crate::algo::Note;
 use crate::calibrate::{Plan, Statistics};
@@ -30,7 +30,7 @@ use crate::graph::Graph;
 use crate::quant::QuantParams;
 use crate::tensor::{Held, Lock, Tensor};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -394,11 +394,6 @@ fn clear_files(folder: &Path) -> Result<(), Error> {
         fs::remove_file(&path).map_err(failed(&path))?;
     }
     Ok(())
-}
-
-/// Makes names durable, where the system can do that.
-pub(super) fn sync_folder(folder: &Path) {
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error {

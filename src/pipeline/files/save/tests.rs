@@ -46,6 +46,32 @@ fn of_several_files_all_are_new_or_none_whichever_cannot_have_its_name() {
 }
 
 #[test]
+fn of_the_set_before_nothing_goes_unless_all_of_the_next_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for fails in [true, false] {
+        let before = ["part", "manifest", "stale", "recipe"];
+        before.iter().for_each(|name| fs::write(at(name), "old").unwrap());
+        let old = listed(folder.path());
+        let new = |name: &str| Partial::of(&at(name), b"new").unwrap();
+        let mut pending = Pending::default();
+        pending.add(new("part"));
+        pending.add_seal(new("manifest"));
+        pending.forget(at("stale"));
+        pending.add(new("recipe"));
+        if fails {
+            fs::remove_file(&pending.0[3].beside.as_ref().unwrap().0).unwrap();
+            assert!(pending.commit().is_err());
+            assert_eq!(listed(folder.path()), old);
+        } else {
+            pending.commit().unwrap();
+            let new = ["manifest", "part", "recipe"].map(|name| (name.into(), "new".into()));
+            assert_eq!(listed(folder.path()), new);
+        }
+    }
+}
+
+#[test]
 fn names_beside_a_file_never_meet_and_only_what_the_dead_have_left_is_swept() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -107,8 +133,8 @@ fn files_that_wait_for_others_are_nobodys_leftovers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("in0.npy");
     let [mut one, mut other] = [(); 2].map(|()| Pending::default());
-    one.add(&path, b"one").unwrap();
-    other.add(&path, b"other").unwrap();
+    one.add(Partial::of(&path, b"one").unwrap());
+    other.add(Partial::of(&path, b"other").unwrap());
     one.commit().unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"one");
     other.commit().unwrap();
