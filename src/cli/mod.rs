@@ -61,11 +61,13 @@ fn run() -> Outcome {
         Ok(cli) => cli,
         Err(answer) => return answered(&answer),
     };
-    threads::start(match &cli.command {
-        Command::Quantize(args) => args.threads,
-        Command::Plan(args) => args.job.threads,
-        _ => None,
-    })?;
+    match &cli.command {
+        Command::Quantize(args) => threads::start(args.threads)?,
+        Command::Plan(args) => threads::start(args.job.threads)?,
+        // They compute nothing.
+        Command::Inspect(_) | Command::Verify(_) | Command::Extract(_) | Command::Merge(_) => {}
+        _ => threads::start(None)?,
+    }
     match cli.command {
         Command::Quantize(args) if args.weights_only => weights::run(&args),
         Command::Quantize(args) => quantize::run(&args),

@@ -1,5 +1,6 @@
 //! What people see: progress bars on stderr, boxes and tables on stdout.
 
+use super::FAILED;
 use crate::pipeline::{self, Progress};
 use crate::report::{counted, digits};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,11 +40,28 @@ pub(super) fn heard<T>(written: io::Result<T>, otherwise: T) -> io::Result<T> {
     }
 }
 
-/// From now on a file past the limit that a shell sets is an error that names it, not the end.
+/// From now on a file past the limit that a shell sets is an error that names it, not the end; no more
+/// memory, and a file that is cut while it is mapped, end the program as failures do.
 pub(super) fn outlive_limits() -> io::Result<()> {
     #[cfg(unix)]
-    flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    {
+        use signal_hook::consts::{SIGABRT, SIGBUS, SIGXFSZ};
+        flag::register(SIGXFSZ, Arc::default())?;
+        // What allocates has said by then how much it wanted.
+        let always = Arc::new(AtomicBool::new(true));
+        flag::register_conditional_shutdown(SIGABRT, FAILED.into(), always)?;
+        // SAFETY: the action makes two system calls that a handler may make, and never returns.
+        unsafe { low_level::register(SIGBUS, end_cut) }?;
+    }
     Ok(())
+}
+
+/// Ends the program, some bytes of whose files are gone.
+#[cfg(unix)]
+fn end_cut() {
+    let said = b"error: a file was cut while it was read, or its disk is gone\n";
+    let _ = rustix::io::write(io::stderr(), said);
+    low_level::exit(FAILED.into())
 }
 
 /// How long Ctrl-C may take to end the program.

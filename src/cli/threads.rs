@@ -11,11 +11,12 @@ use std::thread::available_parallelism;
 const PER_CORE: usize = 8;
 
 /// Starts as many threads as are asked for, here or in the environment, within reason; without a word
-/// as many start by themselves as there are cores.
+/// as many as there are cores.
 pub(super) fn start(asked: Option<u16>) -> Result<(), String> {
     let told = || env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0);
-    let Some(asked) = asked.map(usize::from).or_else(told) else { return Ok(()) };
-    let most = PER_CORE * available_parallelism().map_or(1, usize::from);
+    let cores = available_parallelism().map_or(1, usize::from);
+    let asked = asked.map(usize::from).or_else(told).unwrap_or(cores);
+    let most = PER_CORE * cores;
     if asked > most {
         let most = format_args!("only {most} are started, {PER_CORE} for each core");
         let _ = writeln!(io::stderr(), "warning: {asked} threads: {most}");

@@ -3,7 +3,7 @@
 
 use crate::support::path;
 use assert_cmd::Command as Binary;
-use encircle::circle;
+use encircle::circle::{self, Buffer};
 use encircle::runtime::npy;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -174,6 +174,45 @@ fn a_file_past_the_limit_of_the_shell_is_named_and_not_left() {
     let facts = ["out/model.q.circle: file too large", "File too large (os error"];
     desk.ends("ulimit -f 64; $encircle quantize -o out --preset npu", 2, &facts);
     assert!(!desk.at("out").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_memory_and_no_threads_to_be_had_are_failures_that_say_so() {
+    let desk = Desk::new();
+    for kilobytes in [60_000, 100_000, 200_000, 300_000, 400_000] {
+        let line = format!("ulimit -v {kilobytes}; $encircle quantize -o out --preset npu");
+        let output = desk.shell(&line).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let told =
+            ["memory allocation of ", "cannot start "].iter().any(|said| stderr.contains(said));
+        let (code, panicked) = (output.status.code(), stderr.contains("panicked"));
+        assert!((code == Some(2) && told || code == Some(0)) && !panicked, "{code:?}: {stderr}");
+        desk.ends(&format!("ulimit -v {kilobytes}; $encircle verify $linear"), 0, &[]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_is_cut_while_it_is_mapped_is_a_failure_that_says_so() {
+    let desk = Desk::new();
+    let mut model = circle::read(&fs::read(path(LINEAR)).unwrap()).unwrap();
+    model.add_buffer(Buffer::data(vec![0; 65 << 20]));
+    fs::write(desk.at("long"), circle::to_bytes(&model).unwrap()).unwrap();
+    // Nobody reads from it until the file is cut.
+    desk.pipe("out");
+    let child = desk.shell("exec $encircle extract long --ops 0-0 -o out").spawn().unwrap();
+    let (maps, begun) = (format!("/proc/{}/maps", child.id()), Instant::now());
+    while !fs::read_to_string(&maps).unwrap().contains("/long") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not mapped");
+        thread::sleep(Duration::from_millis(1));
+    }
+    File::options().write(true).open(desk.at("long")).unwrap().set_len(0).unwrap();
+    let _reader = File::options().read(true).write(true).open(desk.at("out")).unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr, "error: a file was cut while it was read, or its disk is gone\n");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl<'a> Sheet<'a> {
     pub(super) fn meanwhile<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            let disk = scope.spawn(|| {
+            let disk = thread::Builder::new().spawn_scoped(scope, || {
                 let mut taken = Ok(());
                 while taken.is_ok() && !done.load(Ordering::Acquire) {
                     match self.waiting.load(Ordering::Relaxed) >= WAITING {
@@ -59,6 +59,7 @@ impl<'a> Sheet<'a> {
                 }
                 taken
             });
+            let disk = disk.map_err(|e| self.failed(e))?;
             // However `work` ends, the other must not wait for it.
             let ended = Ended(&done);
             let result = work();
