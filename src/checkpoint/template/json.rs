@@ -1,74 +1,26 @@
-//! Numbers and JSON as Python writes them.
+//! JSON as Python writes it.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use super::methods::argument;
+use super::printed::{enter, number};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
+use minijinja::{Error, ErrorKind, State};
 
 /// The most spaces that a level is set in by.
 const INDENT_MAX: i64 = 64;
 
-/// A value as Python prints it, where minijinja may print another: a number with a fraction, and what
-/// can hold one.
-pub(super) fn printed(value: &Value) -> Option<String> {
-    match value.kind() {
-        ValueKind::Seq | ValueKind::Map if !value.is_tuple() => {
-            let mut out = String::new();
-            write_repr(&mut out, value).ok().map(|()| out)
-        }
-        _ => fraction(value),
-    }
-}
-
-fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
-    let kind = value.kind();
-    if value.is_tuple() || !matches!(kind, ValueKind::Seq | ValueKind::Map) {
-        out.push_str(&fraction(value).unwrap_or_else(|| format!("{value:?}")));
-        return Ok(());
-    }
-    let mapping = kind == ValueKind::Map;
-    out.push(if mapping { '{' } else { '[' });
-    for (i, item) in value.try_iter()?.enumerate() {
-        out.push_str(if i > 0 { ", " } else { "" });
-        write_repr(out, &item)?;
-        if mapping {
-            out.push_str(": ");
-            write_repr(out, &value.get_item(&item)?)?;
-        }
-    }
-    out.push(if mapping { '}' } else { ']' });
-    Ok(())
-}
-
-/// A number with a fraction as Python prints it; nothing if `value` is another.
-fn fraction(value: &Value) -> Option<String> {
-    let real = value.is_number() && !value.is_integer();
-    let number = f64::try_from(value.clone()).ok().filter(|number| real && number.is_finite())?;
-    // digits, and the bounds beyond which powers of ten are written, are the same in both languages
-    let text = format!("{number:?}");
-    Some(match text.split_once('e').map(|(digits, power)| (digits, power.parse::<i32>())) {
-        Some((digits, Ok(power))) => format!("{digits}e{power:+03}"),
-        _ => text,
-    })
-}
-
 /// The filter `tojson` as transformers defines it: `json.dumps`, nothing escaped for HTML.
 pub(super) fn to_json(
+    state: &State,
     value: Value,
-    ensure_ascii: Option<Value>,
-    indent: Option<Value>,
-    separators: Option<Vec<String>>,
-    kwargs: Kwargs,
+    arguments: Rest<ValueOrKwargs>,
 ) -> Result<Value, Error> {
-    let or_named = |given: Option<Value>, name| match given {
-        Some(value) => Ok(Some(value)),
-        None => kwargs.get::<Option<Value>>(name),
-    };
+    type Arguments = (Option<Value>, Option<Value>, Option<Vec<String>>, Kwargs);
+    let arguments: Vec<Value> = arguments.iter().map(|argument| Value::clone(argument)).collect();
+    let (ensure_ascii, indent, separators, kwargs): Arguments = from_args(&arguments)?;
     let is_true = |flag: Option<Value>| flag.is_some_and(|flag| flag.is_true());
-    let indent = or_named(indent, "indent")?.filter(|indent| !indent.is_none());
-    let separators = match separators {
-        Some(separators) => Some(separators),
-        None => kwargs.get("separators")?,
-    };
-    let ensure_ascii = is_true(or_named(ensure_ascii, "ensure_ascii")?);
+    let indent = argument(indent, &kwargs, "indent")?.filter(|indent| !indent.is_none());
+    let separators = argument(separators, &kwargs, "separators")?;
+    let ensure_ascii = is_true(argument(ensure_ascii, &kwargs, "ensure_ascii")?);
     let sort_keys = is_true(kwargs.get("sort_keys")?);
     kwargs.assert_all_used()?;
     let between = match separators.as_deref() {
@@ -82,7 +34,7 @@ pub(super) fn to_json(
         None => i64::try_from(indent).map(spaces),
     });
     let mut out = String::new();
-    Dumps { between, line: line.transpose()?, sort_keys }.write(&mut out, &value, 0)?;
+    Dumps { state, between, line: line.transpose()?, sort_keys }.write(&mut out, &value, 0)?;
     Ok(Value::from(if ensure_ascii { in_ascii(&out) } else { out }))
 }
 
@@ -105,7 +57,8 @@ fn in_ascii(json: &str) -> String {
 }
 
 /// How `json.dumps` writes.
-struct Dumps {
+struct Dumps<'a> {
+    state: &'a State<'a, 'a>,
     /// What stands between items, and between a key and its value.
     between: [String; 2],
     /// What a line begins with, once for each level; none keeps all on one line.
@@ -113,8 +66,9 @@ struct Dumps {
     sort_keys: bool,
 }
 
-impl Dumps {
+impl Dumps<'_> {
     fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+        enter(self.state, depth)?;
         match value.kind() {
             ValueKind::Undefined => return Err(unwritable()),
             ValueKind::Seq | ValueKind::Iterable => {
@@ -132,6 +86,9 @@ impl Dumps {
                     let mut name = String::new();
                     match key.as_str() {
                         Some(text) => name.push_str(text),
+                        None if key.try_iter().is_ok_and(|_| !key.is_none()) => {
+                            return Err(unwritable());
+                        }
                         None => self.write(&mut name, key, depth)?,
                     }
                     self.write(out, &Value::from(name), depth)?;
@@ -139,12 +96,13 @@ impl Dumps {
                     self.write(out, &value.get_item(key)?, depth + 1)
                 })?;
             }
-            _ => match fraction(value) {
-                Some(number) => out.push_str(&number),
-                None => out.push_str(
-                    &serde_json::to_string(value).map_err(|s| unwritable().with_source(s))?,
-                ),
-            },
+            ValueKind::Number => out.push_str(&match &number(value)[..] {
+                "nan" => "NaN".to_owned(),
+                infinite if infinite.ends_with("inf") => infinite.replace("inf", "Infinity"),
+                number => number.to_owned(),
+            }),
+            _ => out
+                .push_str(&serde_json::to_string(value).map_err(|s| unwritable().with_source(s))?),
         }
         Ok(())
     }
