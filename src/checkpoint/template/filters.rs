@@ -1,12 +1,15 @@
 //! Filters and tests that are other in Python than in minijinja, and those that `tags` adds.
 
-use super::methods::{argument, strip};
+use super::methods::{argument, lines, strip};
 use super::printed::{enter, text};
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
 /// Of minijinja alone: a template that names one of them is wrong.
 const UNKNOWN: [&str; 7] = ["attr", "bool", "chain", "lines", "pprint", "split", "zip"];
+
+/// The most spaces that `indent` sets a line in by.
+const WIDTH_MAX: i64 = 1000;
 
 pub(super) fn add(environment: &mut Environment) {
     UNKNOWN.into_iter().for_each(|name| environment.remove_filter(name));
@@ -22,6 +25,7 @@ pub(super) fn add(environment: &mut Environment) {
     }
     environment.add_filter("e", |state: &State, value: Value| escaped(state, value));
     environment.add_filter("escape", |state: &State, value: Value| escaped(state, value));
+    environment.add_filter("indent", indent);
     environment.add_filter("int", int);
     environment.add_filter("float", float);
     environment.add_filter("join", join);
@@ -32,6 +36,7 @@ pub(super) fn add(environment: &mut Environment) {
         strip(&text(state, &value)?, chars.as_ref(), [true; 2]).map(|trimmed| like(&value, trimmed))
     });
     environment.add_filter("__each", each);
+    environment.add_filter("__slice", slice);
     environment.add_filter("__text", joinable);
     environment.add_filter("__added", added);
     environment.add_filter("__ordered", ordered);
@@ -66,6 +71,43 @@ fn each(state: &State, value: Value) -> Result<Value, Error> {
             items.collect::<Result<Vec<Value>, Error>>().map(Value::from)
         }
     }
+}
+
+/// Python's slices, of texts and lists.
+fn slice(
+    state: &State,
+    value: Value,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: Option<i64>,
+) -> Result<Value, Error> {
+    let items: Vec<Value> = match value.kind() {
+        ValueKind::String | ValueKind::Seq | ValueKind::Iterable => {
+            each(state, value.clone())?.try_iter()?.collect()
+        }
+        _ => return Err(wrong("a slice of what is no text and no list")),
+    };
+    state.consume_fuel(u64::try_from(items.len() / 64).unwrap_or(u64::MAX))?;
+    let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let step = step.unwrap_or(1);
+    if step == 0 {
+        return Err(wrong("a slice whose step is 0"));
+    }
+    let (low, high) = if step < 0 { (-1, count - 1) } else { (0, count) };
+    let (from, to) = if step < 0 { (high, low) } else { (low, high) };
+    let place = |at: i64| if at < 0 { (at + count).max(low) } else { at.min(high) };
+    let (mut at, stop) = (start.map_or(from, place), stop.map_or(to, place));
+    let mut part = Vec::new();
+    while if step < 0 { at > stop } else { at < stop } {
+        let item = usize::try_from(at).ok().and_then(|at| items.get(at));
+        part.extend(item.cloned());
+        at = at.saturating_add(step);
+    }
+    Ok(match value.kind() {
+        ValueKind::String => like(&value, part.iter().filter_map(Value::as_str).collect()),
+        _ if value.is_tuple() => Value::from(Tuple::from(part)),
+        _ => Value::from(part),
+    })
 }
 
 /// An operand of `~`.
@@ -148,6 +190,37 @@ fn numeral(value: &Value) -> Result<Value, Error> {
         Some(text) if text.contains('_') => Err(refused("a number with an underscore")),
         Some(text) => Ok(Value::from(text)),
     }
+}
+
+fn indent(
+    state: &State,
+    value: Value,
+    width: Option<Value>,
+    first: Option<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let width = argument(width, &named, "width")?.unwrap_or_else(|| Value::from(4));
+    let first = argument(first, &named, "first")?.is_some_and(|first| first.is_true());
+    let blank = argument(None::<Value>, &named, "blank")?.is_some_and(|blank| blank.is_true());
+    named.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(wrong("what is undefined has no lines"));
+    }
+    let width = match width.as_str() {
+        Some(text) => text.to_owned(),
+        None => " ".repeat(usize::try_from(i64::try_from(width)?.clamp(0, WIDTH_MAX)).unwrap_or(0)),
+    };
+    let mut out = String::new();
+    // Jinja looks for lines in the text and one more end of a line
+    for (i, line) in lines(&(text(state, &value)? + "\n"), false).iter().enumerate() {
+        let line = line.as_str().unwrap_or_default();
+        state.consume_fuel(1 + u64::try_from(width.len() / 64).unwrap_or(u64::MAX))?;
+        out.push_str(if i > 0 { "\n" } else { "" });
+        let indented = if i > 0 { blank || !line.is_empty() } else { first };
+        out.push_str(if indented { &width } else { "" });
+        out.push_str(line);
+    }
+    Ok(like(&value, out))
 }
 
 fn nothing_named() -> Kwargs {

@@ -209,7 +209,8 @@ fn split(text: &str, sep: Option<&str>, most: usize, behind: bool) -> Vec<Value>
     parts.into_iter().map(Value::from).collect()
 }
 
-fn lines(text: &str, keep: bool) -> Vec<Value> {
+/// The lines of a text, with their ends or not.
+pub(super) fn lines(text: &str, keep: bool) -> Vec<Value> {
     let ends = |c| matches!(c, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let (mut lines, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find(ends) {

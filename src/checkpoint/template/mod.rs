@@ -137,7 +137,8 @@ impl ChatTemplate {
         context.insert("documents", documents.clone().unwrap_or(Value::from(())));
         if let Some(number) = context.values().find_map(long_integer) {
             let expected = "numbers below 2^64 in messages, tools, documents and variables";
-            return Err(Error::new(ErrorKind::Unsupported, &self.file, expected, number));
+            let found = printed::number(&number);
+            return Err(Error::new(ErrorKind::Unsupported, &self.file, expected, found));
         }
         let rendered =
             self.environment.get_template(NAME).and_then(|template| template.render(context));

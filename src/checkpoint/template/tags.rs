@@ -123,6 +123,8 @@ struct Token {
 struct Tag {
     text: String,
     tokens: Vec<Token>,
+    /// What is written instead of a token.
+    instead: Vec<Option<&'static str>>,
     before: Vec<String>,
     behind: Vec<String>,
 }
@@ -137,7 +139,8 @@ impl Tag {
         let end = end - if closed { sign(bytes.get(end - 1).copied()) } else { 0 };
         let tokens = tokens(text, start.min(end), end);
         let none = vec![String::new(); tokens.len()];
-        Tag { text: text.to_owned(), before: none.clone(), behind: none, tokens }
+        let instead = vec![None; tokens.len()];
+        Tag { text: text.to_owned(), before: none.clone(), behind: none, instead, tokens }
     }
 
     fn is_block(&self) -> bool {
@@ -231,6 +234,7 @@ impl Tag {
     /// Lets filters see to what minijinja's operators and statements give no say in.
     fn adapted(&mut self) -> String {
         let count = self.tokens.len();
+        (1..count).for_each(|i| self.adapt_slice(i));
         let operators: [(&[&str], &str); 3] =
             [(&["~"], "__text"), (&["+"], "__added"), (&["<", "<=", ">", ">="], "__ordered")];
         for (level, (signs, filter)) in operators.into_iter().enumerate() {
@@ -272,7 +276,60 @@ impl Tag {
         }
         let start = self.tokens.first().map_or(self.text.len(), |token| token.start);
         let end = self.tokens.last().map_or(self.text.len(), |token| token.end);
-        [&self.text[..start], &self.written(0, count), &self.text[end..]].concat()
+        let (open, shut) = (&self.text[..start], &self.text[end..]);
+        let written = self.written(0, count);
+        match self.word(0) {
+            _ if !self.is_block() => [open, &written, shut].concat(),
+            // what is set inside stays there
+            "filter" => [open, &written, " %}{% with", shut].concat(),
+            "set" if self.assigned().is_empty() => [open, &written, " %}{% with", shut].concat(),
+            "endfilter" | "endset" => [open, "endwith %}{% ", &written, shut].concat(),
+            _ => [open, &written, shut].concat(),
+        }
+    }
+
+    /// A slice as a filter: minijinja forgets that a macro knows what it is taken of.
+    fn adapt_slice(&mut self, open: usize) {
+        if self.word(open) != "[" || !self.is_infix(open) {
+            return;
+        }
+        let depth = self.tokens[open].depth;
+        let inside = open + 1..self.tokens.len();
+        let Some(close) = inside.clone().find(|&i| self.tokens[i].depth == depth) else { return };
+        let is_colon = |i: &usize| self.tokens[*i].depth == depth + 1 && self.word(*i) == ":";
+        let colons: Vec<usize> = (open + 1..close).filter(is_colon).collect();
+        if colons.is_empty() {
+            return;
+        }
+        let first = self.value_start(open - 1);
+        self.before[first].insert_str(0, "((");
+        self.instead[open] =
+            Some(if colons[0] == open + 1 { ")|__slice(none" } else { ")|__slice(" });
+        for &colon in &colons {
+            let empty = colon + 1 == close || colons.contains(&(colon + 1));
+            self.instead[colon] = Some(if empty { ", none" } else { "," });
+        }
+        self.instead[close] = Some("))");
+    }
+
+    /// The first token of the value that ends with token `last`: a name, a literal, what is in brackets,
+    /// and the items, attributes and calls of these.
+    fn value_start(&self, last: usize) -> usize {
+        let mut at = last;
+        loop {
+            let depth = self.tokens[at].depth;
+            if matches!(self.word(at), ")" | "]" | "}") {
+                at = (0..at).rev().find(|&i| self.tokens[i].depth == depth).unwrap_or(0);
+                if !self.is_infix(at) {
+                    return at;
+                }
+                at -= 1;
+            } else if at > 1 && self.word(at - 1) == "." {
+                at -= 2;
+            } else {
+                return at;
+            }
+        }
     }
 
     fn adapt_loop(&mut self) {
@@ -321,7 +378,8 @@ impl Tag {
         for i in start..end {
             let token = &self.tokens[i];
             let gap = if i > start { &self.text[self.tokens[i - 1].end..token.start] } else { "" };
-            out.extend([gap, &self.before[i], self.word(i), &self.behind[i]]);
+            let word = self.instead[i].unwrap_or(self.word(i));
+            out.extend([gap, &self.before[i], word, &self.behind[i]]);
         }
         out
     }
