@@ -1,15 +1,12 @@
 //! Filters and tests that are other in Python than in minijinja, and those that `tags` adds.
 
 use super::methods::{argument, lines, strip};
-use super::printed::{enter, text};
+use super::printed::{enter, spaces, text};
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
 /// Of minijinja alone: a template that names one of them is wrong.
 const UNKNOWN: [&str; 7] = ["attr", "bool", "chain", "lines", "pprint", "split", "zip"];
-
-/// The most spaces that `indent` sets a line in by.
-const WIDTH_MAX: i64 = 1000;
 
 pub(super) fn add(environment: &mut Environment) {
     UNKNOWN.into_iter().for_each(|name| environment.remove_filter(name));
@@ -29,6 +26,12 @@ pub(super) fn add(environment: &mut Environment) {
     environment.add_filter("int", int);
     environment.add_filter("float", float);
     environment.add_filter("join", join);
+    environment.add_filter("lower", |state: &State, value: Value| {
+        text(state, &value).map(|text| like(&value, text.to_lowercase()))
+    });
+    environment.add_filter("upper", |state: &State, value: Value| {
+        text(state, &value).map(|text| like(&value, text.to_uppercase()))
+    });
     environment.add_filter("list", |state: &State, value: Value| {
         each(state, value)?.try_iter().map(Value::from_iter)
     });
@@ -138,7 +141,7 @@ fn ordered(value: Value) -> Result<Value, Error> {
 fn kept(state: &State, value: Value, inside: bool) -> Result<Value, Error> {
     fn check(state: &State, value: &Value, depth: usize, inside: bool) -> Result<(), Error> {
         if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
-            return Ok(());
+            return state.consume_fuel(1);
         }
         enter(state, depth)?;
         if inside && value.as_object().is_some_and(|it| it.type_name().ends_with("Namespace")) {
@@ -208,7 +211,7 @@ fn indent(
     }
     let width = match width.as_str() {
         Some(text) => text.to_owned(),
-        None => " ".repeat(usize::try_from(i64::try_from(width)?.clamp(0, WIDTH_MAX)).unwrap_or(0)),
+        None => spaces(&width)?,
     };
     let mut out = String::new();
     // Jinja looks for lines in the text and one more end of a line

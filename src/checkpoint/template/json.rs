@@ -1,12 +1,9 @@
 //! JSON as Python writes it.
 
 use super::methods::argument;
-use super::printed::{enter, number};
+use super::printed::{enter, number, spaces};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, State};
-
-/// The most spaces that a level is set in by.
-const INDENT_MAX: i64 = 64;
 
 /// The filter `tojson` as transformers defines it: `json.dumps`, nothing escaped for HTML.
 pub(super) fn to_json(
@@ -28,10 +25,9 @@ pub(super) fn to_json(
         Some([item, key]) => [item.clone(), key.clone()],
         Some(_) => return Err(unwritable()),
     };
-    let spaces = |count: i64| " ".repeat(usize::try_from(count.min(INDENT_MAX)).unwrap_or(0));
     let line = indent.map(|indent| match indent.as_str() {
         Some(text) => Ok(text.to_owned()),
-        None => i64::try_from(indent).map(spaces),
+        None => spaces(&indent),
     });
     let mut out = String::new();
     Dumps { state, between, line: line.transpose()?, sort_keys }.write(&mut out, &value, 0)?;

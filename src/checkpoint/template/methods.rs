@@ -82,18 +82,7 @@ fn of_text(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Opti
                 count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX - 1);
             Value::from(split(text, separator(sep.as_ref())?, most, name == "rsplit"))
         }
-        "partition" | "rpartition" => {
-            let (sep,): (Value,) = from_args(args)?;
-            let behind = name == "rpartition";
-            let sep = separator(Some(&sep))?.unwrap_or_default();
-            let found = if behind { text.rsplit_once(sep) } else { text.split_once(sep) };
-            let parts = match found {
-                Some((before, after)) => [before, sep, after],
-                None if behind => ["", "", text],
-                None => [text, "", ""],
-            };
-            Value::from(Tuple::from(parts.map(Value::from)))
-        }
+        "partition" | "rpartition" => return parted(text, name, args).map(Some),
         "splitlines" => {
             let (keep, named): (Option<bool>, Kwargs) = from_args(args)?;
             let keep = argument(keep, &named, "keepends")?.unwrap_or(false);
@@ -207,6 +196,19 @@ fn split(text: &str, sep: Option<&str>, most: usize, behind: bool) -> Vec<Value>
         parts.reverse();
     }
     parts.into_iter().map(Value::from).collect()
+}
+
+fn parted(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let (sep,): (Value,) = from_args(args)?;
+    let behind = name == "rpartition";
+    let sep = separator(Some(&sep))?.unwrap_or_default();
+    let found = if behind { text.rsplit_once(sep) } else { text.split_once(sep) };
+    let parts = match found {
+        Some((before, after)) => [before, sep, after],
+        None if behind => ["", "", text],
+        None => [text, "", ""],
+    };
+    Ok(Value::from(Tuple::from(parts.map(Value::from))))
 }
 
 /// The lines of a text, with their ends or not.

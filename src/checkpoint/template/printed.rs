@@ -8,6 +8,11 @@ use minijinja::{AutoEscape, Error, ErrorKind, Output, State};
 /// reach 128.
 pub(super) const NESTED: usize = 200;
 
+/// The most spaces that a line is set in by.
+const INDENT_MAX: i64 = 64;
+/// The fuel for a visit of a value: it takes as long as a few instructions.
+const VISIT: u64 = 4;
+
 /// Writes what stands in braces.
 pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     let escapes = !matches!(state.auto_escape(), AutoEscape::None);
@@ -70,7 +75,18 @@ pub(super) fn enter(state: &State, depth: usize) -> Result<(), Error> {
         let message = format!("values nested more than {NESTED} deep");
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }
-    state.consume_fuel(1)
+    state.consume_fuel(VISIT)
+}
+
+/// What a line is set in by.
+pub(super) fn spaces(count: &Value) -> Result<String, Error> {
+    match i64::try_from(count.clone())? {
+        count @ ..=INDENT_MAX => Ok(" ".repeat(usize::try_from(count).unwrap_or(0))),
+        count => {
+            let message = format!("lines set in by {count}, more than {INDENT_MAX}");
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+    }
 }
 
 /// A number as Python prints it.

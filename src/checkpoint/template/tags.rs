@@ -134,7 +134,7 @@ impl Tag {
         let sign = |c: Option<u8>| usize::from(matches!(c, Some(b'-' | b'+')));
         let bytes = text.as_bytes();
         let start = 2 + sign(bytes.get(2).copied());
-        let closed = text.len() > 4 && matches!(&text[text.len() - 2..], "%}" | "}}");
+        let closed = text.len() > 3 && (text.ends_with("%}") || text.ends_with("}}"));
         let end = text.len() - if closed { 2 } else { 0 };
         let end = end - if closed { sign(bytes.get(end - 1).copied()) } else { 0 };
         let tokens = tokens(text, start.min(end), end);

@@ -353,3 +353,152 @@ fn templates_that_would_overflow_the_stack_are_refused_and_long_ones_are_not() {
         assert!(within(before, piece, 2000, after).is_ok(), "{piece}");
     }
 }
+
+/// What a template is told that fails, cause and all.
+fn refusal(template: &str) -> String {
+    let error = render(template, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{template}");
+    format!("{error} {}", error.source().map_or(String::new(), |cause| cause.to_string()))
+}
+
+#[test]
+fn values_that_lie_too_deep_in_one_another_are_an_error() {
+    let deep =
+        "{% set ns = namespace() %}{% for i in range(99000) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    let sets = "{% set x = [[[[[x]]]]] %}".repeat(50);
+    let with = "{% set ns = namespace() %}{% for i in range(400) %}{% with x = {'k': ns.x} %}\
+        {% set ns.x = x %}{% endwith %}{% endfor %}";
+    let called = "{% macro m(x) %}{{ m([[[[[x]]]]]) }}{% endmacro %}{{ m(1) }}";
+    let looped = "{% for x in [1] recursive %}{{ loop([[[x]]]) }}{% endfor %}";
+    let wide = "{% set ns = namespace(x=1) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    for template in [deep, &sets, with, called, looped] {
+        assert!(refusal(template).contains("more than 200 deep"), "{template}");
+    }
+    assert!(refusal(wide).contains("fuel"));
+    let around = refusal("{% set a = namespace() %}{% set a.b = [a] %}");
+    assert!(around.starts_with("t:1: ") && around.contains("a namespace"), "{around}");
+    let within =
+        "{% set ns = namespace(x=1) %}{% for i in range(150) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    assert_eq!(printed(&format!("{within}{{{{ ns.x ~ '' == ns.x | tojson }}}}")), "True");
+}
+
+#[test]
+fn loops_go_through_what_python_goes_through() {
+    assert!(refusal("{% for x in none %}{% endfor %}").contains("none has no items"));
+    assert!(refusal("{% for x in [1] recursive %}{{ loop(none) }}{% endfor %}").contains("none"));
+    let template = "{% for x in nothing %}a{% else %}b{% endfor %}{% for c in 'yz' if c %}{{ c }}\
+        {{- loop.last }}{{ loop.length }}{% endfor %}{% for a in 1, 2 %}{{ a }}{% endfor %}";
+    assert_eq!(printed(template), "byFalse2zTrue212");
+}
+
+#[test]
+fn operators_print_and_compare_as_python_does() {
+    let template = "{{ 'x' ~ 1e20 ~ [1e-5] ~ -1 * 2 }} {{ [1e16, none, 'a'] | join(',') }} \
+        {{- ' ' ~ ('a' ~ 'b' in 'cab') }} {{ {'a': 1 ~ 2}['a'] ~ 'c' if 1 < 2 else '' }}\
+        {{ ('<' | safe) ~ '<' }}";
+    assert_eq!(printed(template), "x1e+20[1e-05]-2 1e+16,None,a True 12c<<");
+    let unprintable = "{{ ['\\x00\\u00a0\\u200b\\ue000é', '\\n\\\\', nothing, 'a' | e] }}";
+    let expected = r"['\x00\xa0\u200b\ue000é', '\n\\', Undefined, Markup('a')]";
+    assert_eq!(printed(unprintable), expected);
+    let added = refusal("a\n{{ '<' | e + '<' }}");
+    assert!(added.starts_with("t:2: ") && added.contains("safe text that is added to"), "{added}");
+    assert!(refusal("{{ none < 1 }}").contains("neither less nor greater"));
+}
+
+#[test]
+fn arguments_of_macros_know_each_other_and_what_stands_around() {
+    let template = "{% set s = 'xyz' %}\n{%- macro m(a, b=a ~ '!', c=s[1:], d=e, e=2) -%}\n \
+        {{ a }}{{ b }}{{ c }}{{ d }}{{ s[::-1] }}\n{%- endmacro %}{{ m(1) }} {{ m(1, c=3) }}";
+    assert_eq!(printed(template), "11!yzzyx 11!3zyx");
+    for name in ["varargs", "kwargs"] {
+        let named = refusal(&format!("\n{{% macro m() %}}{{{{ {name} }}}}{{% endmacro %}}"));
+        assert!(named.starts_with("t:2: ") && named.contains(name), "{named}");
+    }
+    let inside = "{% set x = 1 %}{% set y %}{% set x = 2 %}{{ x }}{% endset %}{{ x }}{{ y }}\
+        {% filter upper %}{% set x = 'a' %}{{ x }}{% endfilter %}{{ x }}";
+    assert_eq!(printed(inside), "12A1");
+}
+
+#[test]
+fn slices_are_those_of_python() {
+    let template = "{{ 'abc'[1:] }}{{ 'héj'[::-1] }}{{ [1, 2, 3][-2:] }}{{ (1, 2)[:1] }}{{ 'abc'[-9:9:2] }}\
+        {{ 'a b'.split(' ')[1:][0][:1] }}{{ {'k': 'xyz'}['k'][:2] ~ 'w' }}";
+    assert_eq!(printed(template), "bcjéh[2, 3](1,)acbxyw");
+    assert!(refusal("{{ none[1:] }}").contains("no text and no list"));
+}
+
+#[test]
+fn methods_and_filters_are_those_of_python() {
+    for (expression, expected) in [
+        ("'a b c'.rsplit(' ', 1)", "['a b', 'c']"),
+        ("' a  b c '.rsplit(maxsplit=1)", "[' a  b', 'c']"),
+        ("'a,b,c'.split(sep=',', maxsplit=1)", "['a', 'b,c']"),
+        ("' a  b c '.split(none, 1)", "['a', 'b c ']"),
+        ("'a=b=c'.partition('=')", "('a', '=', 'b=c')"),
+        ("'a=b=c'.rpartition('=')", "('a=b', '=', 'c')"),
+        ("'ab'.partition('=')", "('ab', '', '')"),
+        (
+            "'éab'.index('b'), 'abab'.rindex('a'), 'abab'.find('a', 1), [1, 2].index(2)",
+            "(2, 2, 2, 1)",
+        ),
+        (
+            "'abab'.count('a', 1), 'ab'.startswith('b', 1), 'ab'.endswith(('x', 'b'))",
+            "(1, True, True)",
+        ),
+        ("'\\x1ca\\x1d'.strip(), 'xay'.strip('xy'), 'a' | trim('a')", "('a', 'a', '')"),
+        ("'a\\x0bb\\r\\nc\\u2028'.splitlines()", "['a', 'b', 'c']"),
+        ("'aaa'.replace('a', 'b', count=2)", "bba"),
+        ("'a'.center(4) ~ 'a'.ljust(2) ~ '-7'.zfill(4) ~ 'aB'.swapcase()", " a  a -007Ab"),
+        ("'ab'.center(5, '*'), 'a'.rjust(2, '*')", "('**ab*', '*a')"),
+        (
+            "'x' | int, 'x' | int(default=4), ' 12 ' | int, '12.7' | int, 'inf' | int",
+            "(0, 4, 12, 12, 0)",
+        ),
+        ("'x' | float, ' 1.5 ' | float, 1e20 | string", "(0.0, 1.5, '1e+20')"),
+        (
+            "'a\\n\\nb\\n' | indent(1), '' | indent(2, true), 'a\\nb' | indent('--')",
+            "('a\\n\\n b\\n', '  ', 'a\\n--b')",
+        ),
+        (
+            "[{'a': 1e16}] | map(attribute='b', default='y') | join, [{'a': 1e16}] | join(attribute='a')",
+            "('y', '1e+16')",
+        ),
+        ("('inf' | float) | tojson, ['nan' | float]", "('Infinity', [nan])"),
+    ] {
+        assert_eq!(printed(&format!("{{{{ ({expression}) }}}}")), expected, "{expression}");
+    }
+    for (expression, reason) in [
+        ("'a'.index('b')", "is not in the text"),
+        ("'a'.split('')", "a separator"),
+        ("','.join([1])", "not only texts"),
+        ("'a' | indent(65)", "more than 64"),
+        ("[] | tojson(indent=65)", "more than 64"),
+        ("none | list", "none has no items"),
+        ("nothing | int", "undefined"),
+        ("{(1, 2): 3} | tojson", "not writable"),
+        ("[1] | attr('a')", "filter attr is unknown"),
+        ("{'items': 1}.items", "an item in brackets where a method has its name"),
+    ] {
+        assert!(refusal(&format!("{{{{ ({expression}) }}}}")).contains(reason), "{expression}");
+    }
+    let namespace = "{% set ns = namespace(items=[1]) %}{{ ns.items }}{{ {'items': 2}['items'] }}";
+    assert_eq!(printed(namespace), "[1]2");
+}
+
+#[test]
+fn integers_of_messages_beyond_64_bits_are_refused() {
+    for (number, taken) in [
+        ("18446744073709551615", true),
+        ("-9223372036854775808", true),
+        ("18446744073709551616", false),
+        ("12345678901234567890123", false),
+    ] {
+        let message = format!(r#"{{"role": "tool", "content": [{{"id": {number}}}]}}"#);
+        let message: Message = serde_json::from_str(&message).unwrap();
+        let written = render("{{ messages[0].content }}", &[message]);
+        assert_eq!(written.is_ok(), taken, "{number}");
+        if let Ok(written) = written {
+            assert_eq!(written, format!("[{{'id': {number}}}]"));
+        }
+    }
+}
