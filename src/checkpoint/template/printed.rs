@@ -17,10 +17,11 @@ const VISIT: u64 = 4;
 pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     let escapes = !matches!(state.auto_escape(), AutoEscape::None);
     let value = if escapes { escaped(state, value.clone())? } else { value.clone() };
-    Ok(match value.as_str() {
+    match value.as_str() {
         Some(text) => out.write_str(text)?,
         None => out.write_str(&text(state, &value)?)?,
-    })
+    }
+    Ok(())
 }
 
 /// Python's `str`.
