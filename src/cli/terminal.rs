@@ -40,16 +40,13 @@ pub(super) fn heard<T>(written: io::Result<T>, otherwise: T) -> io::Result<T> {
     }
 }
 
-/// From now on a file past the limit that a shell sets is an error that names it, not the end; no more
-/// memory, and a file that is cut while it is mapped, end the program as failures do.
+/// From now on a file past the limit that a shell sets is an error that names it, and a file that is cut
+/// while it is mapped ends the program as failures do.
 pub(super) fn outlive_limits() -> io::Result<()> {
     #[cfg(unix)]
     {
-        use signal_hook::consts::{SIGABRT, SIGBUS, SIGXFSZ};
+        use signal_hook::consts::{SIGBUS, SIGXFSZ};
         flag::register(SIGXFSZ, Arc::default())?;
-        // What allocates has said by then how much it wanted.
-        let always = Arc::new(AtomicBool::new(true));
-        flag::register_conditional_shutdown(SIGABRT, FAILED.into(), always)?;
         // SAFETY: the action makes two system calls that a handler may make, and never returns.
         unsafe { low_level::register(SIGBUS, end_cut) }?;
     }
