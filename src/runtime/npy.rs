@@ -8,6 +8,7 @@ pub enum Elements {
     I64(Vec<i64>),
     I32(Vec<i32>),
     I16(Vec<i16>),
+    U16(Vec<u16>),
     I8(Vec<i8>),
     U8(Vec<u8>),
 }
@@ -34,6 +35,7 @@ impl Elements {
             Elements::I64(_) => "<i8",
             Elements::I32(_) => "<i4",
             Elements::I16(_) => "<i2",
+            Elements::U16(_) => "<u2",
             Elements::I8(_) => "|i1",
             Elements::U8(_) => "|u1",
         }
@@ -46,6 +48,7 @@ impl Elements {
             Elements::I64(x) => x.len(),
             Elements::I32(x) => x.len(),
             Elements::I16(x) => x.len(),
+            Elements::U16(x) => x.len(),
             Elements::I8(x) => x.len(),
             Elements::U8(x) => x.len(),
         }
@@ -63,6 +66,7 @@ impl Elements {
             Elements::I64(x) => x.clone(),
             Elements::I32(x) => x.iter().map(|&x| x.into()).collect(),
             Elements::I16(x) => x.iter().map(|&x| x.into()).collect(),
+            Elements::U16(x) => x.iter().map(|&x| x.into()).collect(),
             Elements::I8(x) => x.iter().map(|&x| x.into()).collect(),
             Elements::U8(x) => x.iter().map(|&x| x.into()).collect(),
         })
@@ -74,6 +78,7 @@ impl Elements {
             Elements::I64(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Elements::I32(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Elements::I16(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Elements::U16(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Elements::I8(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Elements::U8(x) => x.clone(),
         }
@@ -110,6 +115,7 @@ pub fn read(bytes: &[u8]) -> Result<Array, NpyError> {
     let (len, at) = match (version, bytes.get(8..10), bytes.get(8..12)) {
         (1, Some(&[a, b]), _) => (usize::from(u16::from_le_bytes([a, b])), 10_usize),
         (2 | 3, _, Some(&[a, b, c, d])) => (u32::from_le_bytes([a, b, c, d]) as usize, 12),
+        (1..=3, ..) => return Err(error("ends within its header".into())),
         _ => return Err(error(format!("has .npy version {version}, expected 1 to 3"))),
     };
     let header = at.checked_add(len).and_then(|end| bytes.get(at..end));
@@ -136,7 +142,7 @@ pub fn read(bytes: &[u8]) -> Result<Array, NpyError> {
         .collect::<Result<_, _>>()?;
     let payload = &bytes[at + len..];
     let elements = elements(descr, payload).ok_or_else(|| {
-        error(format!("has elements {descr:?}, expected f4, i8, i4, i2, i1 or u1"))
+        error(format!("has elements {descr:?}, expected f4, i8, i4, i2, u2, i1 or u1"))
     })?;
     let count = shape.iter().try_fold(1_usize, |count, &n| count.checked_mul(n));
     let needed = count.and_then(|count| count.checked_mul(width(&elements)));
@@ -154,7 +160,7 @@ fn width(elements: &Elements) -> usize {
     match elements {
         Elements::I64(_) => 8,
         Elements::F32(_) | Elements::I32(_) => 4,
-        Elements::I16(_) => 2,
+        Elements::I16(_) | Elements::U16(_) => 2,
         Elements::I8(_) | Elements::U8(_) => 1,
     }
 }
@@ -169,6 +175,9 @@ fn elements(descr: &str, payload: &[u8]) -> Option<Elements> {
         }
         "<i2" => {
             Elements::I16(payload.as_chunks().0.iter().map(|&b| i16::from_le_bytes(b)).collect())
+        }
+        "<u2" => {
+            Elements::U16(payload.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect())
         }
         "|i1" | "<i1" => Elements::I8(payload.iter().map(|&b| i8::from_le_bytes([b])).collect()),
         "|u1" | "<u1" => Elements::U8(payload.to_vec()),

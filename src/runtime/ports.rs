@@ -90,16 +90,11 @@ impl Program {
         Ok(inputs.iter().enumerate().map(given).collect())
     }
 
-    /// Outputs as arrays: reals as f32, what the file declares as plain integers as i64.
+    /// Outputs as arrays: reals as f32, what the file declares as plain integers in its type.
     pub fn reals(&self, outputs: Vec<Tensor>) -> Vec<Array> {
-        let array = |(port, tensor): (&Port, Tensor)| {
-            let shape = tensor.shape().to_vec();
-            let integral = port.qparams.is_none() && port.dtype != TensorType::Float32;
-            let elements = match integral {
-                true => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
-                false => Elements::F32(tensor.into_data()),
-            };
-            Array { shape, elements }
+        let array = |(port, tensor): (&Port, Tensor)| match port.qparams {
+            Some(_) => real(tensor),
+            None => port.array(&tensor, None),
         };
         self.outputs.iter().zip(outputs).map(array).collect()
     }
@@ -111,6 +106,16 @@ impl Program {
 }
 
 impl Port {
+    /// An output of the integer reading: its codes, or those of a constant, in the type of the file;
+    /// f32 where that is none of integers.
+    pub(super) fn array(&self, tensor: &Tensor, constant: Option<Vec<i64>>) -> Array {
+        let live = || tensor.data().iter().map(|&x| x as i64).collect();
+        match integers(self.dtype, &constant.unwrap_or_else(live)) {
+            Some(elements) => Array { shape: tensor.shape().to_vec(), elements },
+            None => real(tensor.clone()),
+        }
+    }
+
     /// The reals of an array handed to this port.
     fn accept(&self, array: Array) -> Result<Tensor, Error> {
         let Array { shape, elements } = array;
@@ -169,28 +174,25 @@ impl Port {
     }
 }
 
-/// NumPy's name of the integers of a quantized type.
-fn own_type(dtype: TensorType) -> Option<&'static str> {
-    match dtype {
-        TensorType::Uint8 => Some("|u1"),
-        TensorType::Int8 => Some("|i1"),
-        TensorType::Int16 => Some("<i2"),
-        TensorType::Int32 => Some("<i4"),
-        TensorType::Int64 => Some("<i8"),
-        _ => None,
-    }
+fn real(tensor: Tensor) -> Array {
+    Array { shape: tensor.shape().to_vec(), elements: Elements::F32(tensor.into_data()) }
 }
 
-/// An output on its grid, as the integers of its own type; f32 where it has none.
-pub(super) fn codes_of(port: &Port, codes: &Tensor) -> Array {
-    let data = codes.data();
-    let elements = match (port.dtype, &port.qparams) {
-        (TensorType::Uint8, Some(_)) => Elements::U8(data.iter().map(|&x| x as u8).collect()),
-        (TensorType::Int8, Some(_)) => Elements::I8(data.iter().map(|&x| x as i8).collect()),
-        (TensorType::Int16, Some(_)) => Elements::I16(data.iter().map(|&x| x as i16).collect()),
-        (TensorType::Float32, _) => Elements::F32(data.to_vec()),
-        (_, Some(_)) => Elements::I32(data.iter().map(|&x| x as i32).collect()),
-        (_, None) => Elements::I64(data.iter().map(|&x| x as i64).collect()),
-    };
-    Array { shape: codes.shape().to_vec(), elements }
+/// NumPy's name of the integers of a type.
+fn own_type(dtype: TensorType) -> Option<&'static str> {
+    integers(dtype, &[]).map(|elements| elements.descr())
+}
+
+/// Integers of a type as NumPy holds them: those of 4 bits in bytes.
+fn integers(dtype: TensorType, codes: &[i64]) -> Option<Elements> {
+    let codes = codes.iter();
+    Some(match dtype {
+        TensorType::Uint4 | TensorType::Uint8 => Elements::U8(codes.map(|&q| q as u8).collect()),
+        TensorType::Int4 | TensorType::Int8 => Elements::I8(codes.map(|&q| q as i8).collect()),
+        TensorType::Uint16 => Elements::U16(codes.map(|&q| q as u16).collect()),
+        TensorType::Int16 => Elements::I16(codes.map(|&q| q as i16).collect()),
+        TensorType::Int32 => Elements::I32(codes.map(|&q| q as i32).collect()),
+        TensorType::Int64 => Elements::I64(codes.copied().collect()),
+        _ => return None,
+    })
 }

@@ -15,6 +15,7 @@ use crate::ops::{BinaryKind, Op};
 use crate::quant::{self, QuantParams};
 use crate::tensor::{Par, Tensor};
 use grid::{Grid, Steps};
+use std::borrow::Cow;
 
 /// How far the two readings of a file are apart on one edge, given equal operands.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,13 +46,17 @@ enum Form {
 type Observer<'a> = dyn FnMut(&Node, &[&Tensor], &Tensor) + 'a;
 
 impl Program {
-    /// Runs on integers; outputs are the integers of their grids, f32 where they have none.
+    /// Runs on integers; outputs are the integers of their grids, in the file's types, f32 where
+    /// they have none.
     ///
     /// # Errors
     /// Inputs that do not fit; operators of which some operands are quantized and others not.
     pub fn run_integers(&self, inputs: &[Tensor]) -> Result<Vec<Array>, Error> {
         let outputs = self.execute(inputs, &mut |_, _, _| {})?;
-        Ok(self.outputs.iter().zip(&outputs).map(|(p, t)| ports::codes_of(p, t)).collect())
+        let array = |((port, &id), tensor): ((&ports::Port, &ValueId), &Tensor)| {
+            port.array(tensor, self.constant_codes(id))
+        };
+        Ok(self.outputs.iter().zip(&self.graph.outputs).zip(&outputs).map(array).collect())
     }
 
     /// Runs on integers; outputs are the reals that those integers stand for, as
@@ -61,11 +66,7 @@ impl Program {
     /// Those of [`Program::run_integers`].
     pub fn run_exactly(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         let outputs = self.execute(inputs, &mut |_, _, _| {})?;
-        let real = |(&id, codes): (&ValueId, Tensor)| match &self.graph.value(id).qparams {
-            Some(params) => dequantized(params, &codes),
-            None => codes,
-        };
-        Ok(self.graph.outputs.iter().zip(outputs).map(real).collect())
+        Ok(self.graph.outputs.iter().zip(&outputs).map(|(&id, t)| self.reals_of(id, t)).collect())
     }
 
     /// Runs on integers and compares every edge with the float kernel on the same operands,
@@ -155,7 +156,7 @@ impl Program {
         Ok(graph.outputs.iter().map(|&id| self.operand(id, &live).clone()).collect())
     }
 
-    /// A live value, or a constant: its reals, which kernels on integers never look at.
+    /// A live value, or a constant: its reals, of which kernels on integers see the shape only.
     fn operand<'a>(&'a self, id: ValueId, live: &'a [Option<Tensor>]) -> &'a Tensor {
         match &self.graph.value(id).source {
             Source::Const(tensor) => tensor,
@@ -199,18 +200,20 @@ impl Program {
         self.codes.get(&id.index()).and_then(super::Codes::integers)
     }
 
+    /// The codes of an operand, a constant or live.
+    fn codes<'a>(&self, id: ValueId, operand: &'a Tensor) -> Cow<'a, Tensor> {
+        self.constant_codes(id).map_or(Cow::Borrowed(operand), |codes| {
+            Cow::Owned(Tensor::new(operand.shape(), codes.iter().map(|&q| q as f32).collect()))
+        })
+    }
+
     /// The codes of an operand in another shape on the same grid, which may have several scales: the
     /// weights of a convolution.
     fn reshaped(&self, node: &Node, operands: &[&Tensor]) -> Option<Tensor> {
         let (id, graph) = (node.inputs[0], &self.graph);
         let same = graph.value(id).qparams == graph.value(node.output).qparams;
-        if !same || !matches!(node.op, Op::Reshape(_)) {
-            return None;
-        }
-        let codes = self.constant_codes(id).map(|codes| {
-            Tensor::new(operands[0].shape(), codes.iter().map(|&q| q as f32).collect())
-        });
-        Some(node.op.def().eval(&[codes.as_ref().unwrap_or(operands[0])], Par::All.into()))
+        let moves = same && matches!(node.op, Op::Reshape(_));
+        moves.then(|| node.op.def().eval(&[&*self.codes(id, operands[0])], Par::All.into()))
     }
 
     fn refuse_channels(&self, node: &Node, name: &str, by_rows: bool) -> Error {
@@ -271,7 +274,10 @@ impl Program {
             Op::Mean(_) => rows::mean(&steps(0)?, &out),
             Op::Softmax(_) => rows::softmax(&steps(0)?, &out),
             Op::RmsNorm(op) => rows::rms_norm(&steps(0)?, &steps(1)?, op.epsilon, &out),
-            Op::Unary(op) => rows::table(op, &grid(node.inputs[0], false)?, operands[0], &out),
+            Op::Unary(op) => {
+                let id = node.inputs[0];
+                rows::table(op, &grid(id, false)?, &self.codes(id, operands[0]), &out)
+            }
             Op::Concat(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_) => {
                 let mut moved = Vec::with_capacity(operands.len());
                 for (i, _) in operands.iter().enumerate() {
@@ -293,15 +299,21 @@ impl Program {
         let reals = reals.data();
         let scale = |c: usize| f64::from(x.grid.scale(0)) * f64::from(w.grid.scale(c));
         let own = match &value.qparams {
-            Some(QuantParams::Affine { scale, .. }) => &scale[..],
-            _ => &[],
+            Some(QuantParams::Affine { scale, zero_point, .. }) => Some((scale, zero_point)),
+            _ => None,
         };
-        let at = |c: usize| own.get(if own.len() == 1 { 0 } else { c }).copied();
+        let at = |c: usize| {
+            let (scale, zero) = own?;
+            let c = if scale.len() == 1 { 0 } else { c };
+            Some((scale[c], i64::from(zero[c])))
+        };
         let codes = (0..value.shape[0])
             .map(|c| match (&codes, at(c)) {
                 // The file's scale is the f32 product, ours the exact one.
-                (Some(codes), Some(own)) if (f64::from(own) / scale(c) - 1.0).abs() < 1e-6 => {
-                    codes[c]
+                (Some(codes), Some((own, zero)))
+                    if (f64::from(own) / scale(c) - 1.0).abs() < 1e-6 =>
+                {
+                    codes[c].saturating_sub(zero)
                 }
                 _ => (f64::from(reals[c]) / scale(c)).round_ties_even() as i64,
             })

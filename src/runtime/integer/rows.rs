@@ -57,8 +57,11 @@ pub(super) fn table(op: &Unary, grid: &Grid<'_>, codes: &Tensor, out: &Grid<'_>)
     let all: Vec<f32> = (grid.low..=grid.high).map(real).collect();
     let image = op.eval(&[&Tensor::new([all.len()], all)], Par::All.into());
     let scale = f64::from(out.scale(0));
-    // Of a root of a negative number nothing is known: NaN, which `as` makes 0.
-    let entry = |&y: &f32| out.code((f64::from(y) / scale).round_ties_even() as i64);
+    // The root of a negative number is NaN, which goes to the least code as in the float reading.
+    let entry = |&y: &f32| match y.is_nan() {
+        true => out.low as f32,
+        false => out.code((f64::from(y) / scale).round_ties_even() as i64),
+    };
     let table: Vec<f32> = image.data().iter().map(entry).collect();
     let code = |&q: &f32| table[(q as i64).clamp(grid.low, grid.high).abs_diff(grid.low) as usize];
     Tensor::new(codes.shape(), codes.data().iter().map(code).collect())

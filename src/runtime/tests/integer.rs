@@ -4,6 +4,7 @@ use crate::circle::{
     self, BuiltinOperator, Bytes, Model, Operator, Options, Quantization, SubGraph, Tensor,
     TensorType,
 };
+use crate::runtime::npy::Elements;
 use crate::runtime::{Error, Limits, Program};
 use crate::tensor;
 
@@ -39,6 +40,12 @@ impl One {
         let bytes: Vec<u8> = (0..count).map(|i| (i * 37 % 100) as u8).collect();
         tensor.buffer = self.model.add_buffer(Bytes::from(bytes).into());
         index
+    }
+
+    /// Puts a tensor on another grid.
+    fn regrid(&mut self, index: i32, scale: f32, zero: i64) {
+        let grid = Quantization::per_tensor(scale, zero);
+        self.graph.tensors[index as usize].quantization = Some(grid);
     }
 
     /// The program that computes `output`; what has no payload is an input.
@@ -144,6 +151,46 @@ fn a_bias_that_is_an_input_is_for_the_float_reading() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn the_zero_point_of_a_bias_is_taken_from_it() {
+    let mut one = One::new();
+    let x = one.value("x", &[2, 4], 0.1);
+    let w = one.value("w", &[2, 4], 0.1);
+    let (w, y) = (one.constant(w), one.value("y", &[2, 2], 0.2));
+    let codes = [1000_i32, 2000].map(i32::to_le_bytes).concat();
+    let buffer = one.model.add_buffer(Bytes::from(codes).into());
+    let bias = Tensor::new("bias", TensorType::Int32, [2]).with_buffer(buffer);
+    let bias = one.graph.add_tensor(bias);
+    one.regrid(bias, 0.1 * 0.1, 900);
+    let program = one.program(BuiltinOperator::FullyConnected, &[x, w, bias], y);
+    assert!(worst(&program) <= 1);
+}
+
+#[test]
+fn an_operator_of_one_element_reads_the_codes_of_a_constant() {
+    use BuiltinOperator as Op;
+    for op in [Op::Neg, Op::Rsqrt, Op::Logistic, Op::Gelu] {
+        let mut one = One::new();
+        let (c, y) = (one.value("c", &[4, 8], 0.1), one.value("y", &[4, 8], 0.05));
+        let c = one.constant(c);
+        // Reals on both sides of zero: of a negative one there is no root.
+        one.regrid(c, 0.1, 50);
+        assert!(worst(&one.program(op, &[c], y)) <= 1, "{op}");
+    }
+}
+
+#[test]
+fn a_constant_that_is_an_output_is_given_as_its_codes() {
+    let mut one = One::new();
+    let c = one.value("c", &[2, 3], 0.1);
+    one.graph.outputs = vec![one.constant(c)];
+    one.model.subgraphs = vec![one.graph];
+    let program = Program::new(&one.model, Limits::default()).unwrap();
+    let found = program.run_integers(&[]).unwrap().remove(0);
+    assert_eq!(found.elements, Elements::U8(vec![0, 37, 74, 11, 48, 85]));
+    assert_eq!(program.run(&[]), program.run_exactly(&[]));
 }
 
 /// A convolution over the whole picture whose weights have scales along an axis.
