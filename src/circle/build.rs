@@ -22,11 +22,13 @@ impl Model {
 
     /// The index of an operator's code of this version, added where it is not there yet.
     pub fn opcode_version(&mut self, op: BuiltinOperator, version: i32) -> u32 {
-        let same = |code: &OperatorCode| {
-            code.builtin == op && code.version == version && code.custom_code.is_none()
-        };
-        let found = self.operator_codes.iter().position(same).unwrap_or_else(|| {
-            self.operator_codes.push(OperatorCode { version, ..OperatorCode::new(op) });
+        self.add_code(OperatorCode { version, ..OperatorCode::new(op) })
+    }
+
+    /// The index of a code, added where it is not there yet.
+    pub(super) fn add_code(&mut self, code: OperatorCode) -> u32 {
+        let found = self.operator_codes.iter().position(|own| *own == code).unwrap_or_else(|| {
+            self.operator_codes.push(code);
             self.operator_codes.len() - 1
         });
         index_u32(found)
@@ -52,9 +54,16 @@ impl Model {
         self.buffers.get(usize::try_from(tensor.buffer).ok()?)
     }
 
+    /// Whether a tensor has all its elements in the file, be they none.
+    pub(super) fn holds(&self, tensor: &Tensor) -> bool {
+        tensor.shape.contains(&0) || self.payload(tensor).is_some_and(|bytes| !bytes.is_empty())
+    }
+
     /// The payload of a constant where it is at hand; `None` for computed tensors and lazy payloads.
+    /// A tensor without elements has all of its payload.
     pub fn constant(&self, tensor: &Tensor) -> Option<&[u8]> {
-        self.payload(tensor)?.bytes().filter(|bytes| !bytes.is_empty())
+        let whole = |bytes: &&[u8]| !bytes.is_empty() || tensor.shape.contains(&0);
+        self.payload(tensor)?.bytes().filter(whole)
     }
 
     /// The elements of a constant of INT32 or INT64, which axes and extents are; `None` for others.

@@ -63,6 +63,14 @@ pub fn extract_between(model: &Model, from: &[&str], to: &[&str]) -> Result<Mode
     if chosen.is_empty() {
         return Err(selection("no operator lies between these tensors"));
     }
+    // An operator with several results may be needed for another one.
+    let made = chosen.iter().flat_map(|&op| &graph.operators[op].outputs);
+    if let Some(given) = made.copied().find(|output| from.contains(output)) {
+        let name = graph.tensor(given).map_or("", |t| &t.name).escape_debug();
+        return Err(selection(format!(
+            "\"{name}\" comes of an operator whose other results are needed: take all as given or none"
+        )));
+    }
     cut(model, graph, &chosen, &from, outputs)
 }
 
@@ -136,13 +144,12 @@ fn cut(
     given: &BTreeSet<i32>,
     outputs: Vec<i32>,
 ) -> Result<Model> {
-    let constant = |t: i32| {
-        let tensor = graph.tensor(t);
-        tensor.is_some_and(|t| t.is_variable || model.payload(t).is_some_and(|b| !b.is_empty()))
+    let constant = |index: i32| {
+        let tensor = graph.tensor(index);
+        !given.contains(&index) && tensor.is_some_and(|t| t.is_variable || model.holds(t))
     };
     let ops: Vec<&Operator> = chosen.iter().map(|&i| &graph.operators[i]).collect();
-    let made: BTreeSet<i32> =
-        ops.iter().flat_map(|op| &op.outputs).copied().filter(|t| !given.contains(t)).collect();
+    let made: BTreeSet<i32> = ops.iter().flat_map(|op| &op.outputs).copied().collect();
     let mut inputs = Vec::new();
     let mut kept: BTreeSet<i32> = outputs.iter().copied().collect();
     for op in &ops {
@@ -164,7 +171,7 @@ fn cut(
     let scales: Vec<i32> = scales.flat_map(|q| tensors_of(&q.details)).collect();
     kept.extend(scales);
     let mut part = Model { version: model.version, ..Model::new(model.description.clone()) };
-    let renumbered = carry_tensors(model, graph, &kept, &mut part);
+    let renumbered = carry_tensors(model, graph, &kept, given, &mut part);
     let tensor = |t: &i32| renumbered.get(t).copied().unwrap_or(-1);
     let map = |list: &[i32]| list.iter().map(tensor).collect::<Vec<i32>>();
     let operators = ops.iter().map(|op| Operator {
@@ -209,11 +216,13 @@ fn tensors_of(details: &Details) -> Vec<i32> {
     }
 }
 
-/// Puts the kept tensors with their payloads into `part`; says which index became which.
+/// Puts the kept tensors into `part`, with their payloads but for those that the caller gives; says
+/// which index became which.
 fn carry_tensors(
     model: &Model,
     graph: &SubGraph,
     kept: &BTreeSet<i32>,
+    given: &BTreeSet<i32>,
     part: &mut Model,
 ) -> BTreeMap<i32, i32> {
     let mut new = SubGraph::new(graph.name.clone());
@@ -222,7 +231,9 @@ fn carry_tensors(
     for &t in kept {
         let Some(tensor) = graph.tensor(t) else { continue };
         let mut tensor = tensor.clone();
-        let payload = model.payload(&tensor).filter(|b| !b.is_empty());
+        let constant = |b: &&Buffer| !b.is_empty() && !given.contains(&t);
+        let payload = model.payload(&tensor).filter(constant);
+        tensor.is_variable &= !given.contains(&t);
         tensor.buffer = payload.map_or(0, |payload: &Buffer| {
             let add = || part.add_buffer(payload.clone());
             *buffers.entry(tensor.buffer).or_insert_with(add)
@@ -245,10 +256,5 @@ fn carry_tensors(
 /// The index in `part` of the operator's code, carried over whole.
 fn carry_code(model: &Model, op: &Operator, part: &mut Model) -> u32 {
     let code = usize::try_from(op.opcode_index).ok().and_then(|i| model.operator_codes.get(i));
-    let Some(code) = code else { return u32::MAX };
-    let found = part.operator_codes.iter().position(|c| c == code).unwrap_or_else(|| {
-        part.operator_codes.push(code.clone());
-        part.operator_codes.len() - 1
-    });
-    u32::try_from(found).unwrap_or(u32::MAX)
+    code.map_or(u32::MAX, |code| part.add_code(code.clone()))
 }

@@ -1,12 +1,11 @@
-//! Several graphs in one file that hold their constants once, and files of dynamic extent at a
-//! chosen one.
+//! Several graphs in one file that hold their constants once.
 
 use super::buffer::Buffer;
 use super::model::{Model, SignatureDef};
 use std::collections::HashMap;
 
 /// One file of several: the first graph of each part, under a name of its own that is also the key
-/// of a signature. Equal payloads are one.
+/// of a signature where the part has none. Equal payloads are one.
 pub fn join(parts: Vec<(&str, Model)>) -> Model {
     let description = parts.first().map_or(String::new(), |(_, part)| part.description.clone());
     let mut whole = Model::new(description);
@@ -16,11 +15,8 @@ pub fn join(parts: Vec<(&str, Model)>) -> Model {
             continue;
         }
         let mut graph = part.subgraphs.swap_remove(0);
-        let codes: Vec<u32> = part
-            .operator_codes
-            .iter()
-            .map(|code| whole.opcode_version(code.builtin, code.version))
-            .collect();
+        let codes: Vec<u32> =
+            part.operator_codes.drain(..).map(|code| whole.add_code(code)).collect();
         for operator in &mut graph.operators {
             let at = usize::try_from(operator.opcode_index).unwrap_or(usize::MAX);
             operator.opcode_index = codes.get(at).copied().unwrap_or(u32::MAX);
@@ -41,8 +37,12 @@ pub fn join(parts: Vec<(&str, Model)>) -> Model {
         let inputs: Vec<_> = graph.inputs.iter().filter_map(port).collect();
         let outputs: Vec<_> = graph.outputs.iter().filter_map(port).collect();
         let subgraph_index = u32::try_from(whole.subgraphs.len()).unwrap_or(u32::MAX);
-        let signature = SignatureDef::new(name, inputs, outputs);
-        whole.signature_defs.push(SignatureDef { subgraph_index, ..signature });
+        if part.signature_defs.is_empty() {
+            part.signature_defs = vec![SignatureDef::new(name, inputs, outputs)];
+        }
+        let signatures = part.signature_defs.into_iter();
+        let placed = signatures.map(|signature| SignatureDef { subgraph_index, ..signature });
+        whole.signature_defs.extend(placed);
         whole.subgraphs.push(graph);
     }
     whole
@@ -66,15 +66,4 @@ fn put(whole: &mut Model, known: &mut HashMap<Content, u32>, buffer: &mut Buffer
         Some(content) => *known.entry(content).or_insert_with(|| whole.add_buffer(buffer)),
         None => whole.add_buffer(buffer),
     }
-}
-
-/// The model with `extent` in place of every dynamic dimension, and none left.
-pub fn resized(mut model: Model, extent: i32) -> Model {
-    for tensor in model.subgraphs.iter_mut().flat_map(|graph| &mut graph.tensors) {
-        let Some(signature) = tensor.shape_signature.take() else { continue };
-        for (n, wanted) in tensor.shape.iter_mut().zip(signature) {
-            *n = if wanted < 0 { extent } else { wanted };
-        }
-    }
-    model
 }

@@ -23,6 +23,7 @@ mod option_field;
 mod options;
 mod options2;
 mod place;
+mod resize;
 mod types;
 mod verify;
 mod write;
@@ -32,7 +33,7 @@ pub use decode::{format_of, read, read_shared};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{alone, extract, extract_between, find_graph};
 pub use inspect::{list_operators, list_tensors, summarize, to_json};
-pub use join::{join, resized};
+pub use join::join;
 pub use model::{
     Details, DimensionMetadata, Metadata, Model, Operator, OperatorCode, Quantization,
     SignatureDef, SparseIndex, Sparsity, SubGraph, Tensor, TensorMap, VariantSubType,
@@ -41,6 +42,7 @@ pub use operator::BuiltinOperator;
 pub use options::Options;
 pub use options2::Options2;
 pub use place::{Place, Placed};
+pub use resize::resized;
 pub use types::{Activation, Padding, TensorType};
 pub use verify::{Finding, Report, Target, verify, verify_for};
 pub use write::{Format, Payloads, WriteOptions, to_bytes, write, write_with};

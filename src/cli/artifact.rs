@@ -84,7 +84,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Outcome {
 
 pub(super) fn extract(args: &ExtractArgs) -> Outcome {
     end_on_interrupt()?;
-    apart(&args.file, &args.out)?;
+    apart(&args.file, &args.out, "-o")?;
     let Opened { model, format } = open(&args.file)?;
     let graph = circle::find_graph(&model, args.graph.as_deref());
     let graph = graph.map_err(|e| format!("{}: {e}", args.file.display()))?;
@@ -103,7 +103,7 @@ pub(super) fn extract(args: &ExtractArgs) -> Outcome {
 
 pub(super) fn export(args: &ExportArgs) -> Outcome {
     end_on_interrupt()?;
-    apart(&args.file, &args.out)?;
+    apart(&args.file, &args.out, "-o")?;
     let Opened { model, format } = open(&args.file)?;
     let mut tensors = model.subgraphs.iter().flat_map(|graph| &graph.tensors);
     if args.qdq
@@ -140,11 +140,13 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
 }
 
 /// Refuses to write what is read, by whatever path.
-fn apart(read: &Path, written: &Path) -> Result<(), String> {
+pub(super) fn apart(read: &Path, written: &Path, option: &str) -> Result<(), String> {
     match (read.canonicalize(), written.canonicalize()) {
         (Ok(one), Ok(other)) if one == other => {
             let (read, written) = (read.display(), written.display());
-            Err(format!("{written}: -o: found the file that is read, {read}, expected another"))
+            Err(format!(
+                "{written}: {option}: found the file that is read, {read}, expected another"
+            ))
         }
         _ => Ok(()),
     }

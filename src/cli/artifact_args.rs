@@ -121,8 +121,8 @@ fn parse_range(text: &str) -> Result<[usize; 2], String> {
 #[command(after_help = "Examples:
   encircle run model.circle --input input_ids=ids.npy --input pixel_values=pixels.npy -o out
   encircle run model.q.circle --input 0=ids.npy --input 1=pixels.npy -o out --integer --audit
-Outputs are written as out0.npy, out1.npy … in the order of the file. A dynamic dimension takes
-the extent that the inputs have there. pixel_values has the patches of all pictures in the order of
+Outputs are written as out0.npy, out1.npy … in the order of the file. A dynamic dimension of an
+input takes the extent that its array has there; those of results follow. pixel_values has the patches of all pictures in the order of
 the prompt, then those of all videos.")]
 pub(super) struct RunArgs {
     /// A .circle or .tflite file

@@ -1,11 +1,11 @@
 //! `encircle run`: a Circle file on .npy inputs.
 
-use super::artifact::open;
+use super::artifact::{apart, open};
 use super::artifact_args::RunArgs;
 use super::terminal::{end_on_interrupt, stdout};
 use super::{Outcome, Verdict};
 use crate::checkpoint::read_within;
-use crate::circle::{self, Format, Model, TensorType, WriteOptions};
+use crate::circle::{self, Format, Model, SubGraph, TensorType, WriteOptions};
 use crate::pipeline;
 use crate::quant::{self, QuantParams};
 use crate::report::counted;
@@ -20,6 +20,8 @@ use std::path::Path;
 
 /// The longest .npy file believed, in bytes.
 const ARRAY_MAX: u64 = 4 << 30;
+/// The file of all edges.
+const EDGES: &str = "edges.circle";
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
     end_on_interrupt()?;
@@ -27,31 +29,38 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         pipeline::check_folder(folder)?;
     }
     let place = args.file.display();
+    let refused = |e: &dyn Error| format!("{place}: {e}");
     let model = open(&args.file)?.model;
     let mut arrays = Vec::with_capacity(args.input.len());
     for (name, path) in &args.input {
         arrays.push((name.clone(), read(path)?));
     }
-    let model = match extent(&model, args.graph.as_deref(), &arrays) {
-        Some(extent) => circle::resized(model, extent),
-        None => model,
-    };
-    let program = Program::of(&model, args.graph.as_deref(), Limits::default())
-        .map_err(|e| format!("{place}: {e}"))?;
+    let graph = circle::find_graph(&model, args.graph.as_deref()).map_err(|e| refused(&e))?;
+    let given = shapes(&model.subgraphs[graph], &arrays);
+    let model = circle::resized(model, graph, &given).map_err(|e| refused(&e))?;
+    let program =
+        Program::of(&model, args.graph.as_deref(), Limits::default()).map_err(|e| refused(&e))?;
     if let Some(option) = on_integers(args)
         && !program.is_quantized()
     {
         let found = "found a file whose values are all float, expected one with integers";
         return Err(format!("{place}: {option}: {found}").into());
     }
-    let inputs = program.bind(arrays).map_err(|e| format!("{place}: {e}"))?;
+    let how = Export { form: Form::Edges, format: Format::Circle, blocks: None };
+    let edges = args.edges.as_ref().map(|folder| {
+        let file = runtime::export(&circle::alone(&model, graph), how);
+        file.map(|file| (folder, file)).map_err(|e| refused(&e))
+    });
+    let edges = edges.transpose()?;
+    spares_its_inputs(args, &program, edges.as_ref().map(|(_, file)| file))?;
+    let inputs = program.bind(arrays).map_err(|e| refused(&e))?;
     let outputs = match args.integer {
         true => program.run_integers(&inputs),
         false => program.run(&inputs).map(|outputs| program.reals(outputs)),
     }
-    .map_err(|e| format!("{place}: {e}"))?;
-    fs::create_dir_all(&args.out).map_err(|e| refused(&args.out, e))?;
-    let path = |i: usize| args.out.join(format!("out{i}.npy"));
+    .map_err(|e| refused(&e))?;
+    fs::create_dir_all(&args.out).map_err(|e| cannot_write(&args.out, e))?;
+    let path = |i: usize| args.out.join(output(i));
     pipeline::save_all((0..).map(path).zip(outputs.iter().map(npy::write)))?;
     let mut stdout = stdout();
     for (i, (port, array)) in program.outputs().iter().zip(&outputs).enumerate() {
@@ -64,16 +73,47 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
             port.name.escape_debug()
         )?;
     }
-    if let Some(folder) = &args.edges {
-        let graph = circle::find_graph(&model, args.graph.as_deref())?;
-        write_edges(&circle::alone(&model, graph), &program, &inputs, folder)
-            .map_err(|e| format!("{place}: {e}"))?;
+    if let Some((folder, file)) = &edges {
+        write_edges(file, &program, &inputs, folder).map_err(|e| refused(&*e))?;
     }
     if !args.audit {
         return Ok(Verdict::Fine);
     }
-    let edges = program.audit(&inputs).map_err(|e| format!("{place}: {e}"))?;
+    let edges = program.audit(&inputs).map_err(|e| refused(&e))?;
     Ok(judge(&edges, &mut stdout)?)
+}
+
+fn input(i: usize) -> String {
+    format!("in{i}.npy")
+}
+
+fn output(i: usize) -> String {
+    format!("out{i}.npy")
+}
+
+/// Refuses results that would take the place of what is read, or of each other.
+fn spares_its_inputs(
+    args: &RunArgs,
+    program: &Program,
+    edges: Option<&Model>,
+) -> Result<(), String> {
+    let mut written: Vec<_> =
+        (0..program.outputs().len()).map(|i| ("-o", args.out.join(output(i)))).collect();
+    if let (Some(folder), Some(graph)) = (&args.edges, edges.and_then(|m| m.subgraphs.first())) {
+        // A folder that is not there yet has no canonical path.
+        let place = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+        if place(&args.out) == place(folder) {
+            let folder = folder.display();
+            return Err(format!("{folder}: --edges: found the folder of -o, expected another"));
+        }
+        let names = (0..graph.inputs.len()).map(input).chain((0..graph.outputs.len()).map(output));
+        let names = names.chain(std::iter::once(EDGES.into()));
+        written.extend(names.map(|name| ("--edges", folder.join(name))));
+    }
+    for read in std::iter::once(&args.file).chain(args.input.iter().map(|(_, path)| path)) {
+        written.iter().try_for_each(|(option, written)| apart(read, written, option))?;
+    }
+    Ok(())
 }
 
 /// The first option that asks for what only integers have.
@@ -83,19 +123,17 @@ fn on_integers(args: &RunArgs) -> Option<&'static str> {
     asked.into_iter().find_map(|(option, asked)| asked.then_some(option))
 }
 
-fn refused(folder: &Path, e: std::io::Error) -> String {
+fn cannot_write(folder: &Path, e: std::io::Error) -> String {
     format!("{}: cannot write: {e}", folder.display())
 }
 
 /// The file of all edges, what it takes and what our integers make of it.
 fn write_edges(
-    model: &Model,
+    file: &Model,
     program: &Program,
     inputs: &[Tensor],
     folder: &Path,
 ) -> Result<(), Box<dyn Error>> {
-    let how = Export { form: Form::Edges, format: Format::Circle, blocks: None };
-    let file = runtime::export(model, how)?;
     let mut reals: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut codes: BTreeMap<String, Array> = BTreeMap::new();
     // What nobody reads has no elements here, and is read by nobody there.
@@ -114,8 +152,8 @@ fn write_edges(
         codes.insert(format!("{name}.codes"), integers);
         reals.insert(name, tensor);
     }
-    fs::create_dir_all(folder).map_err(|e| refused(folder, e))?;
-    pipeline::save(&file, &WriteOptions::default(), &folder.join("edges.circle"))?;
+    fs::create_dir_all(folder).map_err(|e| cannot_write(folder, e))?;
+    pipeline::save(file, &WriteOptions::default(), &folder.join(EDGES))?;
     let graph = file.subgraphs.first().ok_or("has no graph")?;
     let missing = |name: &str| format!("no value \"{}\" was computed", name.escape_debug());
     let mut arrays = Vec::new();
@@ -133,26 +171,25 @@ fn write_edges(
             _ => Elements::I64(tensor.data().iter().map(|&x| x as i64).collect()),
         };
         let bytes = npy::write(&Array { shape, elements });
-        arrays.push((folder.join(format!("in{i}.npy")), bytes));
+        arrays.push((folder.join(input(i)), bytes));
     }
     for (i, &index) in graph.outputs.iter().enumerate() {
         let name = graph.tensor(index).map_or("", |tensor| tensor.name.as_str());
         let array = codes.get(name).ok_or_else(|| missing(name))?;
-        arrays.push((folder.join(format!("out{i}.npy")), npy::write(array)));
+        arrays.push((folder.join(output(i)), npy::write(array)));
     }
     Ok(pipeline::save_all(arrays)?)
 }
 
-/// What the arrays have where the file leaves the extent open; none where it does not.
-fn extent(model: &Model, graph: Option<&str>, arrays: &[(String, Array)]) -> Option<i32> {
-    let file = &model.subgraphs[circle::find_graph(model, graph).ok()?];
-    file.inputs.iter().enumerate().find_map(|(i, &index)| {
-        let tensor = file.tensor(index)?;
-        let at = tensor.shape_signature.as_ref()?.iter().position(|&n| n < 0)?;
-        let number = i.to_string();
-        let (_, array) = arrays.iter().find(|(name, _)| *name == tensor.name || *name == number)?;
-        i32::try_from(*array.shape.get(at)?).ok().filter(|&n| n > 0)
-    })
+/// The shapes of the arrays, by the tensors that they are for.
+fn shapes(graph: &SubGraph, arrays: &[(String, Array)]) -> Vec<(i32, Vec<i32>)> {
+    let shape = |(i, &index): (usize, &i32)| {
+        let (name, number) = (&graph.tensor(index)?.name, i.to_string());
+        let (_, array) = arrays.iter().find(|(given, _)| given == name || *given == number)?;
+        let extents = array.shape.iter().map(|&n| i32::try_from(n).ok());
+        Some((index, extents.collect::<Option<_>>()?))
+    };
+    graph.inputs.iter().enumerate().filter_map(shape).collect()
 }
 
 /// One line for the whole, and one for every edge that is more than a step apart.

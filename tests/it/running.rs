@@ -198,6 +198,33 @@ fn outputs_are_written_beside_their_names_and_take_them_when_they_are_whole() {
 }
 
 #[test]
+fn results_take_the_place_neither_of_what_is_read_nor_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let halves = npy::Array { shape: vec![3, 8], elements: npy::Elements::F32(vec![0.5; 24]) };
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(at("chain")).unwrap();
+    for name in ["out0.npy", "in0.npy"] {
+        std::fs::write(folder.path().join("chain").join(name), npy::write(&halves)).unwrap();
+    }
+    let (chain, new, dotted) = (at("chain"), at("new"), at("./new"));
+    let refuse = |input: &str, into: &[&str], said: &str| {
+        let given = format!("0={chain}/{input}");
+        let run = ["run", "tests/data/circle/linear.q.circle", "--input", &given];
+        let (code, stdout, stderr) = encircle(&[&run[..], into].concat());
+        assert_eq!((code, stdout.as_str()), (2, ""), "{into:?}");
+        assert!(stderr.contains(said), "{into:?}: {stderr}");
+        assert_eq!(array(&folder.path().join("chain").join(input)), halves);
+        assert!(!Path::new(&new).exists());
+    };
+    refuse("out0.npy", &["-o", &chain], "-o: found the file that is read");
+    let edges = ["-o", &new, "--edges", &chain];
+    refuse("out0.npy", &edges, "--edges: found the file that is read");
+    refuse("in0.npy", &edges, "--edges: found the file that is read");
+    let same = ["-o", &new, "--edges", &dotted];
+    refuse("in0.npy", &same, "--edges: found the folder of -o, expected another");
+}
+
+#[test]
 #[cfg(unix)]
 fn devices_without_an_end_are_read_up_to_a_limit() {
     for args in [
@@ -249,10 +276,10 @@ fn the_file_of_all_edges_is_within_one_step_of_the_integers() {
     let folder = demo("w4a16");
     let (file, out) = (folder.join("model.q.circle"), folder.join("edges"));
     let input = |i: usize| format!("{i}={}", folder.join(format!("io/in{i}.npy")).display());
-    let (file, out_text) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let (file, own) = (file.to_str().unwrap(), out.join("own"));
     let (first, second) = (input(0), input(1));
-    let args = ["run", file, "--input", &first, "--input", &second, "-o", out_text];
-    let (code, _, stderr) = encircle(&[&args[..], &["--edges", out_text]].concat());
+    let args = ["run", file, "--input", &first, "--input", &second, "-o", own.to_str().unwrap()];
+    let (code, _, stderr) = encircle(&[&args[..], &["--edges", out.to_str().unwrap()]].concat());
     assert_eq!((code, stderr.as_str()), (0, ""));
     let edges = program(&out.join("edges.circle"));
     let given = |i: usize| (i.to_string(), array(&out.join(format!("in{i}.npy"))));

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::model::{
-    Details, Model, Operator, Quantization, SignatureDef, SubGraph, Tensor, TensorMap,
+    Details, Model, Operator, Quantization, SignatureDef, SparseIndex, Sparsity, SubGraph, Tensor,
+    TensorMap,
 };
 
 /// The whole model as JSON, without the payloads' bytes.
@@ -50,10 +51,44 @@ fn tensor(model: &Model, tensor: &Tensor) -> Value {
     if let Some(signature) = &tensor.shape_signature {
         value["shape_signature"] = json!(signature);
     }
+    if tensor.is_variable {
+        value["is_variable"] = json!(true);
+    }
+    if tensor.has_rank {
+        value["has_rank"] = json!(true);
+    }
+    if tensor.compression_type != 0 {
+        value["compression_type"] = json!(tensor.compression_type);
+    }
+    if let Some(sparsity) = &tensor.sparsity {
+        value["sparsity"] = sparse(sparsity);
+    }
     if let Some(q) = &tensor.quantization {
         value["quantization"] = quantization(q);
     }
     value
+}
+
+fn sparse(sparsity: &Sparsity) -> Value {
+    let index = |index: &SparseIndex| match index {
+        SparseIndex::None => 0,
+        SparseIndex::Int32(list) => list.len(),
+        SparseIndex::Uint16(list) => list.len(),
+        SparseIndex::Uint8(list) => list.len(),
+    };
+    let dims = sparsity.dims.iter().map(|dim| {
+        json!({
+            "format": dim.format,
+            "dense_size": dim.dense_size,
+            "array_segments": index(&dim.array_segments),
+            "array_indices": index(&dim.array_indices),
+        })
+    });
+    json!({
+        "traversal_order": sparsity.traversal_order,
+        "block_map": sparsity.block_map,
+        "dims": dims.collect::<Vec<_>>(),
+    })
 }
 
 fn quantization(q: &Quantization) -> Value {
@@ -85,12 +120,19 @@ fn quantization(q: &Quantization) -> Value {
 fn operator(model: &Model, op: &Operator) -> Value {
     let fields = op.options.fields().into_iter().chain(op.options_2.fields());
     let options: Map<String, Value> = fields.map(|(k, v)| (k.to_string(), v)).collect();
-    json!({
+    let mut value = json!({
         "operator": model.builtin(op).map(|builtin| builtin.to_string()),
         "inputs": op.inputs,
         "outputs": op.outputs,
         "options": options,
-    })
+    });
+    if !op.custom_options.is_empty() {
+        value["custom_options"] = json!(op.custom_options);
+    }
+    if !op.intermediates.is_empty() {
+        value["intermediates"] = json!(op.intermediates);
+    }
+    value
 }
 
 fn signature(def: &SignatureDef) -> Value {

@@ -62,6 +62,44 @@ fn between_tensors() {
 }
 
 #[test]
+fn a_constant_that_is_taken_as_given_is_an_input_without_payload() {
+    let part = extract_between(&small(), &["layer.weight"], &["layer"]).unwrap();
+    assert_eq!(names(&part, &part.subgraphs[0].inputs), ["x", "layer.weight"]);
+    assert_eq!(part.buffers.iter().map(Buffer::len).collect::<Vec<_>>(), [0, 16]);
+    assert!(verify(&part).is_clean());
+}
+
+#[test]
+fn a_result_is_not_both_given_and_computed_beside_another() {
+    let mut model = Model::new("split");
+    let mut graph = SubGraph::new("main");
+    let axis = model.add_buffer(Buffer::data(1_i32.to_le_bytes().to_vec()));
+    for (name, width) in [("x", 4), ("a", 2), ("b", 2), ("sum", 2)] {
+        graph.add_tensor(Tensor::new(name, TensorType::Float32, [1, width]));
+    }
+    let axis = Tensor::new("axis", TensorType::Int32, []).with_buffer(axis);
+    let axis = graph.add_tensor(axis);
+    for (op, inputs, outputs) in [
+        (BuiltinOperator::Split, vec![axis, 0], vec![1, 2]),
+        (BuiltinOperator::Add, vec![1, 2], vec![3]),
+    ] {
+        let mut options = Options::of(op);
+        if let Options::Split { num_splits } = &mut options {
+            *num_splits = 2;
+        }
+        graph.add_operator(Operator::new(model.opcode(op), inputs, outputs, options));
+    }
+    (graph.inputs, graph.outputs) = (vec![0], vec![3]);
+    model.subgraphs.push(graph);
+    assert_eq!(
+        refusal(extract_between(&model, &["a"], &["sum"])),
+        "\"a\" comes of an operator whose other results are needed: take all as given or none"
+    );
+    let part = extract_between(&model, &["a", "b"], &["sum"]).unwrap();
+    assert_eq!(names(&part, &part.subgraphs[0].inputs), ["a", "b"]);
+}
+
+#[test]
 fn every_part_of_a_peer_file_is_valid() {
     let model = read(PEER_BLOCK).unwrap();
     let count = model.subgraphs[0].operators.len();

@@ -3,6 +3,7 @@
 mod cutting;
 mod hostile;
 mod printing;
+mod resizing;
 mod roundtrip;
 mod sample;
 mod shapes;

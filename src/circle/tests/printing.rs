@@ -152,6 +152,38 @@ fn json() {
 }
 
 #[test]
+fn json_tells_what_few_files_have() {
+    let mut model = small();
+    let graph = &mut model.subgraphs[0];
+    let tensor = &mut graph.tensors[3];
+    (tensor.is_variable, tensor.has_rank, tensor.compression_type) = (true, true, 1);
+    let dims = vec![DimensionMetadata {
+        format: 1,
+        array_indices: SparseIndex::Uint8(vec![0, 2]),
+        ..DimensionMetadata::default()
+    }];
+    tensor.sparsity = Some(Sparsity { dims, ..Sparsity::default() });
+    graph.operators[1].custom_options = vec![7, 9];
+    graph.operators[1].intermediates = vec![-1];
+    let json = to_json(&model)["subgraphs"][0].take();
+    let tensor = &json["tensors"][3];
+    for (field, expected) in [
+        ("is_variable", "true"),
+        ("has_rank", "true"),
+        ("compression_type", "1"),
+        (
+            "sparsity",
+            r#"{"block_map":[],"dims":[{"array_indices":2,"array_segments":0,"dense_size":0,"format":1}],"traversal_order":[]}"#,
+        ),
+    ] {
+        assert_eq!(tensor[field].to_string(), expected);
+    }
+    let operator = &json["operators"][1];
+    assert_eq!(operator["custom_options"].to_string(), "[7,9]");
+    assert_eq!(operator["intermediates"].to_string(), "[-1]");
+}
+
+#[test]
 fn names_cannot_reach_the_terminal_raw() {
     let mut model = small();
     model.subgraphs[0].tensors[0].name = "\u{1b}[2J".repeat(30);

@@ -241,3 +241,77 @@ fn what_is_dynamic_or_not_constant_contradicts_nothing() {
     let options = Options::Reshape { new_shape: Vec::new() };
     assert_eq!(found(Op::Reshape, options, &given, &[&[4, 3]]), "");
 }
+
+#[test]
+fn only_axes_of_extent_1_are_squeezed() {
+    let squeeze = |dims: &[i32], output: &[i32]| {
+        let options = Options::Squeeze { squeeze_dims: dims.to_vec() };
+        found(Op::Squeeze, options, &[Of(&[2, 1, 3, 1])], &[output])
+    };
+    assert_eq!(squeeze(&[-3], &[2, 3, 1]), "");
+    assert_eq!(squeeze(&[], &[2, 3]), "");
+    assert_eq!(squeeze(&[1], &[3, 2, 1]), "output 0 is [3, 2, 1], expected [2, 3, 1]");
+    assert_eq!(
+        squeeze(&[0], &[1, 3, 1]),
+        "squeeze_dims [0] of [2, 1, 3, 1], expected axes of extent 1"
+    );
+}
+
+#[test]
+fn a_convolution_counts_its_windows_and_kernels() {
+    let conv = |padding: Padding, kernel: &[i32], bias: Operand<'_>, output: &[i32]| {
+        let mut options = Options::of(Op::Conv2d);
+        let Options::Conv2d { padding: own, stride_w, dilation_h_factor, .. } = &mut options else {
+            panic!()
+        };
+        (*own, *stride_w, *dilation_h_factor) = (padding, 2, 2);
+        found(Op::Conv2d, options, &[Of(&[1, 5, 6, 4]), Of(kernel), bias], &[output])
+    };
+    let (same, valid) = (Padding::Same, Padding::Valid);
+    assert_eq!(conv(same, &[8, 3, 3, 4], Left, &[1, 5, 3, 8]), "");
+    assert_eq!(conv(valid, &[8, 3, 3, 4], Of(&[8]), &[1, 1, 2, 8]), "");
+    // groups
+    assert_eq!(conv(valid, &[8, 1, 1, 2], Left, &[1, 5, 3, 8]), "");
+    for (kernel, bias, output, expected) in [
+        (&[8, 1, 1, 4], Left, &[1, 8, 5, 3], "output 0 is [1, 8, 5, 3], expected [1, 5, 3, 8]"),
+        (
+            &[8, 1, 1, 3],
+            Left,
+            &[1, 5, 3, 8],
+            "a kernel [8, 1, 1, 3] over the 4 channels of [1, 5, 6, 4]",
+        ),
+        (
+            &[8, 1, 1, 4],
+            Of(&[4]),
+            &[1, 5, 3, 8],
+            "a bias [4], expected 8 elements for weights [8, 1, 1, 4]",
+        ),
+    ] {
+        assert_eq!(conv(same, kernel, bias, output), expected);
+    }
+    let mut options = Options::of(Op::DepthwiseConv2d);
+    let Options::DepthwiseConv2d { padding, .. } = &mut options else { panic!() };
+    *padding = valid;
+    let inputs = [Of(&[1, 5, 6, 4]), Of(&[1, 3, 2, 8])];
+    let depthwise =
+        |output: &[i32]| found(Op::DepthwiseConv2d, options.clone(), &inputs, &[output]);
+    assert_eq!(depthwise(&[1, 3, 5, 8]), "");
+    assert_eq!(depthwise(&[1, 3, 5, 1]), "output 0 is [1, 3, 5, 1], expected [1, 3, 5, 8]");
+}
+
+#[test]
+fn a_tensor_without_elements_needs_no_payload() {
+    let mut model = Model::new("scalar");
+    let mut graph = SubGraph::new("main");
+    let x = graph.add_tensor(Tensor::new("x", TensorType::Float32, [1]));
+    let shape = graph.add_tensor(Tensor::new("shape", TensorType::Int32, [0]));
+    let y = graph.add_tensor(Tensor::new("y", TensorType::Float32, []));
+    let code = model.opcode(Op::Reshape);
+    let options = Options::Reshape { new_shape: Vec::new() };
+    graph.add_operator(Operator::new(code, vec![x, shape], vec![y], options));
+    (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+    model.subgraphs.push(graph);
+    assert!(verify(&model).is_clean(), "{}", verify(&model));
+    let part = extract(&model, 0..=0).unwrap();
+    assert_eq!(part.subgraphs[0].inputs.len(), 1);
+}

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::model::{Model, SubGraph};
+pub(super) use shapes::results;
 
 /// Who is to load the file; each has traps of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +111,8 @@ fn in_range(index: i32, count: usize) -> bool {
 
 /// Which tensors have a value before the first operator runs.
 fn given(model: &Model, graph: &SubGraph) -> Vec<bool> {
-    let constant = |t| model.payload(t).is_some_and(|b: &super::buffer::Buffer| !b.is_empty());
-    let mut given: Vec<bool> = graph.tensors.iter().map(|t| t.is_variable || constant(t)).collect();
+    let mut given: Vec<bool> =
+        graph.tensors.iter().map(|t| t.is_variable || model.holds(t)).collect();
     for &input in &graph.inputs {
         if let Some(slot) = usize::try_from(input).ok().and_then(|i| given.get_mut(i)) {
             *slot = true;

@@ -54,9 +54,7 @@ fn expected_arity(op: BuiltinOperator) -> Option<([usize; 2], [usize; 2])> {
         Squeeze => ([1, 1], [1, 1]),
         Slice | SelectV2 | Rope | PadV2 => ([3, 3], [1, 1]),
         StridedSlice => ([4, 4], [1, 1]),
-        // onert indexes the bias whether it is there or not: leave it out as -1.
-        FullyConnected => ([3, 3], [1, 1]),
-        Conv2d | DepthwiseConv2d => ([2, 3], [1, 1]),
+        FullyConnected | Conv2d | DepthwiseConv2d => ([2, 3], [1, 1]),
         Concatenation | Pack => ([1, usize::MAX], [1, 1]),
         TopkV2 => ([2, 2], [2, 2]),
         Split => ([2, 2], [1, usize::MAX]),

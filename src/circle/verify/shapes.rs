@@ -3,16 +3,17 @@
 use super::super::model::{Model, Operator, SubGraph, Tensor};
 use super::super::operator::BuiltinOperator;
 use super::super::options::Options;
+use super::super::types::Padding;
 use super::Report;
 
 /// Bytes of the longest constant that is read: axes and extents of any tensor that a runtime takes.
 const BYTES_MAX: usize = 1 << 12;
 
-type Shape = Vec<i64>;
+pub(in super::super) type Shape = Vec<i64>;
 
 /// Something that follows from the file; `Err(None)` where it does not, `Err(Some)` where the file
 /// contradicts itself.
-type Said<T> = std::result::Result<T, Option<String>>;
+pub(in super::super) type Said<T> = std::result::Result<T, Option<String>>;
 
 /// One operator among its tensors.
 struct Place<'a> {
@@ -32,7 +33,7 @@ pub(super) fn check(
     let found: Said<Vec<Shape>> =
         op.outputs.iter().map(|&t| extents(graph.tensor(t).ok_or(None)?)).collect();
     let Ok(found) = found else { return };
-    match (Place { model, graph, op }).results(builtin, &found) {
+    match (Place { model, graph, op }).results(builtin, Some(&found)) {
         Ok(expected) => {
             let pairs = found.iter().zip(expected).enumerate();
             for (k, (found, expected)) in pairs.filter(|(_, (found, expected))| *found != expected)
@@ -43,6 +44,15 @@ pub(super) fn check(
         Err(Some(message)) => report.error(place, message),
         Err(None) => {}
     }
+}
+
+/// The shapes of an operator's results, where they follow from static shapes and constants.
+pub(in super::super) fn results(
+    model: &Model,
+    graph: &SubGraph,
+    op: &Operator,
+) -> Said<Vec<Shape>> {
+    Place { model, graph, op }.results(model.builtin(op).ok_or(None)?, None)
 }
 
 /// The shape of a tensor, where it is static.
@@ -98,7 +108,8 @@ impl Place<'_> {
         if short { self.model.integers(tensor).ok_or(None) } else { Err(None) }
     }
 
-    fn results(&self, builtin: BuiltinOperator, found: &[Shape]) -> Said<Vec<Shape>> {
+    /// By what is `found`, where loaders may differ.
+    fn results(&self, builtin: BuiltinOperator, found: Option<&[Shape]>) -> Said<Vec<Shape>> {
         use BuiltinOperator::*;
         let one = match builtin {
             Neg | Rsqrt | Sqrt | Sin | Cos | Exp | Log | Abs | Logistic | Tanh | Relu | Relu6
@@ -108,10 +119,11 @@ impl Place<'_> {
                 broadcast(&self.shape(0)?, &self.shape(1)?)
             }
             BroadcastTo => broadcast(&self.shape(0)?, &self.integers(1)?),
-            Split => return self.split(found.len()),
-            SplitV => return self.split_v(found.len()),
-            Reshape => self.reshape(found.first().ok_or(None)?),
+            Split => return self.split(self.op.outputs.len()),
+            SplitV => return self.split_v(self.op.outputs.len()),
+            Reshape => self.reshape(found.and_then(|found| found.first())),
             ExpandDims => self.expand_dims(),
+            Squeeze => self.squeeze(),
             Transpose => self.transpose(),
             Slice => self.slice(),
             StridedSlice => self.strided_slice(),
@@ -121,13 +133,15 @@ impl Place<'_> {
             Mean | Sum => self.reduce(),
             FullyConnected => self.fully_connected(),
             BatchMatmul => self.batch_matmul(),
+            Conv2d | DepthwiseConv2d => self.convolution(),
+            TopkV2 => return self.top_k(),
             _ => return Err(None),
         };
         one.map(|shape| vec![shape])
     }
 
     /// By the option and by the operand, since loaders differ in which they read.
-    fn reshape(&self, found: &Shape) -> Said<Shape> {
+    fn reshape(&self, found: Option<&Shape>) -> Said<Shape> {
         let x = self.shape(0)?;
         let count = elements(&x);
         let option = match &self.op.options {
@@ -146,10 +160,11 @@ impl Place<'_> {
                 let held = elements(&shape);
                 format!("new_shape {list:?} holds {held} elements, expected the {count} of {x:?}")
             })?;
-            if shape != *found {
+            if found != Some(&shape) {
                 return Ok(shape);
             }
         }
+        let found = found.ok_or(None)?;
         let held = elements(found);
         ensure(held == count, || {
             format!("output 0 is {found:?} of {held} elements, expected the {count} of {x:?}")
@@ -162,6 +177,17 @@ impl Place<'_> {
         let at = axis(at, &[&x[..], &[1]].concat())?;
         x.insert(at, 1);
         Ok(x)
+    }
+
+    fn squeeze(&self) -> Said<Shape> {
+        let Options::Squeeze { squeeze_dims } = &self.op.options else { return Err(None) };
+        let x = self.shape(0)?;
+        let axes = squeeze_dims.iter().map(|&a| axis(a.into(), &x)).collect::<Said<Vec<_>>>()?;
+        ensure(axes.iter().all(|&i| x[i] == 1), || {
+            format!("squeeze_dims {squeeze_dims:?} of {x:?}, expected axes of extent 1")
+        })?;
+        let goes = |i: usize| if axes.is_empty() { x[i] == 1 } else { axes.contains(&i) };
+        Ok((0..x.len()).filter(|&i| !goes(i)).map(|i| x[i]).collect())
     }
 
     fn transpose(&self) -> Said<Shape> {
@@ -333,6 +359,68 @@ impl Place<'_> {
             })?;
         }
         Ok(if keep_num_dims { with(&x, x.len() - 1, out) } else { vec![rows, out] })
+    }
+
+    /// Whatever the depth, the last axis of a depthwise kernel counts the results.
+    fn convolution(&self) -> Said<Shape> {
+        let (Options::Conv2d {
+            padding,
+            stride_h,
+            stride_w,
+            dilation_h_factor,
+            dilation_w_factor,
+            ..
+        }
+        | Options::DepthwiseConv2d {
+            padding,
+            stride_h,
+            stride_w,
+            dilation_h_factor,
+            dilation_w_factor,
+            ..
+        }) = self.op.options
+        else {
+            return Err(None);
+        };
+        let depthwise = matches!(self.op.options, Options::DepthwiseConv2d { .. });
+        let (x, w) = (self.shape(0)?, self.shape(1)?);
+        let (&[n, h, wide, depth], &[first, kh, kw, last]) = (&x[..], &w[..]) else {
+            return Err(Some(format!("a kernel {w:?} over {x:?}, expected 4 axes each")));
+        };
+        let (out, fits) = match depthwise {
+            true => (last, depth > 0 && last % depth == 0),
+            false => (first, last > 0 && depth % last == 0),
+        };
+        ensure(fits, || format!("a kernel {w:?} over the {depth} channels of {x:?}"))?;
+        if let Ok(bias) = self.shape(2) {
+            ensure(elements(&bias) == out, || {
+                format!("a bias {bias:?}, expected {out} elements for weights {w:?}")
+            })?;
+        }
+        let mut shape = vec![n, h, wide, out];
+        let axes =
+            [(kh, stride_h, dilation_h_factor), (kw, stride_w, dilation_w_factor)].into_iter();
+        for (extent, (kernel, stride, dilation)) in shape[1..].iter_mut().zip(axes) {
+            let reach = match padding {
+                Padding::Same => 1,
+                Padding::Valid => (kernel - 1).saturating_mul(dilation.into()).saturating_add(1),
+                Padding::Unknown(_) => return Err(None),
+            };
+            // A stride that no one means has a warning.
+            if stride < 1 || dilation < 1 {
+                return Err(None);
+            }
+            *extent = (*extent - reach).saturating_add(stride.into()).max(0) / i64::from(stride);
+        }
+        Ok(shape)
+    }
+
+    fn top_k(&self) -> Said<Vec<Shape>> {
+        let (mut x, k) = (self.shape(0)?, *self.integers(1)?.first().ok_or(None)?);
+        let last = x.last_mut().ok_or(None)?;
+        ensure((0..=*last).contains(&k), || format!("the {k} greatest of {last}"))?;
+        *last = k;
+        Ok(vec![x.clone(), x])
     }
 
     fn batch_matmul(&self) -> Said<Shape> {

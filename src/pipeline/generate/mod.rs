@@ -341,7 +341,11 @@ fn at_length(
     let path = folder.join(&entry.file).display().to_string();
     let extent = i32::try_from(length)
         .map_err(|_| Error::Set { path: path.clone(), message: format!("{length} positions") })?;
-    let model = circle::resized(model, extent);
+    let refused = |e: circle::Error| Error::Set { path: path.clone(), message: e.to_string() };
+    let graph = circle::find_graph(&model, entry.graph.as_deref()).map_err(refused)?;
+    let ids = model.subgraphs[graph].inputs.iter().map(|&ids| (ids, vec![1, extent]));
+    let ids: Vec<_> = ids.collect();
+    let model = circle::resized(model, graph, &ids).map_err(refused)?;
     Program::of(&model, entry.graph.as_deref(), Limits::default())
         .map_err(|source| Error::Run { path, source })
 }

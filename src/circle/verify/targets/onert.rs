@@ -109,6 +109,9 @@ fn kernel(builtin: BuiltinOperator, dtype: TensorType) -> Option<String> {
 }
 
 fn fully_connected(graph: &SubGraph, op: &Operator, dtype: TensorType) -> Option<String> {
+    if op.inputs.len() == 2 {
+        return Some("onert reads the bias whether it is there or not: leave it out as -1".into());
+    }
     let weight = input(graph, op, 1)?.dtype;
     let ggml = matches!(weight, TensorType::GgmlQ4_0 | TensorType::GgmlQ8_0);
     if ggml && input(graph, op, 2).is_some() {
