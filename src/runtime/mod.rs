@@ -20,6 +20,7 @@ mod export;
 mod fold;
 mod import;
 mod integer;
+mod names;
 pub mod npy;
 mod ports;
 

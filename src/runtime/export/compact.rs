@@ -45,7 +45,7 @@ pub(super) fn compact(model: &mut Model) {
     graph.tensors = kept;
     buffers(model);
     codes(model);
-    // They speak of tensors by number and of the whole file by hash.
+    // They speak of tensors by number, which the caller knows, and of the whole file by hash.
     model.signature_defs.clear();
     model.metadata.clear();
     model.metadata_buffer.clear();

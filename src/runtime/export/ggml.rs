@@ -1,9 +1,7 @@
 //! Float linear layers with weights in the blocks of GGML: 32 elements of a row share a scale in
 //! half precision. onert multiplies them without unpacking, its input rounded to 8 bits.
 
-use crate::circle::{
-    Buffer, BuiltinOperator as B, Model, Operator, Options, SubGraph, Tensor, TensorType,
-};
+use crate::circle::{Buffer, BuiltinOperator as B, Model, Operator, Options, SubGraph, TensorType};
 use half::f16;
 
 /// Elements of a block.
@@ -19,20 +17,23 @@ pub enum Blocks {
 }
 
 /// Packs the constant weights of every float linear layer whose rows are whole blocks. A bias
-/// becomes an ADD, as the runtime takes none beside such weights.
+/// becomes an ADD, as the runtime takes none beside such weights; an activation goes with it.
 pub(super) fn pack(model: &mut Model, blocks: Blocks) {
     let Some(mut graph) = model.subgraphs.pop() else { return };
     let operators = std::mem::take(&mut graph.operators);
-    // A table that is looked up stays as it is.
+    let linear: Vec<bool> =
+        operators.iter().map(|op| model.builtin(op) == Some(B::FullyConnected)).collect();
+    // What is also looked up, multiplied or given as a result stays as it is.
     let shared = |index: i32| {
-        let reads = |op: &&Operator| op.inputs.contains(&index);
-        operators.iter().filter(reads).any(|op| op.inputs.get(1) != Some(&index))
+        let mut readers =
+            operators.iter().zip(&linear).filter(|(op, _)| op.inputs.contains(&index));
+        let weighs = |op: &Operator| (0..).zip(&op.inputs).all(|(k, &i)| (i == index) == (k == 1));
+        readers.any(|(op, linear)| !linear || !weighs(op))
     };
     let mut packed = Vec::new();
-    for operator in &operators {
+    for (operator, _) in operators.iter().zip(&linear).filter(|(_, linear)| **linear) {
         let &[_, weight, _] = &operator.inputs[..] else { continue };
-        let linear = model.builtin(operator) == Some(B::FullyConnected);
-        if linear && !packed.contains(&weight) && !shared(weight) {
+        if !packed.contains(&weight) && !shared(weight) && !graph.outputs.contains(&weight) {
             packed.extend(convert(model, &mut graph, weight, blocks));
         }
     }
@@ -46,14 +47,21 @@ pub(super) fn pack(model: &mut Model, blocks: Blocks) {
         };
         let output = operator.outputs[0];
         let like = graph.tensor(output);
-        let (name, shape) = like.map(|t| (t.name.clone(), t.shape.clone())).unwrap_or_default();
-        let product = Tensor::new(format!("{name}.product"), TensorType::Float32, shape);
+        let mut product = like.cloned().expect("invariant: a verified model has the result");
+        product.name.push_str(".product");
         let product = graph.add_tensor(product);
         operator.inputs[2] = -1;
         operator.outputs[0] = product;
+        let mut options = Options::of(B::Add);
+        if let (
+            Options::FullyConnected { fused_activation: own, .. },
+            Options::Add { fused_activation, .. },
+        ) = (&mut operator.options, &mut options)
+        {
+            std::mem::swap(own, fused_activation);
+        }
         graph.add_operator(operator);
         let code = model.opcode(B::Add);
-        let options = Options::of(B::Add);
         graph.add_operator(Operator::new(code, vec![product, bias], vec![output], options));
     }
     model.subgraphs.push(graph);

@@ -52,24 +52,27 @@ fn rms_norm(
     }
     let rank = like.shape.len();
     let last = i32::try_from(rank).unwrap_or(0) - 1;
-    let mut row = like.shape.clone();
-    if let Some(extent) = row.last_mut() {
-        *extent = 1;
-    }
     let mut constant = |what: &str, dtype, shape: Vec<i32>, bytes: [u8; 4]| {
         let buffer = model.add_buffer(Buffer::data(bytes.to_vec()));
         graph.add_tensor(Tensor::new(format!("{name}.{what}"), dtype, shape).with_buffer(buffer))
     };
     let axis = constant("axis", TensorType::Int32, vec![1], last.to_le_bytes());
     let epsilon = constant("epsilon", TensorType::Float32, vec![], epsilon.to_le_bytes());
-    let mut value = |what: &str, shape: &[i32]| {
-        graph.add_tensor(Tensor::new(format!("{name}.{what}"), TensorType::Float32, shape))
+    let mut value = |what: &str, whole: bool| {
+        let name = format!("{name}.{what}");
+        let mut tensor = Tensor::new(name, TensorType::Float32, like.shape.clone());
+        tensor.shape_signature = like.shape_signature.clone();
+        if !whole {
+            let lists = std::iter::once(&mut tensor.shape).chain(&mut tensor.shape_signature);
+            lists.filter_map(|list| list.last_mut()).for_each(|extent| *extent = 1);
+        }
+        graph.add_tensor(tensor)
     };
-    let square = value("square", &like.shape);
-    let mean = value("mean_square", &row);
-    let shifted = value("add_epsilon", &row);
-    let inverse = value("inverse", &row);
-    let normed = value("normed", &like.shape);
+    let square = value("square", true);
+    let mean = value("mean_square", false);
+    let shifted = value("add_epsilon", false);
+    let inverse = value("inverse", false);
+    let normed = value("normed", true);
     for (builtin, inputs, output) in [
         (B::Mul, vec![x, x], square),
         (B::Mean, vec![square, axis], mean),

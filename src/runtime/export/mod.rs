@@ -9,7 +9,7 @@ mod qdq;
 pub use ggml::Blocks;
 
 use super::{Error, Limits, fold::fold};
-use crate::circle::{self, Format, Model, Target};
+use crate::circle::{self, Format, Model, SignatureDef, SubGraph, Target, TensorMap};
 
 /// In which numbers the result computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Export {
     pub blocks: Option<Blocks>,
 }
 
-/// Rewrites a model. Of several graphs each keeps the key of its signature, and equal constants stay
-/// one.
+/// Rewrites a model. Signatures stay, and of several graphs each takes the key of its first for a name;
+/// equal constants stay one.
 ///
 /// # Errors
 /// A model that the verifier refuses, or with several graphs that do not all have a signature;
@@ -53,8 +53,13 @@ pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
     if how.blocks.is_some() && litert {
         return Err(Error::Form("weights in blocks: LiteRT reads none, onert does".into()));
     }
+    let part = |index: usize| -> Result<Model, Error> {
+        let mut part = one(&circle::alone(model, index), how)?;
+        part.signature_defs = signatures(model, index, &part);
+        Ok(part)
+    };
     if model.subgraphs.len() == 1 {
-        return one(model, how);
+        return part(0);
     }
     let mut parts = Vec::new();
     for (index, graph) in model.subgraphs.iter().enumerate() {
@@ -64,9 +69,30 @@ pub fn export(model: &Model, how: Export) -> Result<Model, Error> {
             Error::Graph(format!("graph \"{name}\" has no signature: of several each needs one"))
         };
         let key = own.ok_or_else(unsigned)?.key.as_str();
-        parts.push((key, one(&circle::alone(model, index), how)?));
+        parts.push((key, part(index)?));
     }
     Ok(circle::join(parts))
+}
+
+/// The signatures of a graph, in the numbers that its ports have after a rewrite; none where that
+/// gave it others.
+fn signatures(model: &Model, index: usize, rewritten: &Model) -> Vec<SignatureDef> {
+    let ports = |graph: &SubGraph| [graph.inputs.clone(), graph.outputs.clone()];
+    let [old, new] = [&model.subgraphs[index], &rewritten.subgraphs[0]].map(ports);
+    if old.each_ref().map(Vec::len) != new.each_ref().map(Vec::len) {
+        return Vec::new();
+    }
+    let moved = |maps: &[TensorMap], side: usize| {
+        let moved = |map: &TensorMap| {
+            let own = |&port: &i32| u32::try_from(port) == Ok(map.tensor_index);
+            let at = old[side].iter().position(own)?;
+            Some((map.name.clone(), u32::try_from(new[side][at]).ok()?))
+        };
+        maps.iter().filter_map(moved).collect::<Vec<_>>()
+    };
+    let own = model.signature_defs.iter().filter(|def| def.subgraph_index as usize == index);
+    own.map(|def| SignatureDef::new(&def.key, moved(&def.inputs, 0), moved(&def.outputs, 1)))
+        .collect()
 }
 
 /// Rewrites a model of one graph.

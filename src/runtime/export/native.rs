@@ -72,7 +72,9 @@ impl Rewrite {
             TensorType::Uint4 => (TensorType::Int4, 8, 0x88),
             _ => return,
         };
-        let Some(quantization) = &mut tensor.quantization else { return };
+        // Plain integers may have an empty table.
+        let grid = tensor.quantization.as_mut().filter(|q| !q.scale.is_empty());
+        let Some(quantization) = grid else { return };
         quantization.zero_point.iter_mut().for_each(|zero| *zero -= half);
         tensor.dtype = dtype;
         let tensor = self.graph.tensors[i].clone();
@@ -91,6 +93,12 @@ impl Rewrite {
         {
             self.graph.add_operator(operator);
             return Ok(());
+        }
+        // The file's scales are none, but the schema's default and some writers say so.
+        if let Options::Add { pot_scale_int16, .. } | Options::Sub { pot_scale_int16, .. } =
+            &mut operator.options
+        {
+            *pot_scale_int16 = false;
         }
         match self.kernel(builtin, &operator) {
             Kernel::Integer => self.graph.add_operator(operator),
@@ -246,6 +254,9 @@ impl Rewrite {
         let of =
             |k: usize| operator.inputs.get(k).and_then(|&i| Some((self.grid(i)?, self.tensor(i)?)));
         let Some((grid, weight)) = of(1) else { return false };
+        if grid.scale.len() > 1 && grid.quantized_dimension != 0 {
+            return false;
+        }
         let bias = match operator.inputs.get(2) {
             None | Some(-1) => None,
             Some(_) => match of(2) {

@@ -3,6 +3,7 @@
 //! mean.
 
 use super::super::import::{self, Codes};
+use super::super::names::Names;
 use super::Error;
 use crate::circle::{
     Buffer, BuiltinOperator, Model, Operator, Options, Quantization, SubGraph, Tensor, TensorType,
@@ -23,6 +24,10 @@ struct Rewrite {
 /// rounding are inputs, and what was rounded are outputs, `NAME.codes`.
 pub(super) fn rewrite(model: &Model, alone: bool) -> Result<Model, Error> {
     let mut graph = model.subgraphs[0].clone();
+    if alone {
+        // By their names the caller finds the arrays for them.
+        Names::of(&mut graph);
+    }
     let operators = std::mem::take(&mut graph.operators);
     let inputs = std::mem::take(&mut graph.inputs);
     let mut rewrite = Rewrite {
@@ -44,7 +49,7 @@ pub(super) fn rewrite(model: &Model, alone: bool) -> Result<Model, Error> {
         }
     }
     for operator in operators {
-        rewrite.operator(operator);
+        rewrite.operator(operator)?;
     }
     if alone {
         rewrite.graph.outputs = rewrite.codes;
@@ -117,15 +122,16 @@ impl Rewrite {
         self.graph.add_operator(Operator::new(code, vec![from], vec![to], options));
     }
 
-    fn operator(&mut self, mut operator: Operator) {
+    fn operator(&mut self, mut operator: Operator) -> Result<(), Error> {
         use BuiltinOperator as B;
         let builtin = self.model.builtin(&operator).unwrap_or(B::Unknown(0));
         let (from, to) = (operator.inputs.first().copied(), operator.outputs.first().copied());
         if let (B::Quantize | B::Dequantize, Some(from), Some(to)) = (builtin, from, to) {
-            return match self.grid(to).is_some() {
-                true => self.round(from, to),
-                false => self.copy(from, to),
-            };
+            if self.grid(to).is_none() {
+                return self.copy(from, to);
+            }
+            self.round(from, to);
+            return Ok(());
         }
         let moves = matches!(
             builtin,
@@ -158,6 +164,7 @@ impl Rewrite {
         for (from, to) in rounded {
             self.round(from, to);
         }
+        Ok(())
     }
 
     fn is_real(&self, index: i32) -> bool {
@@ -165,12 +172,18 @@ impl Rewrite {
     }
 
     /// A value that crosses from a grid to float: it is float already.
-    fn copy(&mut self, from: i32, to: i32) {
-        let shape = self.graph.tensor(to).map(|t| t.shape.clone()).unwrap_or_default();
+    fn copy(&mut self, from: i32, to: i32) -> Result<(), Error> {
+        let like = self.graph.tensor(to).expect("invariant: a verified model has the result");
+        let shape = like.shape_signature.as_ref().unwrap_or(&like.shape).clone();
+        if shape.iter().filter(|&&extent| extent < 0).count() > 1 {
+            let message = format!("is dynamic as {shape:?}, expected at most one such dimension");
+            return Err(Error::tensor(&like.name, message));
+        }
         let extents = self.integers("shape", &shape);
         let code = self.model.opcode(BuiltinOperator::Reshape);
         let options = Options::Reshape { new_shape: shape };
         self.graph.add_operator(Operator::new(code, vec![from, extents], vec![to], options));
+        Ok(())
     }
 
     fn integers(&mut self, name: &str, values: &[i32]) -> i32 {

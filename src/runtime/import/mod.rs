@@ -7,7 +7,7 @@ mod payload;
 
 pub(super) use payload::Codes;
 
-use super::{Error, Limits, fold::fold};
+use super::{Error, Limits, fold::fold, names::Names};
 use crate::circle::{self, BuiltinOperator, Details, Model, Operator, SubGraph, TensorType};
 use crate::graph::{Builder, Graph, Kind, ValueId};
 use crate::ops::{Op, OutputRule};
@@ -34,8 +34,7 @@ struct Import<'a> {
     limits: Limits,
     used: u64,
     g: Builder,
-    /// Every name that is taken, and how often others have asked for it.
-    names: HashMap<String, usize>,
+    names: Names,
     /// The value of each tensor, once it has one.
     values: Vec<Option<ValueId>>,
     params: Vec<(ValueId, QuantParams)>,
@@ -57,6 +56,7 @@ pub(super) fn import(
     let index = circle::find_graph(model, graph).map_err(|e| Error::Graph(e.to_string()))?;
     let mut model = model.clone();
     let done = fold(&mut model, index, limits);
+    let names = Names::of(&mut model.subgraphs[index]);
     let file = &model.subgraphs[index];
     let mut import = Import {
         model: &model,
@@ -64,7 +64,7 @@ pub(super) fn import(
         limits,
         used: 0,
         g: Builder::new(&file.name),
-        names: HashMap::new(),
+        names,
         values: vec![None; file.tensors.len()],
         params: Vec::new(),
         codes: BTreeMap::new(),
@@ -136,18 +136,6 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A name no other value has; the tensor's own where possible.
-    fn name(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_string();
-        while self.names.contains_key(&name) {
-            let asked = self.names.entry(wanted.to_string()).or_default();
-            *asked += 1;
-            name = format!("{wanted}#{asked}");
-        }
-        self.names.insert(name.clone(), 0);
-        name
-    }
-
     fn input(&mut self, index: i32) -> Result<(), Error> {
         let name = import_name(self.file, index);
         let misfit = |message: Misfit| Error::tensor(name, message);
@@ -163,8 +151,7 @@ impl<'a> Import<'a> {
             (TensorType::Float32, None) | (_, Some(_)) => Kind::Real,
             (other, None) => return Err(misfit(format!("is {other} without qparams"))),
         };
-        let name = self.name(name);
-        let id = self.g.input(&name, shape, kind);
+        let id = self.g.input(name, shape, kind);
         self.params.extend(params.map(|params| (id, params)));
         self.values[slot] = Some(id);
         Ok(())
@@ -186,8 +173,7 @@ impl<'a> Import<'a> {
         let count = shape.iter().product();
         let codes = Codes::decode(tensor.dtype, bytes, count).map_err(named)?;
         let reals = codes.reals(params.as_ref(), &shape).map_err(named)?;
-        let name = self.name(&tensor.name);
-        let id = self.g.constant(&name, Tensor::new(shape, reals));
+        let id = self.g.constant(&tensor.name, Tensor::new(shape, reals));
         if let Some(params) = params {
             self.params.push((id, params));
             self.codes.insert(id.index(), codes);
@@ -226,8 +212,7 @@ impl<'a> Import<'a> {
         if self.values[slot].is_some() {
             return Err(named("is computed twice".into()));
         }
-        let name = self.name(&tensor.name);
-        let id = self.g.push(&name, op, inputs);
+        let id = self.g.push(&tensor.name, op, inputs);
         self.params.extend(params.map(|params| (id, params)));
         self.values[slot] = Some(id);
         Ok(())
@@ -253,7 +238,7 @@ impl<'a> Import<'a> {
         // The axis of several scales may be lost on the way.
         params.iter().try_for_each(|params| params.check(&shape).map_err(|e| e.to_string()))?;
         let wanted = format!("{}.step", self.tensor(output)?.name);
-        let name = self.name(&wanted);
+        let name = self.names.give(&wanted);
         let id = self.g.push(&name, op, inputs);
         self.params.extend(params.map(|params| (id, params)));
         Ok(id)

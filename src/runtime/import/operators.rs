@@ -37,7 +37,7 @@ impl Import<'_> {
             }
             B::Softmax => match operator.options {
                 Options::Softmax { beta: 1.0 } => self.plain(operator, Softmax.into(), 1),
-                ref other => Err(format!("beta 1 is executed, found {other:?}")),
+                ref other => Err(format!("beta 1 is executed, found {}", told(other))),
             },
             B::RmsNorm => self.rms_norm(operator),
             B::Mean => self.mean(operator),
@@ -111,7 +111,8 @@ impl Import<'_> {
         unfused(operator)?;
         let Options::FullyConnected { keep_num_dims, weights_format: 0, .. } = operator.options
         else {
-            return Err(format!("weights_format 0 is executed, found {:?}", operator.options));
+            let found = told(&operator.options);
+            return Err(format!("weights_format 0 is executed, found {found}"));
         };
         let mut inputs = self.operands(operator, 2)?;
         if let Some(&bias) = operator.inputs.get(2).filter(|&&bias| bias != -1) {
@@ -119,12 +120,13 @@ impl Import<'_> {
         }
         let output = self.output(operator)?;
         self.count_products(inputs[0], inputs[1])?;
-        if keep_num_dims || self.g.shape(inputs[0]).len() == 2 {
+        let (shape, weight) = (self.g.shape(inputs[0]), self.g.shape(inputs[1]));
+        let width = weight.last().copied().unwrap_or(1);
+        let flat = vec![shape.iter().product::<usize>() / width, width];
+        if keep_num_dims || shape == flat {
             return self.emit(Linear, &inputs, output);
         }
-        let shape = self.g.shape(inputs[0]);
-        let width = shape.last().copied().unwrap_or(1);
-        let shape = vec![shape.iter().product::<usize>() / width, width];
+        let shape = flat;
         inputs[0] = self.step(Reshape { shape }, &inputs[..1], output, Some(inputs[0]))?;
         self.emit(Linear, &inputs, output)
     }
@@ -138,7 +140,8 @@ impl Import<'_> {
 
     fn batch_matmul(&mut self, operator: &Operator) -> Result<(), Misfit> {
         let Options::BatchMatMul { adjoint_lhs: false, adjoint_rhs, .. } = operator.options else {
-            return Err(format!("adjoint_lhs false is executed, found {:?}", operator.options));
+            let found = told(&operator.options);
+            return Err(format!("adjoint_lhs false is executed, found {found}"));
         };
         let inputs = self.operands(operator, 2)?;
         let output = self.output(operator)?;
@@ -195,10 +198,8 @@ impl Import<'_> {
 
     fn gather(&mut self, operator: &Operator) -> Result<(), Misfit> {
         if !matches!(operator.options, Options::Gather { axis: 0, batch_dims: 0 }) {
-            return Err(format!(
-                "axis 0 without batches is executed, found {:?}",
-                operator.options
-            ));
+            let found = told(&operator.options);
+            return Err(format!("axis 0 without batches is executed, found {found}"));
         }
         let inputs = self.operands(operator, 2)?;
         if !self.g.is_index(inputs[1]) {
@@ -215,9 +216,13 @@ impl Import<'_> {
 
     /// Positions of the greatest; their values, the first result, may not be read.
     fn top_k(&mut self, operator: &Operator) -> Result<(), Misfit> {
-        let ([x, k], [_, output]) = (&operator.inputs[..], &operator.outputs[..]) else {
+        let ([x, k], [values, output]) = (&operator.inputs[..], &operator.outputs[..]) else {
             return Err("expected 2 inputs and 2 outputs".into());
         };
+        let mut read = self.file.operators.iter().flat_map(|op| &op.inputs);
+        if self.file.outputs.contains(values) || read.any(|index| index == values) {
+            return Err("positions are executed, but the values, output 0, are read".into());
+        }
         let k = match self.integers(*k)?[..] {
             [k] => usize::try_from(k).map_err(|_| format!("the {k} greatest"))?,
             _ => return Err("expected one number of greatest elements".into()),
@@ -247,6 +252,13 @@ impl Import<'_> {
         let perm = perm.collect::<Result<Vec<_>, _>>()?;
         self.emit(Transpose { perm }, &[x], output)
     }
+}
+
+/// The options of an operator in words.
+fn told(options: &Options) -> String {
+    let fields = options.fields();
+    let field = |(name, value): &(&str, serde_json::Value)| format!("{name}={value}");
+    fields.iter().map(field).collect::<Vec<_>>().join(" ")
 }
 
 /// Refuses activations fused into an operator.

@@ -56,12 +56,16 @@ fn a_file_without_operators_hands_on_its_inputs_and_constants() {
     let x = circle::Tensor::new("x", TensorType::Uint8, [2]).with_quantization(grid);
     let x = graph.add_tensor(x);
     let constant = circle::Tensor::new("c", TensorType::Float32, [1]).with_buffer(payload);
-    (graph.inputs, graph.outputs) = (vec![x], vec![x, graph.add_tensor(constant)]);
+    let constant = graph.add_tensor(constant);
+    let payload = model.add_buffer(circle::Buffer::data(7_i32.to_le_bytes().to_vec()));
+    let count = circle::Tensor::new("n", TensorType::Int32, [1]).with_buffer(payload);
+    (graph.inputs, graph.outputs) = (vec![x], vec![x, constant, graph.add_tensor(count)]);
     model.subgraphs = vec![graph];
     let bytes = circle::to_bytes(&model).unwrap();
     let program = program(&bytes);
     let outputs = program.run(&[Tensor::new([2], vec![3.0, 0.5])]).unwrap();
     assert_eq!([outputs[0].data(), outputs[1].data()], [&[3.0, 0.5][..], &[1.5]]);
+    assert_eq!(program.reals(outputs)[2].elements, Elements::I32(vec![7]));
     let form = Form::Qdq;
     let qdq =
         export(&model, Export { form, format: circle::Format::Circle, blocks: None }).unwrap();
@@ -142,6 +146,29 @@ fn pair(elements: Elements) -> Vec<(String, Array)> {
 }
 
 #[test]
+fn integers_come_in_the_files_type_and_are_taken_back() {
+    use TensorType::*;
+    for (dtype, descr, ops) in [
+        (Uint4, "|u1", 1),
+        (Int4, "|i1", 1),
+        (Uint8, "|u1", 1),
+        (Int8, "|i1", 1),
+        (Uint16, "<u2", 1),
+        (Int16, "<i2", 1),
+        // no kernel on integers
+        (Int32, "<i4", 0),
+        (Int64, "<i8", 0),
+    ] {
+        let program = added(dtype, ops);
+        let inputs = program.bind(pair(Elements::F32(vec![1.0, 0.5]))).unwrap();
+        let found = program.run_integers(&inputs).unwrap().remove(0);
+        assert_eq!(found.elements.descr(), descr, "{dtype}");
+        let back = program.bind(vec![("x".into(), found)]).unwrap();
+        assert_eq!(back[0], program.run(&inputs).unwrap()[0], "{dtype}");
+    }
+}
+
+#[test]
 fn an_input_that_nothing_reads_takes_no_room_given_or_not() {
     let program = added(TensorType::Float32, 1);
     let inputs = program.bind(pair(Elements::F32(vec![1.0, 2.0]))).unwrap();
@@ -159,6 +186,92 @@ fn tensors_of_one_name_are_told_apart_in_little_time() {
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     let name = |i: usize| program.graph().values[2 + i].name.as_str();
     assert_eq!([name(0), name(1), name(19_999)], ["same", "same#1", "same#19999"]);
+}
+
+#[test]
+fn edges_of_one_name_are_told_apart_as_in_their_file() {
+    let mut graph = SubGraph::new("main");
+    let mut model = Model::new("same");
+    let mut value = |name: &str, scale| {
+        let grid = Quantization::per_tensor(scale, 0);
+        let tensor = circle::Tensor::new(name, TensorType::Int8, [1, 2]);
+        graph.add_tensor(tensor.with_quantization(grid))
+    };
+    let (x, y, z) = (value("x", 0.5), value("same", 1.0), value("same", 2.0));
+    for (op, inputs, output) in
+        [(BuiltinOperator::Neg, vec![x], y), (BuiltinOperator::Add, vec![x, y], z)]
+    {
+        let code = model.opcode(op);
+        graph.add_operator(Operator::new(code, inputs, vec![output], Options::of(op)));
+    }
+    (graph.inputs, graph.outputs) = (vec![x], vec![z]);
+    model.subgraphs = vec![graph];
+    let how = Export { form: Form::Edges, format: circle::Format::Circle, blocks: None };
+    let file = export(&model, how).unwrap();
+    let graph = &file.subgraphs[0];
+    let program = Program::new(&model, Limits::default()).unwrap();
+    let edges = program.edges(&[Tensor::new([1, 2], vec![4.0, -2.0])]).unwrap();
+    let names: Vec<String> = edges.iter().map(|(name, ..)| format!("{name}.codes")).collect();
+    let outputs = graph.outputs.iter().map(|&i| &graph.tensor(i).unwrap().name);
+    assert!(outputs.eq(&names), "{names:?}");
+    assert_eq!(names, ["same.codes", "same#1.codes"]);
+}
+
+#[test]
+fn a_linear_layer_takes_rows_of_its_weights_width_and_may_lack_a_bias() {
+    let mut graph = SubGraph::new("main");
+    let mut model = Model::new("flat");
+    let bytes: Vec<u8> = (0..8).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let weight = model.add_buffer(circle::Buffer::data(bytes));
+    let mut value = |name: &str, shape: &[i32], buffer| {
+        let tensor = circle::Tensor::new(name, TensorType::Float32, shape).with_buffer(buffer);
+        graph.add_tensor(tensor)
+    };
+    let (x, w, y) =
+        (value("x", &[1, 2, 4], 0), value("w", &[1, 8], weight), value("y", &[1, 1], 0));
+    let code = model.opcode(BuiltinOperator::FullyConnected);
+    let mut options = Options::of(BuiltinOperator::FullyConnected);
+    let Options::FullyConnected { keep_num_dims, .. } = &mut options else { panic!() };
+    *keep_num_dims = false;
+    graph.add_operator(Operator::new(code, vec![x, w], vec![y], options));
+    (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+    model.subgraphs = vec![graph];
+    let program = Program::new(&model, Limits::default()).unwrap();
+    assert_eq!(program.run(&[Tensor::full([1, 2, 4], 1.0)]).unwrap()[0].data(), [28.0]);
+}
+
+#[test]
+fn what_is_not_executed_is_said_in_words() {
+    let refuse = |op, options, outputs: &[&[i32]]| {
+        let mut graph = SubGraph::new("main");
+        let mut model = Model::new("refused");
+        let k = model.add_buffer(circle::Buffer::data(2_i32.to_le_bytes().to_vec()));
+        let x = graph.add_tensor(circle::Tensor::new("x", TensorType::Float32, [1, 4]));
+        let mut inputs = vec![x];
+        if op == BuiltinOperator::TopkV2 {
+            let k = circle::Tensor::new("k", TensorType::Int32, []).with_buffer(k);
+            inputs.push(graph.add_tensor(k));
+        }
+        for (i, &shape) in outputs.iter().enumerate() {
+            let dtype = if i == 0 { TensorType::Float32 } else { TensorType::Int32 };
+            let output = circle::Tensor::new(format!("y{i}"), dtype, shape);
+            let output = graph.add_tensor(output);
+            graph.outputs.push(output);
+        }
+        graph.inputs = vec![x];
+        let code = model.opcode(op);
+        graph.add_operator(Operator::new(code, inputs, graph.outputs.clone(), options));
+        model.subgraphs = vec![graph];
+        Program::new(&model, Limits::default()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refuse(BuiltinOperator::Softmax, Options::Softmax { beta: 0.5 }, &[&[1, 4]]),
+        "operators[0] SOFTMAX: beta 1 is executed, found beta=0.5"
+    );
+    assert_eq!(
+        refuse(BuiltinOperator::TopkV2, Options::TopkV2, &[&[1, 2], &[1, 2]]),
+        "operators[0] TOPK_V2: positions are executed, but the values, output 0, are read"
+    );
 }
 
 #[test]

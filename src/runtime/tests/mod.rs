@@ -1,5 +1,6 @@
 //! Tests of the room as a whole.
 
+mod exporting;
 mod files;
 mod folding;
 mod hostile;
