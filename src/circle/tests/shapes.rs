@@ -118,6 +118,7 @@ fn movements_stay_within_their_operand_and_give_its_elements() {
         (Op::Mean, &[&[-1]], &[2, 1], ""),
         (Op::Mean, &[&[1]], &[2], "output 0 is [2], expected [2, 1]"),
         (Op::Sum, &[&[2]], &[2, 1], "axis 2, [2, 6] has 2"),
+        (Op::Sum, &[&[]], &[1, 1], ""),
         (Op::ExpandDims, &[&[-1]], &[2, 6, 1], ""),
         (Op::ExpandDims, &[&[1]], &[2, 6, 1], "output 0 is [2, 6, 1], expected [2, 1, 6]"),
         (Op::BroadcastTo, &[&[3, 2, 6]], &[3, 2, 6], ""),

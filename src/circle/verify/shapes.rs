@@ -308,6 +308,10 @@ impl Place<'_> {
     fn reduce(&self) -> Said<Shape> {
         let Options::Reducer { keep_dims } = self.op.options else { return Err(None) };
         let (x, axes) = (self.shape(0)?, self.integers(1)?);
+        // To the peer no axis means all of them, to others none.
+        if axes.is_empty() {
+            return Err(None);
+        }
         let axes = axes.iter().map(|&a| axis(a, &x)).collect::<Said<Vec<_>>>()?;
         let left = x.iter().enumerate().filter(|(i, _)| keep_dims || !axes.contains(i));
         Ok(left.map(|(i, &n)| if axes.contains(&i) { 1 } else { n }).collect())
