@@ -21,6 +21,18 @@ impl Statistics {
         Statistics { classes: plan.sites.classes.iter().zip(&plan.classes).map(observer).collect() }
     }
 
+    /// About how many bytes they are once samples were shown.
+    pub fn bytes(plan: &Plan, graph: &Graph) -> u64 {
+        let of = |(class, decision): (&super::Class, &quant::Decision)| match decision {
+            quant::Decision::Affine { scheme, observer, .. } => {
+                let shape = &graph.value(*class.observed.first()?).shape;
+                Some(scheme.grain.grids(shape)? as u64 * observer.bytes())
+            }
+            _ => None,
+        };
+        plan.sites.classes.iter().zip(&plan.classes).filter_map(of).sum()
+    }
+
     /// What is shown from now on is of this sample: averages are over samples.
     pub fn begin(&mut self, sample: usize) {
         self.classes.iter_mut().flatten().for_each(|observer| observer.begin(Some(sample)));

@@ -4,7 +4,7 @@
 use super::super::Recipe;
 use super::super::walk::EXAMPLE;
 use crate::algo::{self, Rounding, Streams};
-use crate::calibrate::Plan;
+use crate::calibrate::{Plan, Statistics};
 use crate::dataset::Sample;
 use crate::exec::{AHEAD, Lifetimes};
 use crate::graph::{Graph, Param, Source, ValueId};
@@ -90,6 +90,8 @@ pub(in super::super) struct Needs<'a> {
     integers: BTreeMap<ValueId, u64>,
     streams: Streams,
     products: Products,
+    /// Bytes of what all threads see of the samples.
+    statistics: u64,
     /// Whether matrices may be made on demand for every lane: nothing costly is done to their rows,
     /// and enough of them are multiplied at a time.
     pub(in super::super) lean: bool,
@@ -109,9 +111,11 @@ impl<'a> Needs<'a> {
         let (live, products) = (live(graph), recipe.products);
         let lean = recipe.algo.rotate.is_none() && load.tokens >= LONG;
         let (stages, rounding) = (stages(graph), scratch);
+        let sets = if plan.mergeable() { load.lanes[1].min(load.samples) } else { 1 };
+        let statistics = sets * Statistics::bytes(plan, graph);
         let size = |(id, _)| Some((id, integers(graph, id, plan.weight_decision(id)?)));
         let integers = graph.params().filter_map(size).collect();
-        Needs { graph, stages, load, live, rounding, integers, streams, products, lean }
+        Needs { graph, stages, load, live, rounding, integers, streams, products, statistics, lean }
     }
 
     /// Bytes with all weights and all samples in memory.
@@ -125,7 +129,8 @@ impl<'a> Needs<'a> {
         };
         let running = self.load.samples * rest + batch * threads * most(0);
         let weights: u64 = params(self.graph, all.clone()).iter().map(|id| self.copies(*id)).sum();
-        BASE + self.load.pixels + weights + self.rounding(all, running, None) + self.example()
+        let running = self.rounding(all, running, None).max(running + self.statistics);
+        BASE + self.load.pixels + weights + running + self.example()
     }
 
     /// Bytes that a leg takes beside what rests.
@@ -140,7 +145,9 @@ impl<'a> Needs<'a> {
         };
         let last = if nodes.end == self.graph.nodes.len() { self.example() } else { 0 };
         let made = self.integers_made(nodes.clone(), hold);
-        BASE + self.load.pixels + weights + made + self.rounding(nodes, running, Some(hold)) + last
+        // What threads have seen is joined before anything is rounded.
+        let running = self.rounding(nodes, running, Some(hold)).max(running + self.statistics);
+        BASE + self.load.pixels + weights + made + running + last
     }
 
     /// Bytes of the integers of those that are not dense: together in memory until all are rounded.

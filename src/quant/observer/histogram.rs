@@ -15,6 +15,9 @@ const PAGE: usize = 128;
 /// Signs and exponents.
 const PAGES: usize = 512;
 
+/// Bytes of a histogram of a tensor, about: values of every size from some to a millionth of that.
+pub(super) const BYTES: u64 = (PAGES * size_of::<Option<Vec<u64>>>() + 32 * PAGE * 8) as u64;
+
 /// How many values fell into each bucket. Pages of unused exponents are not stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored")]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::histogram::BYTES;
 use super::{
     AnyObserver, Ema, MergeableObserver, MinMax, Mse, Octav, Percentile, Share, SoftmaxLogits,
 };
@@ -85,6 +86,14 @@ impl ObserverSpec {
     pub fn of_logits(dtype: DType) -> ObserverSpec {
         let margin = (f32::from(dtype.bits()) + 4.0) * std::f32::consts::LN_2;
         ObserverSpec::SoftmaxLogits { margin }
+    }
+
+    /// About how many bytes an observer keeps of the values on each grid, where it counts them.
+    pub fn bytes(self) -> u64 {
+        match self {
+            ObserverSpec::Percentile { .. } | ObserverSpec::Mse | ObserverSpec::Octav => BYTES,
+            _ => 0,
+        }
     }
 
     /// Whether the statistics of shards can be merged.
