@@ -270,7 +270,7 @@ fn a_template_that_refuses_a_row_names_it() {
 fn templates_see_messages_as_rows_spell_them() {
     let (_dir, processor) = asking(
         "{% for m in messages %}{{ m.keys() | join(',') }}={% if m.content is string %}\
-        {{ m.content }}{% else %}{% for c in m.content %}[{{ c.text }}]{% endfor %}{% endif %}\
+        {{ m.content }}{% else %}{% for c in m.content or [] %}[{{ c.text }}]{% endfor %}{% endif %}\
         {{ m.tool_calls[0].name if m.tool_calls }};{% endfor %}",
     );
     let row = r#"{"messages": [

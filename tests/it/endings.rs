@@ -172,7 +172,9 @@ fn a_link_that_leads_nowhere_is_followed_by_export_too() {
 fn a_file_past_the_limit_of_the_shell_is_named_and_not_left() {
     let desk = Desk::new();
     let facts = ["out/model.q.circle: file too large", "File too large (os error"];
-    desk.ends("ulimit -f 64; $encircle quantize -o out --preset npu", 2, &facts);
+    // a slow job would leave what it has finished
+    let job = "ulimit -f 64; $encircle quantize -o out --preset npu --save-every 3600";
+    desk.ends(job, 2, &facts);
     assert!(!desk.at("out").exists());
 }
 
@@ -187,7 +189,9 @@ fn no_memory_and_no_threads_to_be_had_are_failures_that_say_so() {
         let told =
             ["memory allocation of ", "cannot start "].iter().any(|said| stderr.contains(said));
         let (code, panicked) = (output.status.code(), stderr.contains("panicked"));
-        assert!((code == Some(2) && told || code == Some(0)) && !panicked, "{code:?}: {stderr}");
+        // without memory the program aborts, which a shell tells as 128 and the signal
+        let ended = [Some(2), Some(134)].contains(&code) && told || code == Some(0);
+        assert!(ended && !panicked, "{code:?}: {stderr}");
         desk.ends(&format!("ulimit -v {kilobytes}; $encircle verify $linear"), 0, &[]);
     }
 }
