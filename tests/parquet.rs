@@ -81,7 +81,7 @@ fn bad_parquet_is_refused_by_file_and_column() {
     let error = |bytes: &[u8], column| read(bytes, column).unwrap_err();
     assert_eq!(
         error(&bytes, "body"),
-        "a.parquet: field \"body\": expected it (--column), found the columns \"text\", \"id\""
+        "a.parquet: field \"body\": expected it (--column), found the columns of strings \"text\""
     );
     assert!(
         error(&bytes, "id")

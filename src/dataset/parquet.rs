@@ -40,7 +40,7 @@ pub(super) fn texts(file: &str, bytes: Vec<u8>, column: &str) -> Result<Vec<Stri
     let described = &schema.columns()[at];
     if !is_text(described) {
         let found = match described.max_rep_level() {
-            0 => format!("one of {}", described.physical_type()),
+            0 => described.physical_type().to_string(),
             _ => "one of lists".into(),
         };
         return Err(wrong(ErrorKind::WrongType, "a column of strings", found));
