@@ -305,7 +305,7 @@ impl Program {
         let at = |c: usize| {
             let (scale, zero) = own?;
             let c = if scale.len() == 1 { 0 } else { c };
-            Some((scale[c], i64::from(zero[c])))
+            Some((*scale.get(c)?, i64::from(*zero.get(c)?)))
         };
         let codes = (0..value.shape[0])
             .map(|c| match (&codes, at(c)) {
