@@ -163,17 +163,20 @@ fn a_plan_tells_what_measuring_a_budget_takes_before_the_job() {
 fn a_plan_counts_what_each_thread_sees_of_the_samples() {
     let folder = desk();
     fs::write(folder.path().join("rows.jsonl"), format!("{ROW}\n").repeat(8)).unwrap();
-    let memory = |threads: &str| {
+    let told = |threads: &str, key: &str| {
         let job = ["plan", "ck", "--calib", "rows.jsonl", "--preset", "w8a8", "--json"];
         let rest = ["--set", "algo.rounding=rtn", "--threads", threads, "-o", "out"];
         let (code, stdout, stderr) = run(folder.path(), &[&job[..], &rest].concat());
         assert_eq!(code, 0, "{stderr}");
         let told: Value = serde_json::from_str(&stdout).unwrap();
-        told["estimate"]["memory"].as_u64().unwrap()
+        told["estimate"][key].as_u64().unwrap()
     };
     // Histograms of 200 sites and more, some 40 kB each.
-    let [one, eight] = ["1", "8"].map(memory);
+    let [one, eight] = ["1", "8"].map(|threads| told(threads, "memory"));
     assert!(eight - one > 7 * 200 * 40_000, "{one} B with a thread, {eight} B with eight");
+    // In the least memory lanes walk one by one, and are seen by one.
+    let [one, eight] = ["1", "8"].map(|threads| told(threads, "least"));
+    assert!(eight < one + (5 << 20), "{one} B with a thread, {eight} B with eight");
 }
 
 /// `plan` says that it would refuse, `quantize` refuses, both for the same reason, and leave no OUT.

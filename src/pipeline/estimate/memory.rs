@@ -90,8 +90,8 @@ pub(in super::super) struct Needs<'a> {
     integers: BTreeMap<ValueId, u64>,
     streams: Streams,
     products: Products,
-    /// Bytes of what all threads see of the samples.
-    statistics: u64,
+    /// Bytes of what is seen of the samples: by one thread, and by all where lanes are side by side.
+    statistics: [u64; 2],
     /// Whether matrices may be made on demand for every lane: nothing costly is done to their rows,
     /// and enough of them are multiplied at a time.
     pub(in super::super) lean: bool,
@@ -112,7 +112,7 @@ impl<'a> Needs<'a> {
         let lean = recipe.algo.rotate.is_none() && load.tokens >= LONG;
         let (stages, rounding) = (stages(graph), scratch);
         let sets = if plan.mergeable() { load.lanes[1].min(load.samples) } else { 1 };
-        let statistics = sets * Statistics::bytes(plan, graph);
+        let statistics = [1, sets].map(|sets| sets * Statistics::bytes(plan, graph));
         let size = |(id, _)| Some((id, integers(graph, id, plan.weight_decision(id)?)));
         let integers = graph.params().filter_map(size).collect();
         Needs { graph, stages, load, live, rounding, integers, streams, products, statistics, lean }
@@ -129,8 +129,13 @@ impl<'a> Needs<'a> {
         };
         let running = self.load.samples * rest + batch * threads * most(0);
         let weights: u64 = params(self.graph, all.clone()).iter().map(|id| self.copies(*id)).sum();
-        let running = self.rounding(all, running, None).max(running + self.statistics);
+        let running = self.rounding(all, running, None).max(running + self.statistics[1]);
         BASE + self.load.pixels + weights + running + self.example()
+    }
+
+    /// Bytes for lanes that run side by side, beside what all threads see of them.
+    pub(in super::super) fn working(&self, memory: u64) -> u64 {
+        (memory / WORKING).saturating_sub(self.statistics[1])
     }
 
     /// Bytes that a leg takes beside what rests.
@@ -139,14 +144,16 @@ impl<'a> Needs<'a> {
         let [_, threads] = self.load.lanes;
         // One network runs while the other one's values rest.
         let (lane, rest) = (self.most(nodes.clone(), 0), self.most(nodes.clone(), 1));
-        let running = match threads * 2 * lane <= working(memory) {
+        let side_by_side = threads * 2 * lane <= self.working(memory);
+        let running = match side_by_side {
             true => threads * (lane + rest + (AHEAD as u64 - 1) * 2 * self.after(&nodes)),
             false => lane + rest,
         };
         let last = if nodes.end == self.graph.nodes.len() { self.example() } else { 0 };
         let made = self.integers_made(nodes.clone(), hold);
         // What threads have seen is joined before anything is rounded.
-        let running = self.rounding(nodes, running, Some(hold)).max(running + self.statistics);
+        let seen = running + self.statistics[usize::from(side_by_side)];
+        let running = self.rounding(nodes, running, Some(hold)).max(seen);
         BASE + self.load.pixels + weights + made + running + last
     }
 
@@ -203,11 +210,6 @@ impl<'a> Needs<'a> {
         let multiplied = self.graph.value(id).shape.len() == 2 && bytes > 1 << 16;
         if multiplied { 4 * bytes + packed.unwrap_or(0) } else { 2 * bytes }
     }
-}
-
-/// Bytes for lanes that run side by side.
-pub(in super::super) fn working(memory: u64) -> u64 {
-    memory / WORKING
 }
 
 /// The nodes of each stage; those between stages belong to the one that follows.

@@ -10,7 +10,7 @@ mod sizes;
 mod time;
 
 pub(super) use available::available;
-pub(super) use memory::{Hold, Load, Needs, SMALL, measuring, params, peak, working};
+pub(super) use memory::{Hold, Load, Needs, SMALL, measuring, params, peak};
 pub use sizes::FileSize;
 pub(super) use sizes::Sizes;
 pub use time::Machine;

@@ -1,7 +1,7 @@
 //! How far the samples walk with one load of weights: consecutive stages whose weights fit into the
 //! memory that the job may use. All of them, if all fits.
 
-use super::super::estimate::{Hold, Needs, peak, working};
+use super::super::estimate::{Hold, Needs, peak};
 use crate::graph::Graph;
 use std::ops::Range;
 
@@ -71,7 +71,7 @@ impl Legs {
         let room = memory.saturating_sub(most);
         let resting = nodes.iter().map(|leg| needs.resting(leg)).max().unwrap_or(0);
         let (room, taken) = (Some(room), most + room.min(resting));
-        Legs { nodes, room, hold: Some(hold), working: Some(working(memory)), taken }
+        Legs { nodes, room, hold: Some(hold), working: Some(needs.working(memory)), taken }
     }
 
     /// The least memory in which the job can run, to a few MiB.
