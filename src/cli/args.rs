@@ -254,7 +254,8 @@ pub(super) struct PlanArgs {
 pub(super) struct EvalArgs {
     /// Checkpoint directory
     pub(super) checkpoint: PathBuf,
-    /// Calibration text (plain, .jsonl or .parquet), or rows that ask something (.jsonl)
+    /// Calibration text (plain, .parquet, or JSON lines: .jsonl, .ndjson, .json), or rows that ask
+    /// something (JSON lines)
     #[arg(long, value_name = "FILE")]
     pub(super) calib: PathBuf,
     /// The same, to judge on

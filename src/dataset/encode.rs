@@ -1,6 +1,7 @@
 //! Rows to what the model reads: token ids, patches and where the answer begins.
 
 use super::rows::Row;
+use super::text::COLUMN;
 use super::visuals::{Shown, Visuals};
 use crate::checkpoint::{ChatTemplate, Checkpoint, Error, ErrorKind, Result, Tokenizer, quoted};
 use crate::tensor::{Tensor, each};
@@ -77,7 +78,8 @@ impl Processor {
     pub fn encode(&self, row: &Row) -> Result<Sample> {
         if let Some(text) = &row.text {
             if text.is_empty() {
-                return Err(Error::new(ErrorKind::OutOfRange, &row.place, "some text", "none"));
+                let error = Error::new(ErrorKind::OutOfRange, &row.place, "some text", "none");
+                return Err(error.field(COLUMN));
             }
             let input_ids = self.encode_document(text, &row.place)?;
             return self.sample(row, input_ids, 1, Shown::default());

@@ -218,7 +218,10 @@ fn wrong_rows_are_named_by_line_and_field() {
         let lost = format!("rows.jsonl:1: field \"{name}\": expected none beside \"");
         assert!(error.contains(&lost), "{error}");
     }
-    check(r#"{"text": ""}"#, expect![["rows.jsonl:1: expected some text, found none"]]);
+    check(
+        r#"{"text": ""}"#,
+        expect![[r#"rows.jsonl:1: field "text": expected some text, found none"#]],
+    );
     check(
         r#"{"messages": [{"role": "user", "content": "x"}], "image": "a.png"}"#,
         expect![[
