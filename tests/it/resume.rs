@@ -686,7 +686,8 @@ fn a_staged_set_is_one_set_or_none() {
     // Cut short, the next one is none, and not what is left of both.
     let next = format!("{job} --recipe w8a8-minmax");
     // Files take their names in a moment, which the one who watches may miss.
-    let killed = |_| desk.interrupt_when(&next, "-KILL", || !manifest.exists()).0.is_none();
+    let ended = |_| desk.interrupt_when(&next, "-KILL", || !manifest.exists()).0;
+    let killed = |i| ended(i).is_none() && !manifest.exists();
     assert!((0..30).any(killed), "never while files took their names");
     let generate = "generate out/stages --checkpoint ck --image train_000.jpg --prompt digit";
     desk.fails(generate, &["out/stages/manifest.json: cannot read"]);
