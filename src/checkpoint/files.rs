@@ -54,12 +54,17 @@ impl Bytes {
 /// The whole file at `path`, read until it is longer than `limit` bytes: what the file system states
 /// is only a hint, and a device or a pipe may never end.
 pub(crate) fn read_within(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    within(File::open(path)?, limit)
+    read_marked(path, &[], limit)
 }
 
-fn within(file: File, limit: u64) -> io::Result<Vec<u8>> {
+/// [`read_within`], but of a file that does not begin with `mark` only as much as that.
+pub(crate) fn read_marked(path: &Path, mark: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let (mut file, len) = (File::open(path)?, mark.len() as u64);
+    (&mut file).take(len).read_to_end(&mut bytes)?;
+    if bytes == mark {
+        file.take(limit.saturating_add(1).saturating_sub(len)).read_to_end(&mut bytes)?;
+    }
     match bytes.len() as u64 > limit {
         true => Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
@@ -67,17 +72,6 @@ fn within(file: File, limit: u64) -> io::Result<Vec<u8>> {
         )),
         false => Ok(bytes),
     }
-}
-
-/// [`read_within`], but of a file that does not begin with `mark` only as much as that.
-pub(crate) fn read_marked(path: &Path, mark: &[u8], limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut file = File::open(path)?;
-    (&mut file).take(mark.len() as u64).read_to_end(&mut bytes)?;
-    if bytes == mark {
-        bytes.extend(within(file, limit.saturating_sub(mark.len() as u64))?);
-    }
-    Ok(bytes)
 }
 
 /// What stands where a file that can be mapped should.

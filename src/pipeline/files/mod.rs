@@ -6,7 +6,7 @@ mod save;
 mod write;
 
 pub use claim::Claim;
-pub(super) use save::{Fnv, Partial, hashed, save_with, sync_folder};
+pub(super) use save::{Partial, hashed, save_with, sync_folder};
 pub use save::{Pending, give_up, save, save_all};
 pub(super) use write::FLOAT;
 pub use write::{

@@ -3,7 +3,7 @@
 
 use super::super::{Error, Trouble};
 use crate::circle::{self, Model, WriteOptions};
-pub(in super::super) use crate::cluster::Fnv;
+use crate::cluster::Fnv;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
@@ -41,7 +41,7 @@ pub(in super::super) fn hashed(
 }
 
 /// Writes a model; errors name the file.
-pub(in super::super) fn written(
+pub(super) fn written(
     model: &Model,
     how: &WriteOptions,
     path: &Path,
@@ -275,7 +275,7 @@ impl Partial {
 }
 
 /// Where what is written to `path` goes: a link stays one, and what it leads to is replaced or comes to be.
-pub(in super::super) fn place(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.is_symlink()) {
         (Ok(path), _) => Ok(path),
         (Err(_), false) => Ok(path.to_owned()),
@@ -307,7 +307,7 @@ fn unique(path: &Path) -> PathBuf {
 }
 
 /// A new file beside `path`, locked.
-pub(in super::super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
+pub(super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
     for _ in 0..TRIES {
         let beside = unique(path);
         let mut names = names();
@@ -328,7 +328,7 @@ pub(in super::super) fn beside(path: &Path) -> io::Result<(File, Beside)> {
 
 /// Removes from a folder what dead processes have left half-written, of the files that `which` names.
 /// Where there are no locks, nobody knows who is dead: then it stays.
-pub(in super::super) fn remove_left(folder: &Path, which: impl Fn(&str) -> bool) {
+pub(super) fn remove_left(folder: &Path, which: impl Fn(&str) -> bool) {
     let meant = |name: &str| {
         let name = name.strip_prefix('.')?.strip_suffix(".partial")?;
         let (name, unique) = name.rsplit_once('.')?;
@@ -347,7 +347,7 @@ pub(in super::super) fn remove_left(folder: &Path, which: impl Fn(&str) -> bool)
 }
 
 /// Whether what is at `path` is this file still.
-pub(in super::super) fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
@@ -363,13 +363,13 @@ pub(in super::super) fn is_at(file: &File, path: &Path) -> bool {
 
 /// A folder for files; if none comes, what was made of it is gone when this is dropped.
 #[derive(Debug)]
-pub(in super::super) struct Folder {
+pub(super) struct Folder {
     made: Vec<PathBuf>,
 }
 
 impl Folder {
     /// Makes it, with those above it.
-    pub(in super::super) fn make(folder: &Path) -> Result<Folder, Error> {
+    pub(super) fn make(folder: &Path) -> Result<Folder, Error> {
         let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
         let made = missing.filter(|path| !path.exists()).map(Path::to_owned).collect();
         let made = Folder { made };

@@ -4,11 +4,11 @@ mod sampling;
 
 pub use sampling::Sampling;
 
-use super::files::Fnv;
 use super::stages::{MANIFEST, shown};
 use super::{Error, FileEntry, Manifest, SpanEntry};
 use crate::checkpoint::{Checkpoint, Config, read_within};
 use crate::circle::{self, Model};
+use crate::cluster::Fnv;
 use crate::dataset::{Processor, Row, Sample};
 use crate::layout::Layout;
 use crate::models;

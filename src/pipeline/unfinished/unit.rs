@@ -10,10 +10,11 @@
 //!
 //! The end is written last, so a file that was cut says so.
 
-use super::super::files::{Fnv, save_with};
+use super::super::files::save_with;
 use super::super::walk::StoredCodes;
 use super::super::{Error, Trouble};
 use crate::algo::Note;
+use crate::cluster::Fnv;
 use crate::quant::{Coding, QuantParams};
 use crate::tensor::{Lock, Tensor};
 use serde::de::DeserializeOwned;

@@ -126,8 +126,7 @@ impl Import<'_> {
         if keep_num_dims || shape == flat {
             return self.emit(Linear, &inputs, output);
         }
-        let shape = flat;
-        inputs[0] = self.step(Reshape { shape }, &inputs[..1], output, Some(inputs[0]))?;
+        inputs[0] = self.step(Reshape { shape: flat }, &inputs[..1], output, Some(inputs[0]))?;
         self.emit(Linear, &inputs, output)
     }
 
